@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* job.h - the nouns: server, job, result.
+   A job is a deep copy of all that a delivery needs.  It is built by one
+   thread and handed over whole; whoever holds it owns everything in it and
+   frees it.  The password is in a secret buffer, here and nowhere else.  */
+#ifndef SMN_JOB_H
+#define SMN_JOB_H
+
+#include "buf.h"
+#include "error.h"
+#include "tls.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+enum smn_stream {
+  SMN_STREAM_AUTO,     /* STARTTLS when offered, else clear */
+  SMN_STREAM_PLAIN,    /* never TLS */
+  SMN_STREAM_STARTTLS, /* STARTTLS or nothing */
+  SMN_STREAM_TLS       /* implicit TLS */
+};
+
+enum smn_cleartext { /* where secrets may travel unencrypted */
+                     SMN_CLEARTEXT_NEVER,
+                     SMN_CLEARTEXT_LOOPBACK,
+                     SMN_CLEARTEXT_ALWAYS
+};
+
+/* How to talk with a server, and as whom.  Strings are NULL when absent,
+   lists end with NULL.  */
+struct smn_server {
+  char *host;
+  int port;
+  char *helo; /* the name for EHLO */
+  enum smn_stream stream;
+  enum smn_cleartext cleartext;
+  int timeout_ms; /* of each wait; ten times that behind the end of data */
+  bool trace;
+  bool authenticate; /* user and password are to be used */
+  char *user;        /* UTF-8 */
+  char *authzid;     /* UTF-8 */
+  struct smn_buf password;
+  char *mechanisms; /* wanted, separated by spaces; NULL: the default */
+  char **trustfiles;
+  char **crlfiles;
+  char *priority;
+  int min_prime_bits;
+  char *key_file;
+  char *cert_file;
+};
+
+struct smn_job {
+  long id;
+  bool probe; /* only look at the server: greeting, EHLO, TLS */
+  struct smn_server server;
+  char *sender;      /* "" for the null reverse-path */
+  char **recipients; /* at least one, unless probe */
+  char *file;        /* holds the octets to be sent */
+};
+
+struct smn_recipient_result {
+  const char *address; /* borrowed from the job */
+  bool accepted;       /* the server took RCPT */
+  int code;            /* 0: RCPT was not reached */
+  char enhanced[16];
+  char *text; /* quoted, NULL without a reply */
+};
+
+/* What came of a job.  error.kind is SMN_OK when the server has taken the mail
+   for every recipient (or the probe worked).  in_doubt: the end of data went
+   out, or may have, and no reply came; error tells why.  */
+struct smn_result {
+  struct smn_error error;
+  bool in_doubt;
+  uint64_t octets;    /* of the message, as SIZE counts; 0 if not reached */
+  char *reply;        /* the reply to the end of data, quoted, or NULL */
+  char *greeting;     /* probe: quoted */
+  char *capabilities; /* probe: the lines of EHLO, quoted, '\n' between */
+  char mechanism[32]; /* that succeeded, "" without */
+  struct smn_tls_info tls;
+  size_t recipient_count;
+  struct smn_recipient_result *recipients;
+};
+
+/* An empty job, or NULL without memory; smn_job_free wipes the password.  */
+struct smn_job *smn_job_new(void);
+void smn_job_free(struct smn_job *job);
+
+/* Refuse what must not be put on a command line (CR, LF, NUL, for addresses
+   also what RFC 5321 4.1.2 has no place for: control characters, '<' or '>'
+   outside quotes, unbalanced quotes, more than 1,000 octets) and what is
+   missing.  SMN_USAGE names the field and quotes it.  */
+enum smn_kind smn_job_check(const struct smn_job *job, struct smn_error *err);
+
+/* Prepare *RESULT for JOB (one entry per recipient).  False: no memory.  */
+bool smn_result_init(struct smn_result *result, const struct smn_job *job);
+void smn_result_free(struct smn_result *result);
+
+#endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* reply.h - SMTP replies and capabilities (RFC 5321 4.2, RFC 3463, RFC 2034).
+   No I/O.  Every octet that comes in here is untrusted.  A struct smn_reply
+   belongs to one session and is used by its thread alone.  */
+#ifndef SMN_REPLY_H
+#define SMN_REPLY_H
+
+#include "buf.h"
+#include "error.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SMN_LINE_MAX 8192   /* octets of one line of the server */
+#define SMN_REPLY_MAX 65536 /* octets of one reply */
+#define SMN_REPLY_LINES 100 /* lines of one reply */
+
+struct smn_reply {
+  int code;            /* 200 to 559, 0 while no line has come */
+  char enhanced[16];   /* of the first line, "" without one; class agrees with
+                          the code */
+  struct smn_buf text; /* the lines without codes, joined by '\n', raw */
+  int lines;
+  bool complete;
+};
+
+void smn_reply_init(struct smn_reply *reply);
+void smn_reply_clear(struct smn_reply *reply); /* ready for the next reply */
+void smn_reply_free(struct smn_reply *reply);
+
+/* Take one line without its line end.  SMN_OK: look at reply->complete;
+   SMN_PROTOCOL: not a reply (bad or mismatching code, bad separator, too many
+   lines or octets), *err quotes the line.  */
+enum smn_kind smn_reply_line(struct smn_reply *reply, const char *line,
+                             size_t len, struct smn_error *err);
+
+/* Fill *err from a complete refusal: SMN_REPLY, its code, enhanced code and
+   quoted text.  Returns SMN_REPLY.  */
+enum smn_kind smn_reply_fail(const struct smn_reply *reply,
+                             struct smn_error *err);
+
+struct smn_capabilities {
+  bool esmtp; /* EHLO was accepted */
+  bool starttls, pipelining, eightbitmime, smtputf8, dsn, chunking, binarymime,
+      requiretls, enhancedstatuscodes;
+  bool size;             /* SIZE was offered */
+  uint64_t size_limit;   /* 0: no fixed limit */
+  char mechanisms[1024]; /* upper case, single spaces between, each once */
+};
+
+/* Read the lines behind the first of a 250 reply to EHLO.  Keywords match in
+   any case; "AUTH=" is taken like "AUTH " and both add up; what is malformed
+   or unknown is passed over.  Forgets what *caps held before.  */
+void smn_capabilities_parse(struct smn_capabilities *caps,
+                            const struct smn_reply *reply);
+
+#endif

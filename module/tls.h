@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* tls.h - TLS over a connected, non-blocking socket, by GnuTLS.
+   The one file that knows GnuTLS's sessions and certificates.  A struct smn_tls
+   is owned by its connection and used by one thread at a time; it borrows the
+   descriptor.  All that the server presents is untrusted.  Nothing here
+   waits: the caller polls and calls again.  RFC 8446, 5246, 6125, 6066.  */
+#ifndef SMN_TLS_H
+#define SMN_TLS_H
+
+#include "error.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <time.h>
+
+/* All strings are borrowed for the call and may be NULL; the lists end with
+   NULL.  File names are in the file system's own octets.  */
+struct smn_tls_options {
+  const char *host;        /* the name or address that must be certified */
+  char *const *trustfiles; /* PEM, beside the system's trust */
+  char *const *crlfiles;   /* PEM */
+  const char *priority;    /* gnutls-algorithm-priority */
+  int min_prime_bits;      /* 0: GnuTLS decides */
+  const char *key_file;    /* client certificate, PEM: both or none */
+  const char *cert_file;
+};
+
+/* What the server showed; all text is quoted (smn_quote) and bounded.  */
+struct smn_certificate {
+  bool present;
+  char reasons[512]; /* why it does not verify, "" when it does */
+  char subject[256];
+  char issuer[256];
+  time_t not_before, not_after;
+  char sha256[65];      /* of the certificate, lower-case hex */
+  char spki_sha256[65]; /* of its public key (SubjectPublicKeyInfo) */
+};
+
+struct smn_tls_info {
+  char protocol[16]; /* "TLS1.3", "" while there is no TLS */
+  char cipher[64];   /* "AES-256-GCM" */
+  struct smn_certificate certificate;
+};
+
+enum smn_tls_result {
+  SMN_TLS_DONE,
+  SMN_TLS_WANT_READ,
+  SMN_TLS_WANT_WRITE,
+  SMN_TLS_END,   /* read only: the peer said close_notify */
+  SMN_TLS_FAILED /* *err is set: SMN_TLS, SMN_CERTIFICATE, SMN_NETWORK for a
+                    connection that ended or broke under TLS */
+};
+
+struct smn_tls;
+
+/* Load what *OPTIONS names and prepare a client session on FD.  SMN_FILE for a
+   file that cannot be read or used, SMN_USAGE for a priority string that
+   GnuTLS does not take; *err names it.  On SMN_OK the caller owns *TLS.  */
+enum smn_kind smn_tls_new(struct smn_tls **tls,
+                          const struct smn_tls_options *options, int fd,
+                          struct smn_error *err);
+
+/* Go on with the handshake; verification (chain, host, stapled OCSP, CRL) is
+   part of it.  Call until SMN_TLS_DONE or SMN_TLS_FAILED.  */
+enum smn_tls_result smn_tls_handshake(struct smn_tls *tls,
+                                      struct smn_error *err);
+
+/* Move octets; *MOVED tells how many when the result is SMN_TLS_DONE.  After
+   WANT_WRITE repeat smn_tls_write with the same arguments.  A missing
+   close_notify makes smn_tls_read fail with SMN_NETWORK.  */
+enum smn_tls_result smn_tls_read(struct smn_tls *tls, void *into, size_t len,
+                                 size_t *moved, struct smn_error *err);
+enum smn_tls_result smn_tls_write(struct smn_tls *tls, const void *from,
+                                  size_t len, size_t *moved,
+                                  struct smn_error *err);
+
+/* Octets are decrypted already and waiting: poll would not tell.  */
+bool smn_tls_pending(const struct smn_tls *tls);
+
+/* Say close_notify if that needs no waiting.  */
+void smn_tls_bye(struct smn_tls *tls);
+
+/* Valid as long as TLS; filled by the handshake, a failed one included.  */
+const struct smn_tls_info *smn_tls_info(const struct smn_tls *tls);
+
+void smn_tls_free(struct smn_tls *tls); /* NULL is harmless */
+
+#endif
