@@ -95,8 +95,9 @@ static bool needle_at(const struct smn_session *s, const char *text, size_t len,
   return false;
 }
 
-/* Copy TEXT into OUT (at least LEN octets) without any secret.  A needle is
-   cut down to what fits where "<omitted>" is longer than it.  */
+/* Copy TEXT into OUT (the same place, or LEN octets) without any secret.  The
+   mark is cut where it is longer than what it stands for, so that text never
+   grows.  */
 static size_t redact(const struct smn_session *s, const char *text, size_t len,
                      char *out) {
   size_t from = 0, to = 0, found = 0;
@@ -114,17 +115,14 @@ static size_t redact(const struct smn_session *s, const char *text, size_t len,
 
 /* Lines out and in */
 
-static enum smn_kind stage(struct smn_session *s, enum smn_stage stage) {
-  s->err->stage = stage;
-  return SMN_OK;
-}
-
 static void trace(const struct smn_session *s, bool from_server,
                   const char *text, size_t len) {
   if (s->job->server.trace && s->observer->trace)
     s->observer->trace(s->observer->context, from_server, text, len);
 }
 
+/* The parser sees the raw line, since a challenge may look like anything; what
+   others get to see is redacted.  */
 static enum smn_kind read_reply_within(struct smn_session *s, int timeout_ms) {
   enum smn_kind kind = SMN_OK;
   char shown[SMN_LINE_MAX];
@@ -134,11 +132,18 @@ static enum smn_kind read_reply_within(struct smn_session *s, int timeout_ms) {
     const char *line;
     size_t len;
     kind = smn_conn_read_line(s->conn, &line, &len, s->err);
-    if (kind != SMN_OK)
-      break;
-    size_t shown_len = redact(s, line, len, shown);
-    trace(s, true, shown, shown_len);
-    kind = smn_reply_line(&s->reply, shown, shown_len, s->err);
+    if (kind == SMN_OK) {
+      trace(s, true, shown, redact(s, line, len, shown));
+      kind = smn_reply_line(&s->reply, line, len, s->err);
+    }
+  }
+  if (s->reply.code != 334) {
+    char *text = s->reply.text.data;
+    s->reply.text.len = redact(s, text, s->reply.text.len, text);
+  }
+  if (kind == SMN_PROTOCOL) {
+    char *text = s->err->text;
+    text[redact(s, text, strlen(text), text)] = '\0';
   }
   return kind;
 }
@@ -213,4 +218,276 @@ static char *reply_copy(const struct smn_session *s) {
   int n = snprintf(copy, size, "%d ", s->reply.code);
   smn_quote(copy + n, size - (size_t)n, s->reply.text.data, s->reply.text.len);
   return copy;
+}
+
+/* Connect, greet, TLS */
+
+static enum smn_kind start_tls(struct smn_session *s) {
+  const struct smn_server *server = &s->job->server;
+  const struct smn_tls_options options = {
+      .host = server->host,
+      .trustfiles = server->trustfiles,
+      .crlfiles = server->crlfiles,
+      .priority = server->priority,
+      .min_prime_bits = server->min_prime_bits,
+      .key_file = server->key_file,
+      .cert_file = server->cert_file,
+  };
+  s->err->stage = SMN_STAGE_HANDSHAKE;
+  enum smn_kind kind = smn_conn_start_tls(s->conn, &options, s->err);
+  if (smn_conn_tls_info(s->conn))
+    s->result->tls = *smn_conn_tls_info(s->conn);
+  return kind;
+}
+
+static enum smn_kind greeting(struct smn_session *s) {
+  s->err->stage = SMN_STAGE_GREETING;
+  enum smn_kind kind = read_reply(s);
+  if (kind == SMN_OK)
+    kind = expect(s, 220);
+  if (kind == SMN_OK && s->job->probe)
+    s->result->greeting =
+        quoted_copy(s->reply.text.data, s->reply.text.len);
+  return kind;
+}
+
+/* The lines of EHLO behind the first, each quoted.  */
+static char *capability_lines(const struct smn_session *s) {
+  const char *text = s->reply.text.data;
+  const char *first_end = text ? memchr(text, '\n', s->reply.text.len) : NULL;
+  if (!first_end)
+    return quoted_copy("", 0);
+  size_t len = s->reply.text.len - (size_t)(first_end + 1 - text);
+  char *copy = quoted_copy(first_end + 1, len);
+  for (char *at = copy; at && (at = strstr(at, "\\n"));) {
+    at[0] = '\n'; /* no quoted text holds a lone backslash: it is "\\\\" */
+    memmove(at + 1, at + 2, strlen(at + 2) + 1);
+  }
+  return copy;
+}
+
+/* EHLO, and HELO for a server that is older than it.  */
+static enum smn_kind hello(struct smn_session *s) {
+  const char *name = s->job->server.helo;
+  memset(&s->caps, 0, sizeof s->caps);
+  s->err->stage = SMN_STAGE_EHLO;
+  enum smn_kind kind = command(s, "EHLO ", name, NULL, NULL);
+  if (kind != SMN_OK)
+    return kind;
+  if (s->reply.code == 250) {
+    smn_capabilities_parse(&s->caps, &s->reply);
+    s->caps.esmtp = true;
+    if (s->job->probe) {
+      free(s->result->capabilities);
+      s->result->capabilities = capability_lines(s);
+    }
+    return SMN_OK;
+  }
+  if (s->reply.code / 100 != 5 || s->reply.code == 554)
+    return unexpected(s);
+  kind = command(s, "HELO ", name, NULL, NULL);
+  return kind == SMN_OK ? expect(s, 250) : kind;
+}
+
+static enum smn_kind secure(struct smn_session *s) {
+  enum smn_stream stream = s->job->server.stream;
+  if (stream == SMN_STREAM_PLAIN || stream == SMN_STREAM_TLS)
+    return SMN_OK;
+  s->err->stage = SMN_STAGE_STARTTLS;
+  if (!s->caps.starttls) {
+    if (stream == SMN_STREAM_AUTO)
+      return SMN_OK;
+    return smn_fail(s->err, SMN_UNSUPPORTED,
+                    "STARTTLS is required, and the server does not offer it");
+  }
+  enum smn_kind kind = command(s, "STARTTLS", NULL, NULL, NULL);
+  if (kind == SMN_OK)
+    kind = expect(s, 220);
+  if (kind == SMN_OK)
+    kind = start_tls(s);
+  return kind == SMN_OK ? hello(s) : kind;
+}
+
+static enum smn_kind open_session(struct smn_session *s) {
+  const struct smn_server *server = &s->job->server;
+  enum smn_kind kind =
+      smn_conn_open(&s->conn, server->host, server->port, server->timeout_ms,
+                    s->observer->cancel_fd, s->err);
+  if (kind == SMN_OK && server->stream == SMN_STREAM_TLS)
+    kind = start_tls(s);
+  if (kind == SMN_OK)
+    kind = greeting(s);
+  if (kind == SMN_OK)
+    kind = hello(s);
+  return kind == SMN_OK ? secure(s) : kind;
+}
+
+/* AUTH */
+
+static bool may_show_secrets(const struct smn_session *s) {
+  if (smn_conn_encrypted(s->conn))
+    return true;
+  switch (s->job->server.cleartext) {
+  case SMN_CLEARTEXT_ALWAYS:
+    return true;
+  case SMN_CLEARTEXT_LOOPBACK:
+    return smn_conn_loopback(s->conn);
+  case SMN_CLEARTEXT_NEVER:
+    break;
+  }
+  return false;
+}
+
+/* Send AUTH, with the initial response where it fits on the line.  *HELD tells
+   that it did not and waits for the first 334.  */
+static enum smn_kind begin_auth(struct smn_session *s, struct smn_sasl *sasl,
+                                const char *mechanism, bool *held) {
+  bool has = false;
+  char shown[64];
+  *held = false;
+  enum smn_kind kind = smn_sasl_first(sasl, &s->response, &has, s->err);
+  if (kind != SMN_OK)
+    return kind;
+  if (has)
+    add_response_needles(s);
+  *held = has && strlen("AUTH ") + strlen(mechanism) + 1 + s->response.len >
+                     AUTH_LINE_MAX;
+  bool inlined = has && !*held;
+  snprintf(shown, sizeof shown, "AUTH %s%s%s", mechanism, inlined ? " " : "",
+           inlined ? omitted : "");
+  smn_buf_clear(&s->command);
+  if (!smn_buf_add_string(&s->command, "AUTH ") ||
+      !smn_buf_add_string(&s->command, mechanism) ||
+      (inlined && (!smn_buf_add_string(&s->command, " ") ||
+                   !smn_buf_add(&s->command, s->response.data,
+                                s->response.len))))
+    return smn_fail(s->err, SMN_USAGE, "the credentials are too long");
+  kind = send_command(s, shown);
+  return kind == SMN_OK ? read_reply(s) : kind;
+}
+
+static enum smn_kind send_response(struct smn_session *s) {
+  smn_buf_clear(&s->command);
+  if (s->response.len &&
+      !smn_buf_add(&s->command, s->response.data, s->response.len))
+    return smn_fail(s->err, SMN_USAGE, "the credentials are too long");
+  enum smn_kind kind = send_command(s, s->response.len ? omitted : "");
+  return kind == SMN_OK ? read_reply(s) : kind;
+}
+
+/* "*" ends the exchange (RFC 4954 4); its reply tells nothing new, so *err
+   stays as it is.  */
+static void cancel_auth(struct smn_session *s) {
+  struct smn_error kept = *s->err;
+  smn_buf_clear(&s->command);
+  if (smn_buf_add_string(&s->command, "*") &&
+      send_command(s, NULL) == SMN_OK)
+    (void)read_reply(s);
+  *s->err = kept;
+}
+
+static enum smn_kind run_auth(struct smn_session *s, struct smn_sasl *sasl,
+                              const char *mechanism) {
+  bool held;
+  enum smn_kind kind = begin_auth(s, sasl, mechanism, &held);
+  for (int step = 0; kind == SMN_OK && s->reply.code == 334; step++) {
+    if (step == AUTH_STEPS_MAX)
+      kind = smn_fail(s->err, SMN_AUTH, "%s: the server asks without end",
+                      mechanism);
+    else if (!held) {
+      kind = smn_sasl_next(sasl, s->reply.text.data ? s->reply.text.data : "",
+                           s->reply.text.len, &s->response, s->err);
+      add_response_needles(s);
+    }
+    held = false;
+    if (kind != SMN_OK) {
+      cancel_auth(s);
+      return kind;
+    }
+    kind = send_response(s);
+  }
+  if (kind == SMN_OK)
+    kind = expect(s, 235);
+  return kind == SMN_OK ? smn_sasl_finish(sasl, s->err) : kind;
+}
+
+static enum smn_kind auth_by(struct smn_session *s, const char *mechanism) {
+  const struct smn_server *server = &s->job->server;
+  const struct smn_credentials credentials = {
+      .user = server->user,
+      .authzid = server->authzid,
+      .password = &server->password,
+  };
+  struct smn_sasl *sasl = NULL;
+  enum smn_kind kind = smn_sasl_start(&sasl, mechanism, &credentials, s->err);
+  if (kind == SMN_OK)
+    kind = run_auth(s, sasl, mechanism);
+  smn_sasl_free(sasl);
+  smn_buf_clear(&s->response);
+  smn_buf_clear(&s->command);
+  return kind;
+}
+
+/* May the next of the mechanisms be tried after this refusal?  A mechanism that
+   is refused makes room for any other; a password that is refused only, once,
+   for one that shows it to a server whose name TLS has proved, since a server
+   may hold no secret for challenges.  */
+static bool next_mechanism(const struct smn_session *s, const char *refused,
+                           bool *fell_back, bool *plaintext_only) {
+  int code = s->err->code;
+  if (s->err->kind != SMN_REPLY)
+    return false;
+  if (code == 504 || code == 534)
+    return true;
+  if (code != 535 || *fell_back || smn_sasl_plaintext(refused) ||
+      !smn_conn_encrypted(s->conn))
+    return false;
+  return *fell_back = *plaintext_only = true;
+}
+
+static enum smn_kind auth_in_order(struct smn_session *s, char *order) {
+  bool fell_back = false, plaintext_only = false;
+  enum smn_kind kind = SMN_AUTH;
+  for (char *mechanism = order, *end; *mechanism; mechanism = end) {
+    end = mechanism + strcspn(mechanism, " ");
+    if (*end)
+      *end++ = '\0';
+    if (plaintext_only && !smn_sasl_plaintext(mechanism))
+      continue;
+    kind = auth_by(s, mechanism);
+    if (kind == SMN_OK) {
+      snprintf(s->result->mechanism, sizeof s->result->mechanism, "%s",
+               mechanism);
+      break;
+    }
+    if (!next_mechanism(s, mechanism, &fell_back, &plaintext_only))
+      break;
+  }
+  /* 4yz is the server's trouble, and so is 421; the rest is ours.  */
+  if (kind == SMN_REPLY && s->err->code >= 500)
+    kind = s->err->kind = SMN_AUTH;
+  return kind;
+}
+
+static enum smn_kind authenticate(struct smn_session *s) {
+  const struct smn_server *server = &s->job->server;
+  char order[256];
+  if (!server->authenticate)
+    return SMN_OK;
+  s->err->stage = SMN_STAGE_AUTH;
+  /* A relay that knows no AUTH says 530 if it wants one after all.  */
+  if (!s->caps.mechanisms[0] && !server->mechanisms)
+    return SMN_OK;
+  if (smn_sasl_choose(s->caps.mechanisms, server->mechanisms, order,
+                      sizeof order) == 0)
+    return smn_fail(s->err, SMN_UNSUPPORTED,
+                    "no common mechanism: the server offers %s, wanted is %s",
+                    s->caps.mechanisms[0] ? s->caps.mechanisms : "none",
+                    server->mechanisms ? server->mechanisms
+                                       : "any that is known here");
+  if (!may_show_secrets(s))
+    return smn_fail(s->err, SMN_CLEARTEXT,
+                    "the connection is not encrypted, nothing secret was sent");
+  add_password_needles(s);
+  return auth_in_order(s, order);
 }
