@@ -9,10 +9,10 @@
 #include "sasl.h"
 #include "wire.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <gnutls/gnutls.h>
 #include <inttypes.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -246,8 +246,7 @@ static enum smn_kind greeting(struct smn_session *s) {
   if (kind == SMN_OK)
     kind = expect(s, 220);
   if (kind == SMN_OK && s->job->probe)
-    s->result->greeting =
-        quoted_copy(s->reply.text.data, s->reply.text.len);
+    s->result->greeting = quoted_copy(s->reply.text.data, s->reply.text.len);
   return kind;
 }
 
@@ -358,9 +357,9 @@ static enum smn_kind begin_auth(struct smn_session *s, struct smn_sasl *sasl,
   smn_buf_clear(&s->command);
   if (!smn_buf_add_string(&s->command, "AUTH ") ||
       !smn_buf_add_string(&s->command, mechanism) ||
-      (inlined && (!smn_buf_add_string(&s->command, " ") ||
-                   !smn_buf_add(&s->command, s->response.data,
-                                s->response.len))))
+      (inlined &&
+       (!smn_buf_add_string(&s->command, " ") ||
+        !smn_buf_add(&s->command, s->response.data, s->response.len))))
     return smn_fail(s->err, SMN_USAGE, "the credentials are too long");
   kind = send_command(s, shown);
   return kind == SMN_OK ? read_reply(s) : kind;
@@ -380,8 +379,7 @@ static enum smn_kind send_response(struct smn_session *s) {
 static void cancel_auth(struct smn_session *s) {
   struct smn_error kept = *s->err;
   smn_buf_clear(&s->command);
-  if (smn_buf_add_string(&s->command, "*") &&
-      send_command(s, NULL) == SMN_OK)
+  if (smn_buf_add_string(&s->command, "*") && send_command(s, NULL) == SMN_OK)
     (void)read_reply(s);
   *s->err = kept;
 }
@@ -490,4 +488,296 @@ static enum smn_kind authenticate(struct smn_session *s) {
                     "the connection is not encrypted, nothing secret was sent");
   add_password_needles(s);
   return auth_in_order(s, order);
+}
+
+/* MAIL, RCPT */
+
+/* Count the octets of the file as SIZE announces them.  */
+static enum smn_kind measure(struct smn_session *s, int fd) {
+  struct smn_wire wire;
+  enum smn_kind kind = SMN_OK;
+  char *block = malloc(BLOCK);
+  if (!block)
+    return smn_fail(s->err, SMN_SYSTEM, "no memory");
+  smn_wire_init(&wire, true);
+  ssize_t n;
+  while ((n = read(fd, block, BLOCK)) > 0)
+    smn_wire_count(&wire, block, (size_t)n);
+  smn_wire_count_end(&wire);
+  s->result->octets = wire.octets;
+  if (n < 0 || lseek(fd, 0, SEEK_SET) != 0)
+    kind =
+        smn_fail_errno(s->err, SMN_FILE, errno, "cannot read %s", s->job->file);
+  free(block);
+  return kind;
+}
+
+static enum smn_kind mail_from(struct smn_session *s) {
+  char size[32] = "";
+  s->err->stage = SMN_STAGE_MAIL;
+  if (s->caps.size) {
+    if (s->caps.size_limit && s->result->octets > s->caps.size_limit)
+      return smn_fail(s->err, SMN_TOO_LARGE,
+                      "the message has %" PRIu64
+                      " octets, the server takes %" PRIu64,
+                      s->result->octets, s->caps.size_limit);
+    snprintf(size, sizeof size, " SIZE=%" PRIu64, s->result->octets);
+  }
+  enum smn_kind kind = command(s, "MAIL FROM:<", s->job->sender, ">", size);
+  return kind == SMN_OK ? expect(s, 2) : kind;
+}
+
+/* Every refused recipient with its reply, permanent ones deciding.  */
+static enum smn_kind refused_recipients(struct smn_session *s, size_t refused) {
+  const struct smn_result *result = s->result;
+  const struct smn_recipient_result *decisive = NULL;
+  char *text = s->err->text;
+  size_t size = sizeof s->err->text;
+  int n = snprintf(text, size, "%zu of %zu recipients refused", refused,
+                   result->recipient_count);
+  for (size_t i = 0; i < result->recipient_count; i++) {
+    const struct smn_recipient_result *r = &result->recipients[i];
+    if (r->accepted || r->code == 0)
+      continue;
+    if (!decisive || (decisive->code < 500 && r->code >= 500))
+      decisive = r;
+    if (n >= 0 && (size_t)n < size)
+      n += snprintf(text + n, size - (size_t)n, "; <%s>: %d %s", r->address,
+                    r->code, r->text ? r->text : "");
+  }
+  if (decisive) {
+    s->err->code = decisive->code;
+    memcpy(s->err->enhanced, decisive->enhanced, sizeof s->err->enhanced);
+  }
+  return s->err->kind = SMN_REPLY;
+}
+
+static enum smn_kind rcpt_to(struct smn_session *s) {
+  struct smn_result *result = s->result;
+  size_t refused = 0;
+  s->err->stage = SMN_STAGE_RCPT;
+  for (size_t i = 0; i < result->recipient_count; i++) {
+    struct smn_recipient_result *r = &result->recipients[i];
+    enum smn_kind kind = command(s, "RCPT TO:<", r->address, ">", NULL);
+    if (kind != SMN_OK)
+      return kind;
+    r->code = s->reply.code;
+    r->accepted = r->code / 100 == 2;
+    memcpy(r->enhanced, s->reply.enhanced, sizeof r->enhanced);
+    r->text = quoted_copy(s->reply.text.data ? s->reply.text.data : "",
+                          s->reply.text.len);
+    if (r->code < 400 && !r->accepted)
+      return unexpected(s);
+    refused += !r->accepted;
+    if (r->code == 421) /* the server has closed: it hears no further one */
+      break;
+  }
+  return refused ? refused_recipients(s, refused) : SMN_OK;
+}
+
+/* DATA */
+
+/* The server speaks while it should listen: a refusal, most likely.  */
+static enum smn_kind early_reply(struct smn_session *s) {
+  enum smn_kind kind = read_reply(s);
+  if (kind != SMN_OK)
+    return kind;
+  return unexpected(s);
+}
+
+/* A write failed; a server that closed may have said why before.  */
+static enum smn_kind broken_write(struct smn_session *s, enum smn_kind kind) {
+  struct smn_error kept = *s->err;
+  if (kind != SMN_NETWORK)
+    return kind;
+  if (smn_conn_has_input(s->conn) && read_reply(s) == SMN_OK &&
+      s->reply.code >= 400)
+    return smn_reply_fail(&s->reply, s->err);
+  *s->err = kept;
+  return kind;
+}
+
+struct content {
+  int fd;
+  uint64_t total, done, reported; /* octets of the file */
+  struct smn_wire wire;
+  size_t len; /* octets in out that are still to be written */
+  char in[BLOCK];
+  char out[2 * BLOCK + 8]; /* a line that is one dot and LF doubles */
+};
+
+static void report(const struct smn_session *s, struct content *c) {
+  if (!s->observer->progress || c->done - c->reported < PROGRESS_OCTETS)
+    return;
+  c->reported = c->done;
+  s->observer->progress(s->observer->context, c->done, c->total);
+}
+
+/* Convert one block of the file into c->out; *END at the end of the file.  */
+static enum smn_kind fill(struct smn_session *s, struct content *c, bool *end) {
+  ssize_t n;
+  do
+    n = read(c->fd, c->in, BLOCK);
+  while (n < 0 && errno == EINTR);
+  if (n < 0)
+    return smn_fail_errno(s->err, SMN_FILE, errno, "cannot read %s",
+                          s->job->file);
+  *end = n == 0;
+  size_t used = 0, from = 0;
+  c->len = 0;
+  while (from < (size_t)n) {
+    c->len += smn_wire_encode(&c->wire, c->in + from, (size_t)n - from, &used,
+                              c->out + c->len, sizeof c->out - c->len);
+    from += used;
+  }
+  c->done += (uint64_t)n;
+  if (*end && c->done != c->total)
+    return smn_fail(s->err, SMN_FILE, "%s changed while it was read",
+                    s->job->file);
+  return SMN_OK;
+}
+
+/* Send the file but for the end.  On any failure the end of data was not sent,
+   so nothing is delivered.  */
+static enum smn_kind send_content(struct smn_session *s, struct content *c) {
+  bool end = false;
+  s->err->stage = SMN_STAGE_CONTENT;
+  enum smn_kind kind = fill(s, c, &end);
+  while (kind == SMN_OK && !end) {
+    if (smn_conn_has_input(s->conn))
+      return early_reply(s);
+    kind = smn_conn_write(s->conn, c->out, c->len, s->err);
+    if (kind != SMN_OK)
+      return broken_write(s, kind);
+    report(s, c);
+    kind = fill(s, c, &end);
+  }
+  return kind;
+}
+
+static enum smn_kind send_end(struct smn_session *s, struct content *c) {
+  char shown[64];
+  s->err->stage = SMN_STAGE_END_OF_DATA;
+  c->len = smn_wire_end(&c->wire, c->out);
+  s->result->octets = c->wire.octets;
+  snprintf(shown, sizeof shown, "<%" PRIu64 " octets of message>",
+           c->wire.octets);
+  trace(s, false, shown, strlen(shown));
+  trace(s, false, ".", 1);
+  s->result->in_doubt = true;
+  enum smn_kind kind = smn_conn_write(s->conn, c->out, c->len, s->err);
+  if (kind == SMN_OK)
+    kind = read_reply_within(s, s->job->server.timeout_ms * AFTER_DATA);
+  if (kind != SMN_OK)
+    return kind;
+  if (s->reply.code / 100 == 2) {
+    s->result->in_doubt = false;
+    s->result->reply = reply_copy(s);
+    return SMN_OK;
+  }
+  s->result->in_doubt = s->reply.code < 400;
+  return unexpected(s);
+}
+
+static enum smn_kind data(struct smn_session *s, int fd, uint64_t total) {
+  s->err->stage = SMN_STAGE_DATA;
+  enum smn_kind kind = command(s, "DATA", NULL, NULL, NULL);
+  if (kind == SMN_OK)
+    kind = expect(s, 354);
+  if (kind != SMN_OK)
+    return kind;
+  struct content *c = calloc(1, sizeof *c);
+  if (!c)
+    return smn_fail(s->err, SMN_SYSTEM, "no memory");
+  c->fd = fd;
+  c->total = total;
+  smn_wire_init(&c->wire, true);
+  kind = send_content(s, c);
+  if (kind == SMN_OK)
+    kind = send_end(s, c);
+  smn_wipe(c, sizeof *c);
+  free(c);
+  return kind;
+}
+
+/* One job */
+
+static enum smn_kind open_file(struct smn_session *s, int *fd,
+                               uint64_t *total) {
+  struct stat stat;
+  *fd = open(s->job->file, O_RDONLY | O_CLOEXEC);
+  if (*fd < 0 || fstat(*fd, &stat) != 0)
+    return smn_fail_errno(s->err, SMN_FILE, errno, "cannot open %s",
+                          s->job->file);
+  if (!S_ISREG(stat.st_mode))
+    return smn_fail(s->err, SMN_FILE, "%s is not a regular file", s->job->file);
+  *total = (uint64_t)stat.st_size;
+  return SMN_OK;
+}
+
+/* The file is opened and measured first: what cannot be read bothers no
+   server.  */
+static enum smn_kind deliver(struct smn_session *s) {
+  int fd = -1;
+  uint64_t total = 0;
+  enum smn_kind kind = open_file(s, &fd, &total);
+  if (kind == SMN_OK)
+    kind = measure(s, fd);
+  if (kind == SMN_OK)
+    kind = open_session(s);
+  if (kind == SMN_OK)
+    kind = authenticate(s);
+  if (kind == SMN_OK)
+    kind = mail_from(s);
+  if (kind == SMN_OK)
+    kind = rcpt_to(s);
+  if (kind == SMN_OK)
+    kind = data(s, fd, total);
+  if (fd >= 0)
+    close(fd);
+  return kind;
+}
+
+/* Leave politely where the server still listens for a command.  */
+static void quit(struct smn_session *s) {
+  struct smn_error ignored;
+  enum smn_kind kind = s->err->kind;
+  bool listens = kind == SMN_OK || kind == SMN_UNSUPPORTED ||
+                 kind == SMN_TOO_LARGE || kind == SMN_CLEARTEXT ||
+                 kind == SMN_AUTH ||
+                 (kind == SMN_REPLY && s->err->code != 421 &&
+                  s->err->stage != SMN_STAGE_CONTENT);
+  if (!s->conn || !listens)
+    return;
+  trace(s, false, "QUIT", 4);
+  (void)smn_conn_write(s->conn, "QUIT\r\n", 6, &ignored);
+}
+
+enum smn_kind smn_session_run(const struct smn_job *job,
+                              const struct smn_observer *observer,
+                              struct smn_result *result) {
+  struct smn_session session = {
+      .job = job,
+      .observer = observer,
+      .result = result,
+      .err = &result->error,
+  };
+  struct smn_session *s = &session;
+  enum smn_kind kind;
+  smn_reply_init(&s->reply);
+  if (!smn_buf_init_secret(&s->command, COMMAND_MAX) ||
+      !smn_buf_init_secret(&s->response, SMN_SASL_RESPONSE_MAX) ||
+      !smn_buf_init_secret(&s->needles, 8 * COMMAND_MAX))
+    kind = smn_fail(s->err, SMN_SYSTEM, "no memory");
+  else if ((kind = smn_job_check(job, s->err)) == SMN_OK)
+    kind = job->probe ? open_session(s) : deliver(s);
+  if (kind == SMN_OK)
+    s->err->kind = SMN_OK;
+  quit(s);
+  smn_conn_close(s->conn);
+  smn_buf_free(&s->needles);
+  smn_buf_free(&s->response);
+  smn_buf_free(&s->command);
+  smn_reply_free(&s->reply);
+  return kind;
 }
