@@ -23,13 +23,11 @@ struct smn_credentials {
 
 /* Write into ORDER (SIZE octets) the mechanisms to try, in this order,
    separated by spaces: those that the server OFFERED (as in struct
-   smn_capabilities), that we know, and that WANTED (NULL or "": the default
-   order SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN; else limits and
-   orders; any case) names.  Without CLEARTEXT_OK those that would show the
-   password to the network (smn_sasl_plaintext) are left out.  Returns how many
-   there are.  */
-size_t smn_sasl_choose(const char *offered, const char *wanted,
-                       bool cleartext_ok, char *order, size_t size);
+   smn_capabilities), that we know, and that WANTED (any case) names, in its
+   order; NULL or "" stands for SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN.
+   Returns how many there are.  */
+size_t smn_sasl_choose(const char *offered, const char *wanted, char *order,
+                       size_t size);
 
 /* The mechanism hands the password itself to the server.  */
 bool smn_sasl_plaintext(const char *mechanism);
