@@ -275,7 +275,6 @@ static enum smn_kind hello(struct smn_session *s) {
     return kind;
   if (s->reply.code == 250) {
     smn_capabilities_parse(&s->caps, &s->reply);
-    s->caps.esmtp = true;
     if (s->job->probe) {
       free(s->result->capabilities);
       s->result->capabilities = capability_lines(s);

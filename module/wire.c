@@ -14,7 +14,7 @@ void smn_wire_init(struct smn_wire *wire, bool stuff) {
    where the next CR is known to be, so that text without any is not searched
    again for each line.  */
 static size_t span(const char *in, size_t len, const char **cr_at) {
-  if (*cr_at < in) {
+  if (!*cr_at || *cr_at < in) {
     const char *cr = memchr(in, '\r', len);
     *cr_at = cr ? cr : in + len;
   }
@@ -25,7 +25,7 @@ static size_t span(const char *in, size_t len, const char **cr_at) {
 
 size_t smn_wire_encode(struct smn_wire *wire, const char *in, size_t in_len,
                        size_t *used, char *out, size_t out_size) {
-  const char *end = in + in_len, *at = in, *cr_at = in - 1;
+  const char *end = in + in_len, *at = in, *cr_at = NULL;
   size_t to = 0;
   while (at < end && out_size - to >= 2) {
     if (*at == '\r' || *at == '\n') {
@@ -71,7 +71,7 @@ size_t smn_wire_end(struct smn_wire *wire, char *out) {
 }
 
 void smn_wire_count(struct smn_wire *wire, const char *in, size_t in_len) {
-  const char *end = in + in_len, *at = in, *cr_at = in - 1;
+  const char *end = in + in_len, *at = in, *cr_at = NULL;
   while (at < end) {
     if (*at == '\r' || *at == '\n') {
       bool pair = *at == '\n' && wire->after_cr;
