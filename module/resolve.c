@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* resolve.c - names to addresses within a deadline.
+   The look-up is shared by the waiting thread and its helper, under the lock;
+   whoever lets go of it last frees it.  */
+#include "resolve.h"
+#include "tls.h"
+#include "wait.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct lookup {
+  pthread_mutex_t lock;
+  int holders;  /* under lock */
+  int done_fd;  /* written end of the pipe: the helper's own */
+  int status;   /* of getaddrinfo; the helper's until the pipe speaks */
+  int errnum;
+  struct addrinfo *found;
+  char port[8];
+  char host[];
+};
+
+static void release(struct lookup *l) {
+  pthread_mutex_lock(&l->lock);
+  bool last = --l->holders == 0;
+  pthread_mutex_unlock(&l->lock);
+  if (!last)
+    return;
+  if (l->found)
+    freeaddrinfo(l->found);
+  pthread_mutex_destroy(&l->lock);
+  free(l);
+}
+
+static int look_up(const char *host, const char *port, int flags,
+                   struct addrinfo **found) {
+  const struct addrinfo hints = {
+      .ai_family = AF_UNSPEC,
+      .ai_socktype = SOCK_STREAM,
+      .ai_flags = AI_NUMERICSERV | flags,
+  };
+  return getaddrinfo(host, port, &hints, found);
+}
+
+static void *look_up_thread(void *argument) {
+  struct lookup *l = argument;
+  l->status = look_up(l->host, l->port, 0, &l->found);
+  l->errnum = errno;
+  close(l->done_fd); /* wakes the waiting thread: end of file */
+  release(l);
+  return NULL;
+}
+
+static enum smn_kind failed(const struct lookup *l, struct smn_error *err) {
+  if (l->status == EAI_SYSTEM)
+    return smn_fail_errno(err, SMN_RESOLVE, l->errnum,
+                          "cannot look up the name %s", l->host);
+  const char *hint = l->status == EAI_AGAIN ? ", the name service does not answer" : "";
+  return smn_fail(err, SMN_RESOLVE, "cannot look up the name %s: %s%s", l->host,
+                  gai_strerror(l->status), hint);
+}
+
+static struct lookup *new_lookup(const char *host, int port) {
+  size_t len = strlen(host);
+  struct lookup *l = calloc(1, sizeof *l + len + 1);
+  if (!l)
+    return NULL;
+  memcpy(l->host, host, len);
+  snprintf(l->port, sizeof l->port, "%d", port);
+  l->holders = 2;
+  pthread_mutex_init(&l->lock, NULL);
+  return l;
+}
+
+/* Start the helper; it and the caller then hold L.  */
+static enum smn_kind start(struct lookup *l, int *wait_fd,
+                           struct smn_error *err) {
+  int ends[2];
+  pthread_t thread;
+  if (!smn_pipe(ends))
+    return smn_fail_errno(err, SMN_SYSTEM, errno, "cannot make a pipe");
+  l->done_fd = ends[1];
+  int errnum = smn_thread_start(&thread, look_up_thread, l);
+  if (errnum != 0) {
+    close(ends[0]);
+    close(ends[1]);
+    return smn_fail_errno(err, SMN_SYSTEM, errnum, "cannot start a thread");
+  }
+  pthread_detach(thread);
+  *wait_fd = ends[0];
+  return SMN_OK;
+}
+
+static enum smn_kind look_up_within(const char *host, int port, int timeout_ms,
+                                    int cancel_fd, struct addrinfo **found,
+                                    struct smn_error *err) {
+  int wait_fd = -1;
+  struct lookup *l = new_lookup(host, port);
+  if (!l)
+    return smn_fail(err, SMN_SYSTEM, "no memory");
+  enum smn_kind kind = start(l, &wait_fd, err);
+  if (kind != SMN_OK) {
+    l->holders = 1;
+    release(l);
+    return kind;
+  }
+  kind = smn_wait(wait_fd, SMN_WAIT_READ, smn_now_ms() + timeout_ms, cancel_fd,
+                  err);
+  close(wait_fd);
+  if (kind == SMN_OK && l->status != 0)
+    kind = failed(l, err);
+  else if (kind == SMN_OK) {
+    *found = l->found;
+    l->found = NULL;
+  }
+  release(l);
+  return kind;
+}
+
+enum smn_kind smn_resolve(const char *host, int port, int timeout_ms,
+                          int cancel_fd, struct addrinfo **found,
+                          struct smn_error *err) {
+  char numeric[128], text[8], ascii[256];
+  size_t len = strlen(host);
+  bool bracketed = len > 2 && host[0] == '[' && host[len - 1] == ']';
+  snprintf(numeric, sizeof numeric, "%.*s",
+           (int)(bracketed ? len - 2 : len < 127 ? len : 127),
+           host + bracketed);
+  snprintf(text, sizeof text, "%d", port);
+  if (look_up(numeric, text, AI_NUMERICHOST, found) == 0)
+    return SMN_OK;
+  if (!smn_tls_idna(host, ascii, sizeof ascii))
+    return smn_fail(err, SMN_RESOLVE, "%s is not a domain name", host);
+  return look_up_within(ascii, port, timeout_ms, cancel_fd, found, err);
+}
