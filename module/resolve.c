@@ -17,11 +17,11 @@
 
 struct lookup {
   pthread_mutex_t lock;
-  int holders;  /* under lock */
-  int done_fd;  /* written end of the pipe: the helper's own */
-  int status;   /* of getaddrinfo; the helper's until the pipe speaks */
+  int holders; /* under lock, as are the next three */
+  int status;  /* of getaddrinfo */
   int errnum;
   struct addrinfo *found;
+  int done_fd; /* the written end of the pipe: the helper's own */
   char port[8];
   char host[];
 };
@@ -48,11 +48,21 @@ static int look_up(const char *host, const char *port, int flags,
   return getaddrinfo(host, port, &hints, found);
 }
 
+/* One octet wakes the waiting thread; closing the pipe would not, if a fork of
+   Emacs had just then inherited it.  */
 static void *look_up_thread(void *argument) {
   struct lookup *l = argument;
-  l->status = look_up(l->host, l->port, 0, &l->found);
-  l->errnum = errno;
-  close(l->done_fd); /* wakes the waiting thread: end of file */
+  struct addrinfo *found = NULL;
+  int status = look_up(l->host, l->port, 0, &found);
+  int errnum = errno;
+  pthread_mutex_lock(&l->lock);
+  l->status = status;
+  l->errnum = errnum;
+  l->found = found;
+  pthread_mutex_unlock(&l->lock);
+  while (write(l->done_fd, "", 1) < 0 && errno == EINTR)
+    continue;
+  close(l->done_fd);
   release(l);
   return NULL;
 }
@@ -61,7 +71,8 @@ static enum smn_kind failed(const struct lookup *l, struct smn_error *err) {
   if (l->status == EAI_SYSTEM)
     return smn_fail_errno(err, SMN_RESOLVE, l->errnum,
                           "cannot look up the name %s", l->host);
-  const char *hint = l->status == EAI_AGAIN ? ", the name service does not answer" : "";
+  const char *hint =
+      l->status == EAI_AGAIN ? ", the name service does not answer" : "";
   return smn_fail(err, SMN_RESOLVE, "cannot look up the name %s: %s%s", l->host,
                   gai_strerror(l->status), hint);
 }
@@ -112,13 +123,15 @@ static enum smn_kind look_up_within(const char *host, int port, int timeout_ms,
   }
   kind = smn_wait(wait_fd, SMN_WAIT_READ, smn_now_ms() + timeout_ms, cancel_fd,
                   err);
-  close(wait_fd);
+  pthread_mutex_lock(&l->lock);
   if (kind == SMN_OK && l->status != 0)
     kind = failed(l, err);
   else if (kind == SMN_OK) {
     *found = l->found;
     l->found = NULL;
   }
+  pthread_mutex_unlock(&l->lock);
+  close(wait_fd);
   release(l);
   return kind;
 }
@@ -130,7 +143,9 @@ enum smn_kind smn_resolve(const char *host, int port, int timeout_ms,
   size_t len = strlen(host);
   bool bracketed = len > 2 && host[0] == '[' && host[len - 1] == ']';
   snprintf(numeric, sizeof numeric, "%.*s",
-           (int)(bracketed ? len - 2 : len < 127 ? len : 127),
+           (int)(bracketed   ? len - 2
+                 : len < 127 ? len
+                             : 127),
            host + bracketed);
   snprintf(text, sizeof text, "%d", port);
   if (look_up(numeric, text, AI_NUMERICHOST, found) == 0)

@@ -84,7 +84,7 @@ const struct smn_tls_info *smn_tls_info(const struct smn_tls *tls);
 
 void smn_tls_free(struct smn_tls *tls); /* NULL is harmless */
 
-/* Write the A-label form (IDNA 2008) of the domain NAME (UTF-8) into OUT.  False
+/* Write the A-label form (IDNA 2008) of the domain NAME (UTF-8) into OUT. False
    when it has none or does not fit.  */
 bool smn_tls_idna(const char *name, char *out, size_t size);
 

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* conn.c - a connection, plain or TLS: connect, read a line, write.  */
+#include "conn.h"
+#include "reply.h"
+#include "resolve.h"
+#include "wait.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define INPUT 16384 /* one TLS record, and two lines at least */
+
+#ifndef MSG_NOSIGNAL /* where it is missing the workers' mask does the same */
+#define MSG_NOSIGNAL 0
+#endif
+
+struct smn_conn {
+  int fd;
+  int cancel_fd;
+  int timeout_ms;
+  int64_t deadline_ms; /* for reading */
+  bool loopback;
+  bool encrypted; /* the handshake has succeeded */
+  struct smn_tls *tls;
+  size_t from, to; /* what of input is read and not yet asked for */
+  char input[INPUT];
+};
+
+static bool is_loopback(const struct sockaddr *address) {
+  if (address->sa_family == AF_UNIX)
+    return true;
+  if (address->sa_family == AF_INET) {
+    const struct sockaddr_in *in = (const void *)address;
+    return ntohl(in->sin_addr.s_addr) >> 24 == 127;
+  }
+  if (address->sa_family == AF_INET6) {
+    const struct in6_addr *in6 =
+        &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
+    return IN6_IS_ADDR_LOOPBACK(in6) ||
+           (IN6_IS_ADDR_V4MAPPED(in6) && in6->s6_addr[12] == 127);
+  }
+  return false;
+}
+
+/* Connect
+
+   A socket that is connected, or -1 with *err set.  */
+static int connect_to(const struct addrinfo *address, int timeout_ms,
+                      int cancel_fd, struct smn_error *err) {
+  int fd =
+      socket(address->ai_family, address->ai_socktype, address->ai_protocol);
+  if (fd < 0 || !smn_set_nonblocking(fd)) {
+    smn_fail_errno(err, SMN_SYSTEM, errno, "cannot make a socket");
+    goto fail;
+  }
+  if (connect(fd, address->ai_addr, address->ai_addrlen) != 0) {
+    int errnum = errno;
+    socklen_t size = sizeof errnum;
+    if (errnum == EINPROGRESS || errnum == EINTR) {
+      if (smn_wait(fd, SMN_WAIT_WRITE, smn_now_ms() + timeout_ms, cancel_fd,
+                   err) != SMN_OK)
+        goto fail;
+      getsockopt(fd, SOL_SOCKET, SO_ERROR, &errnum, &size);
+    }
+    if (errnum != 0) {
+      smn_fail_errno(err, SMN_NETWORK, errnum, "cannot connect");
+      goto fail;
+    }
+  }
+  /* Commands are short and wait for replies: Nagle would only delay them.  */
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+  return fd;
+fail:
+  if (fd >= 0)
+    close(fd);
+  return -1;
+}
+
+/* Add "ADDRESS: REASON" to what is told when no address works.  */
+static void note_failure(char *text, size_t size,
+                         const struct addrinfo *address,
+                         const struct smn_error *err) {
+  char name[128] = "?";
+  size_t len = strlen(text);
+  getnameinfo(address->ai_addr, address->ai_addrlen, name, sizeof name, NULL, 0,
+              NI_NUMERICHOST);
+  snprintf(text + len, size - len, "%s%s: %s", len ? "; " : "", name,
+           err->text);
+}
+
+static int connect_to_any(const struct addrinfo *found, int timeout_ms,
+                          int cancel_fd, bool *loopback,
+                          struct smn_error *err) {
+  char text[sizeof err->text] = "";
+  int fd = -1;
+  enum smn_kind kind = SMN_NETWORK;
+  for (const struct addrinfo *a = found; a && fd < 0; a = a->ai_next) {
+    fd = connect_to(a, timeout_ms, cancel_fd, err);
+    if (fd >= 0)
+      *loopback = is_loopback(a->ai_addr);
+    else if (err->kind == SMN_CANCELLED)
+      return -1;
+    else
+      note_failure(text, sizeof text, a, err);
+    kind = err->kind;
+  }
+  if (fd < 0)
+    smn_fail(err, kind, "%s", text);
+  return fd;
+}
+
+enum smn_kind smn_conn_open(struct smn_conn **conn, const char *host, int port,
+                            int timeout_ms, int cancel_fd,
+                            struct smn_error *err) {
+  struct addrinfo *found = NULL;
+  struct smn_conn *c = calloc(1, sizeof *c);
+  *conn = NULL;
+  if (!c)
+    return smn_fail(err, SMN_SYSTEM, "no memory");
+  *c = (struct smn_conn){
+      .fd = -1, .cancel_fd = cancel_fd, .timeout_ms = timeout_ms};
+  smn_conn_deadline(c, timeout_ms);
+  err->stage = SMN_STAGE_RESOLVE;
+  enum smn_kind kind =
+      smn_resolve(host, port, timeout_ms, cancel_fd, &found, err);
+  if (kind == SMN_OK) {
+    err->stage = SMN_STAGE_CONNECT;
+    c->fd = connect_to_any(found, timeout_ms, cancel_fd, &c->loopback, err);
+    kind = c->fd < 0 ? err->kind : SMN_OK;
+    freeaddrinfo(found);
+  }
+  if (kind == SMN_OK)
+    *conn = c;
+  else
+    free(c);
+  return kind;
+}
+
+/* TLS */
+
+/* What to do after a step of TLS that could not finish.  */
+static enum smn_kind wait_for_tls(struct smn_conn *c, enum smn_tls_result step,
+                                  int64_t deadline_ms, struct smn_error *err) {
+  if (step == SMN_TLS_FAILED)
+    return err->kind;
+  return smn_wait(c->fd,
+                  step == SMN_TLS_WANT_READ ? SMN_WAIT_READ : SMN_WAIT_WRITE,
+                  deadline_ms, c->cancel_fd, err);
+}
+
+enum smn_kind smn_conn_start_tls(struct smn_conn *conn,
+                                 const struct smn_tls_options *options,
+                                 struct smn_error *err) {
+  if (conn->from < conn->to) {
+    char quoted[256];
+    smn_quote(quoted, sizeof quoted, conn->input + conn->from,
+              conn->to - conn->from);
+    return smn_fail(err, SMN_PROTOCOL,
+                    "unencrypted octets behind the reply to STARTTLS, somebody "
+                    "may be interfering: \"%s\"",
+                    quoted);
+  }
+  enum smn_kind kind = smn_tls_new(&conn->tls, options, conn->fd, err);
+  int64_t deadline_ms = smn_now_ms() + conn->timeout_ms;
+  while (kind == SMN_OK) {
+    enum smn_tls_result step = smn_tls_handshake(conn->tls, err);
+    if (step == SMN_TLS_DONE) {
+      conn->encrypted = true;
+      break;
+    }
+    kind = wait_for_tls(conn, step, deadline_ms, err);
+  }
+  return kind;
+}
+
+bool smn_conn_encrypted(const struct smn_conn *conn) { return conn->encrypted; }
+
+bool smn_conn_loopback(const struct smn_conn *conn) { return conn->loopback; }
+
+const struct smn_tls_info *smn_conn_tls_info(const struct smn_conn *conn) {
+  return conn->tls ? smn_tls_info(conn->tls) : NULL;
+}
+
+struct smn_tls *smn_conn_tls(struct smn_conn *conn) {
+  return conn->tls;
+}
+
+/* Read */
+
+void smn_conn_deadline(struct smn_conn *conn, int ms) {
+  conn->deadline_ms = smn_now_ms() + ms;
+}
+
+static enum smn_kind closed(struct smn_error *err) {
+  return smn_fail(err, SMN_NETWORK, "the server closed the connection");
+}
+
+static enum smn_kind read_plain(struct smn_conn *c, void *into, size_t len,
+                                size_t *moved, struct smn_error *err) {
+  for (;;) {
+    ssize_t n = recv(c->fd, into, len, 0);
+    if (n > 0) {
+      *moved = (size_t)n;
+      return SMN_OK;
+    }
+    if (n == 0)
+      return closed(err);
+    if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+      return smn_fail_errno(err, SMN_NETWORK, errno, "the connection broke");
+    enum smn_kind kind =
+        smn_wait(c->fd, SMN_WAIT_READ, c->deadline_ms, c->cancel_fd, err);
+    if (kind != SMN_OK)
+      return kind;
+  }
+}
+
+static enum smn_kind read_tls(struct smn_conn *c, void *into, size_t len,
+                              size_t *moved, struct smn_error *err) {
+  for (;;) {
+    enum smn_tls_result step = smn_tls_read(c->tls, into, len, moved, err);
+    if (step == SMN_TLS_DONE)
+      return SMN_OK;
+    if (step == SMN_TLS_END)
+      return closed(err);
+    enum smn_kind kind = wait_for_tls(c, step, c->deadline_ms, err);
+    if (kind != SMN_OK)
+      return kind;
+  }
+}
+
+/* Read more behind what input holds, which is moved to its begin.  */
+static enum smn_kind fill(struct smn_conn *c, struct smn_error *err) {
+  size_t moved = 0;
+  memmove(c->input, c->input + c->from, c->to - c->from);
+  c->to -= c->from;
+  c->from = 0;
+  /* A server that never stops to drip is not let off by having sent much.  */
+  if (smn_now_ms() >= c->deadline_ms)
+    return smn_fail(err, SMN_TIMEOUT, "no answer in time");
+  enum smn_kind kind =
+      c->encrypted
+          ? read_tls(c, c->input + c->to, INPUT - c->to, &moved, err)
+          : read_plain(c, c->input + c->to, INPUT - c->to, &moved, err);
+  c->to += moved;
+  return kind;
+}
+
+enum smn_kind smn_conn_read_line(struct smn_conn *conn, const char **line,
+                                 size_t *len, struct smn_error *err) {
+  size_t seen = 0; /* octets that hold no LF */
+  for (;;) {
+    const char *begin = conn->input + conn->from;
+    size_t have = conn->to - conn->from;
+    const char *lf = memchr(begin + seen, '\n', have - seen);
+    size_t octets = lf ? (size_t)(lf + 1 - begin) : have;
+    if (octets > SMN_LINE_MAX || (!lf && octets == SMN_LINE_MAX))
+      return smn_fail(err, SMN_PROTOCOL, "a line of more than %d octets",
+                      SMN_LINE_MAX);
+    if (lf) {
+      conn->from += octets;
+      *line = begin;
+      *len = octets - (octets > 1 && begin[octets - 2] == '\r' ? 2 : 1);
+      return SMN_OK;
+    }
+    seen = have;
+    enum smn_kind kind = fill(conn, err);
+    if (kind != SMN_OK)
+      return kind;
+  }
+}
+
+bool smn_conn_has_input(struct smn_conn *conn) {
+  struct pollfd fd = {.fd = conn->fd, .events = POLLIN};
+  return conn->from < conn->to ||
+         (conn->encrypted && smn_tls_pending(conn->tls)) || poll(&fd, 1, 0) > 0;
+}
+
+/* Write */
+
+static enum smn_kind write_some(struct smn_conn *c, const char *from,
+                                size_t len, size_t *moved,
+                                struct smn_error *err) {
+  int64_t deadline_ms = smn_now_ms() + c->timeout_ms;
+  for (;;) {
+    enum smn_kind kind;
+    if (c->encrypted) {
+      enum smn_tls_result step = smn_tls_write(c->tls, from, len, moved, err);
+      if (step == SMN_TLS_DONE)
+        return SMN_OK;
+      kind = wait_for_tls(c, step, deadline_ms, err);
+    } else {
+      ssize_t n = send(c->fd, from, len, MSG_NOSIGNAL);
+      if (n >= 0) {
+        *moved = (size_t)n;
+        return SMN_OK;
+      }
+      if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+        return smn_fail_errno(err, SMN_NETWORK, errno, "the connection broke");
+      kind = smn_wait(c->fd, SMN_WAIT_WRITE, deadline_ms, c->cancel_fd, err);
+    }
+    if (kind != SMN_OK)
+      return kind;
+  }
+}
+
+enum smn_kind smn_conn_write(struct smn_conn *conn, const void *bytes,
+                             size_t len, struct smn_error *err) {
+  const char *from = bytes;
+  while (len > 0) {
+    size_t moved = 0;
+    enum smn_kind kind = write_some(conn, from, len, &moved, err);
+    if (kind != SMN_OK)
+      return kind;
+    from += moved;
+    len -= moved;
+  }
+  return SMN_OK;
+}
+
+void smn_conn_close(struct smn_conn *conn) {
+  if (!conn)
+    return;
+  if (conn->encrypted)
+    smn_tls_bye(conn->tls);
+  smn_tls_free(conn->tls);
+  close(conn->fd);
+  smn_wipe(conn->input, sizeof conn->input);
+  free(conn);
+}
