@@ -279,9 +279,12 @@ enum smn_kind smn_conn_read_line(struct smn_conn *conn, const char **line,
 }
 
 bool smn_conn_has_input(struct smn_conn *conn) {
-  struct pollfd fd = {.fd = conn->fd, .events = POLLIN};
+  struct pollfd fds[2] = {
+      {.fd = conn->fd, .events = POLLIN},
+      {.fd = conn->cancel_fd, .events = POLLIN},
+  };
   return conn->from < conn->to ||
-         (conn->encrypted && smn_tls_pending(conn->tls)) || poll(&fd, 1, 0) > 0;
+         (conn->encrypted && smn_tls_pending(conn->tls)) || poll(fds, 2, 0) > 0;
 }
 
 /* Write */

@@ -40,7 +40,8 @@ void smn_conn_deadline(struct smn_conn *conn, int ms);
 enum smn_kind smn_conn_read_line(struct smn_conn *conn, const char **line,
                                  size_t *len, struct smn_error *err);
 
-/* Octets have been read that nobody has asked for yet, or can be read now.  */
+/* Reading would not wait: octets are there, the connection has ended, or the
+   wish to cancel has come, as reading then tells.  */
 bool smn_conn_has_input(struct smn_conn *conn);
 
 /* Write all of it; nothing is held back.  */
