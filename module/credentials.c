@@ -214,17 +214,19 @@ static void fill_starttls(emacs_env *env, struct smn_server *server) {
                     "server names only one of key and certificate");
 }
 
+/* A user or password that is nil or empty means: ask, which is Lisp's part.  */
 static void fill_auth(emacs_env *env, struct smn_server *server) {
   emacs_value fields[4];
   emacs_value entry =
       find(env, SMN_CREDENTIALS_AUTH, server->host, server->port, fields);
-  if (!smn_lisp_ok(env) || !smn_lisp_true(env, entry) ||
-      !smn_lisp_true(env, fields[2]) || !smn_lisp_true(env, fields[3]))
+  if (!smn_lisp_true(env, entry) || !smn_lisp_true(env, fields[2]) ||
+      !smn_lisp_true(env, fields[3]))
     return;
   server->user = smn_lisp_string(env, fields[2], "the user");
   server->authenticate =
-      server->user &&
-      smn_lisp_secret(env, fields[3], "the password", &server->password);
+      server->user && *server->user &&
+      smn_lisp_secret(env, fields[3], "the password", &server->password) &&
+      server->password.len > 0;
 }
 
 bool smn_credentials_fill(emacs_env *env, struct smn_server *server,
