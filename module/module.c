@@ -10,9 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined _WIN32
-#error "not ported to this system"
-#endif
 #define EXPORT __attribute__((visibility("default")))
 
 EXPORT int plugin_is_GPL_compatible;
