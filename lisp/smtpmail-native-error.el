@@ -1,0 +1,140 @@
+;;; smtpmail-native-error.el --- Conditions, and how a failure is worded  -*- lexical-binding: t; -*-
+;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+;; All errors of this package are children of `smtpmail-native-error'.  Their
+;; data is (TEXT . PLIST): TEXT is the whole message for people, PLIST is the
+;; result that the module gave, or nil.
+
+;;; Code:
+
+(define-error 'smtpmail-native-error "Mail not sent")
+(define-error 'smtpmail-native-usage-error "Mail not sent"
+  'smtpmail-native-error)
+(define-error 'smtpmail-native-connection-error "Mail not sent"
+  'smtpmail-native-error)
+(define-error 'smtpmail-native-tls-error "Mail not sent"
+  'smtpmail-native-error)
+(define-error 'smtpmail-native-auth-error "Mail not sent"
+  'smtpmail-native-error)
+(define-error 'smtpmail-native-refused "Mail refused"
+  'smtpmail-native-error)
+(define-error 'smtpmail-native-deferred "Mail not sent for now"
+  'smtpmail-native-error)
+(define-error 'smtpmail-native-cancelled "Mail not sent"
+  'smtpmail-native-error)
+(define-error 'smtpmail-native-unknown-outcome "Mail may have been sent"
+  'smtpmail-native-error)
+
+(defun smtpmail-native-error-signal (condition text &optional result)
+  "Signal CONDITION with the message TEXT and the plist RESULT."
+  (signal condition (cons text result)))
+
+(defun smtpmail-native-error-text (octets)
+  "Return OCTETS, text of a server or nil, as a string that is safe to show.
+It is decoded as UTF-8; control and formatting characters, which could
+disguise what it says, and octets that are no UTF-8 are shown in hex."
+  (replace-regexp-in-string
+   "[[:multibyte:][:cntrl:]]"
+   (lambda (char)
+     (if (or (memq (get-char-code-property (aref char 0) 'general-category)
+                   '(Cc Cf Cs Co Cn Zl Zp))
+             (> (aref char 0) #x10ffff))
+         (format "\\x%x" (let ((c (aref char 0)))
+                           (if (> c #x3fff7f) (- c #x3fff00) c)))
+       char))
+   (decode-coding-string (or octets "") 'utf-8) t t))
+
+(defconst smtpmail-native-error--stages
+  '((queued . "Cannot begin to send by")
+    (resolve . "Cannot find")
+    (connect . "Cannot connect to")
+    (greeting . "Not welcome at")
+    (ehlo . "EHLO failed at")
+    (starttls . "STARTTLS failed at")
+    (handshake . "No TLS with")
+    (auth . "Authentication failed at")
+    (mail . "Sender refused by")
+    (rcpt . "Recipient refused by")
+    (data . "DATA refused by")
+    (content . "Message interrupted on its way to")
+    (end-of-data . "Message refused by")
+    (quit . "QUIT failed at"))
+  "What failed, by stage; the server's name follows.")
+
+(defun smtpmail-native-error--hint (result)
+  "Return what the user can do about RESULT, or nil."
+  (let ((kind (plist-get result :kind))
+        (stage (plist-get result :stage))
+        (code (plist-get result :code)))
+    (cond
+     ((plist-get result :in-doubt)
+      "look whether it arrived before you send it again")
+     ((eq kind 'cleartext)
+      "see `smtpmail-native-cleartext-auth', or use STARTTLS")
+     ((eq kind 'certificate)
+      "if it is right, add its authority to `gnutls-trustfiles'")
+     ((and (eq kind 'unsupported) (eq stage 'starttls))
+      "see `smtpmail-stream-type' and `smtpmail-starttls-credentials'")
+     ((and (eq kind 'unsupported) (eq stage 'auth))
+      "see `smtpmail-native-auth-mechanisms'")
+     ((memq code '(530 550 554))
+      (when (and (= code 530) (memq stage '(mail rcpt data)))
+        "the server wants authentication, see `smtpmail-auth-credentials'"))
+     ((eq kind 'auth)
+      "check user and password of this server")
+     ((eq kind 'resolve)
+      "check `smtpmail-smtp-server' and the network")
+     ((and (eq kind 'timeout) (memq stage '(greeting connect)))
+      "check the port; a server with TLS from the start needs \
+`smtpmail-stream-type' ssl"))))
+
+(defun smtpmail-native-error-describe (result host port)
+  "Return the message for RESULT, a plist of the module, of HOST and PORT.
+It starts with what failed, then the server, then the server's own words
+with control characters escaped, then what to do where that is known."
+  (let* ((doubt (plist-get result :in-doubt))
+         (stage (plist-get result :stage))
+         (kind (plist-get result :kind))
+         (code (or (plist-get result :code) 0))
+         (text (smtpmail-native-error-text (plist-get result :text)))
+         (hint (smtpmail-native-error--hint result)))
+    (concat
+     (cond (doubt "No answer to the end of the message from")
+           ((and (eq kind 'timeout) (not (memq stage '(resolve connect))))
+            (format "Timeout (%s) with" stage))
+           ((and (memq kind '(network protocol tls cancelled file system))
+                 (memq stage '(mail rcpt data end-of-data)))
+            (format "Failure (%s) with" stage))
+           ((eq kind 'too-large) "Message too large for")
+           (t (or (cdr (assq stage smtpmail-native-error--stages)) "Failure at")))
+     (format " %s:%s: " host port)
+     (if (and (> code 0) (not (eq stage 'rcpt))) (format "%d " code) "")
+     text
+     (if hint (format " (%s)" hint) ""))))
+
+(defun smtpmail-native-error-condition (result)
+  "Return the condition that RESULT, a plist of the module, stands for.
+The value is nil when the mail was sent."
+  (let ((kind (plist-get result :kind))
+        (code (or (plist-get result :code) 0)))
+    (cond
+     ((eq kind 'ok) nil)
+     ((plist-get result :in-doubt) 'smtpmail-native-unknown-outcome)
+     ((memq kind '(resolve network timeout protocol))
+      'smtpmail-native-connection-error)
+     ((memq kind '(tls certificate)) 'smtpmail-native-tls-error)
+     ((memq kind '(auth cleartext)) 'smtpmail-native-auth-error)
+     ((and (eq kind 'unsupported) (eq (plist-get result :stage) 'auth))
+      'smtpmail-native-auth-error)
+     ((eq kind 'unsupported) 'smtpmail-native-tls-error)
+     ((eq kind 'too-large) 'smtpmail-native-refused)
+     ((eq kind 'cancelled) 'smtpmail-native-cancelled)
+     ((eq kind 'usage) 'smtpmail-native-usage-error)
+     ((and (eq kind 'reply) (= code 530)) 'smtpmail-native-auth-error)
+     ((and (eq kind 'reply) (>= code 500)) 'smtpmail-native-refused)
+     ((eq kind 'reply) 'smtpmail-native-deferred)
+     (t 'smtpmail-native-error))))
+
+(provide 'smtpmail-native-error)
+;;; smtpmail-native-error.el ends here
