@@ -2,6 +2,7 @@
 # Makefile - `make help' names the targets.
 EMACS ?= emacs
 CC ?= cc
+BUILD ?= build
 export EMACS CC
 
 .DEFAULT_GOAL := all
@@ -11,7 +12,6 @@ include $(BUILD)/config.mk # made anew by the rule below
 endif
 
 VERSION := $(shell sed -n 's/^;; Version: //p' smtpmail-native.el)
-BUILD ?= build
 MODULE ?= smtpmail-native-module$(SUFFIX)
 EL = smtpmail-native.el $(wildcard lisp/*.el)
 TESTS_EL = $(wildcard test/*-tests.el)
@@ -76,7 +76,7 @@ $(BUILD)/lisp.stamp: $(EL) $(BUILD)/config.mk
 	@touch $@
 
 check: all check-c check-lisp ## run all tests
-	@tools/summary $(BUILD)/log/*.log
+	@tools/summary build/log/*.log
 
 check-c: $(C_TESTS:%=check-asan-%) $(C_TESTS:%=check-tsan-%)
 check-asan-%: $(BUILD)/asan/%

@@ -1,0 +1,99 @@
+;;; smtpmail-native-channel.el --- The only caller of the module  -*- lexical-binding: t; -*-
+;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+;; A job goes in as a plist and comes back as events.  The module writes an
+;; octet to a pipe process when events wait; its filter fetches them and hands
+;; each to the job's handler from a zero timer, because a filter must neither
+;; signal nor wait.
+
+;;; Code:
+
+(require 'smtpmail-native-error)
+(require 'smtpmail-native-load)
+
+(declare-function smtpmail-native-module-send "smtpmail-native-module" (plist))
+(declare-function smtpmail-native-module-cancel "smtpmail-native-module" (id))
+(declare-function smtpmail-native-module-events "smtpmail-native-module" ())
+(declare-function smtpmail-native-module-open "smtpmail-native-module"
+                  (process))
+(declare-function smtpmail-native-module-shutdown "smtpmail-native-module" (ms))
+
+(defconst smtpmail-native-channel--shutdown-ms 2000
+  "Milliseconds that leaving Emacs waits for workers to end.")
+
+(defvar smtpmail-native-channel--process nil
+  "The pipe process that the module wakes.")
+
+(defvar smtpmail-native-channel--handlers (make-hash-table)
+  "Handlers of the jobs under way, by id.")
+
+(defun smtpmail-native-channel--dispatch (events)
+  "Hand each of EVENTS to the handler of its job, in their order."
+  (dolist (event events)
+    (let* ((id (car event))
+           (kind (cadr event))
+           (handler (gethash id smtpmail-native-channel--handlers)))
+      ;; The last event ends the job before anybody is called, so that nobody
+      ;; is called twice.
+      (when (eq kind 'done)
+        (remhash id smtpmail-native-channel--handlers))
+      (when handler
+        (condition-case err
+            (funcall handler kind (cddr event))
+          (error (message "smtpmail-native: %s"
+                          (error-message-string err))))))))
+
+(defun smtpmail-native-channel--filter (_process _octets)
+  "Fetch the events that wait and hand them on."
+  (condition-case err
+      (let ((events (smtpmail-native-module-events)))
+        (when events
+          (run-at-time 0 nil #'smtpmail-native-channel--dispatch events)))
+    (error (message "smtpmail-native: %s" (error-message-string err)))))
+
+(defun smtpmail-native-channel--shutdown ()
+  "End the workers; Emacs is about to exit."
+  (ignore-errors
+    (smtpmail-native-module-shutdown smtpmail-native-channel--shutdown-ms)))
+
+(defun smtpmail-native-channel--open ()
+  "Load the module and let it wake this Emacs."
+  (smtpmail-native-load)
+  (unless (process-live-p smtpmail-native-channel--process)
+    (setq smtpmail-native-channel--process
+          (make-pipe-process :name "smtpmail-native"
+                             :buffer nil
+                             :noquery t
+                             :coding 'binary
+                             :filter #'smtpmail-native-channel--filter))
+    (let ((buffer (process-buffer smtpmail-native-channel--process)))
+      (when buffer
+        (set-process-buffer smtpmail-native-channel--process nil)
+        (kill-buffer buffer)))
+    (smtpmail-native-module-open smtpmail-native-channel--process)
+    (add-hook 'kill-emacs-hook #'smtpmail-native-channel--shutdown)))
+
+(defun smtpmail-native-channel-submit (plist handler)
+  "Start the job that PLIST describes and return its id, an integer.
+PLIST is that of `smtpmail-native-module-send'.  HANDLER is called with
+two arguments, the kind of an event (`trace', `progress' or `done') and
+its plist, outside of filters; `done' comes once and last.
+Signal `smtpmail-native-usage-error' for a job that cannot be used."
+  (smtpmail-native-channel--open)
+  (let ((id (smtpmail-native-module-send plist)))
+    (puthash id handler smtpmail-native-channel--handlers)
+    id))
+
+(defun smtpmail-native-channel-cancel (id)
+  "Ask the job ID to stop; its `done' event still comes.
+Return nil if it is not under way any more."
+  (smtpmail-native-module-cancel id))
+
+(defun smtpmail-native-channel-busy-p ()
+  "Return the number of jobs under way, or nil for none."
+  (let ((count (hash-table-count smtpmail-native-channel--handlers)))
+    (and (> count 0) count)))
+
+(provide 'smtpmail-native-channel)
+;;; smtpmail-native-channel.el ends here
