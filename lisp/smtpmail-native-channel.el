@@ -61,16 +61,17 @@
   "Load the module and let it wake this Emacs."
   (smtpmail-native-load)
   (unless (process-live-p smtpmail-native-channel--process)
-    (setq smtpmail-native-channel--process
-          (make-pipe-process :name "smtpmail-native"
-                             :buffer nil
-                             :noquery t
-                             :coding 'binary
-                             :filter #'smtpmail-native-channel--filter))
-    (let ((buffer (process-buffer smtpmail-native-channel--process)))
-      (when buffer
-        (set-process-buffer smtpmail-native-channel--process nil)
-        (kill-buffer buffer)))
+    ;; Killing the buffer of a process would end it, so it must have none,
+    ;; which `make-pipe-process' does not offer.
+    (let ((buffer (generate-new-buffer " *smtpmail-native*")))
+      (setq smtpmail-native-channel--process
+            (make-pipe-process :name "smtpmail-native"
+                               :buffer buffer
+                               :noquery t
+                               :coding 'binary
+                               :filter #'smtpmail-native-channel--filter))
+      (set-process-buffer smtpmail-native-channel--process nil)
+      (kill-buffer buffer))
     (smtpmail-native-module-open smtpmail-native-channel--process)
     (add-hook 'kill-emacs-hook #'smtpmail-native-channel--shutdown)))
 
