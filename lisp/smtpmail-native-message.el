@@ -223,8 +223,7 @@ body may quote the separator."
 
 (defun smtpmail-native-message--coding (source)
   "Return the coding system of the mail in the buffer SOURCE.
-The value is nil when no character of the current buffer needs one."
-  (goto-char (point-min))
+The value is nil when no character behind point, the body, needs one."
   (skip-chars-forward "\0-\177")
   (unless (or (eobp) (not enable-multibyte-characters))
     (coding-system-change-eol-conversion
@@ -296,7 +295,7 @@ the others (RFC 5322 3.6.6).  Signal `smtpmail-native-usage-error' when
 there is no recipient or an address cannot be parsed."
   (require 'smtpmail)
   (require 'message)
-  (sendmail-synch-aliases)
+  (sendmail-sync-aliases)
   (let* ((source (or buffer (current-buffer)))
          (sender (with-current-buffer source
                    (save-excursion
