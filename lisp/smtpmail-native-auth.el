@@ -58,7 +58,7 @@ It is ours, and so may be cleared."
 It is a string, a symbol, or a list of them; the result a string or nil."
   (let ((names (mapcar (lambda (one) (upcase (format "%s" one)))
                        (if (listp value) value (list value)))))
-    (and names (string-join names " "))))
+    (and names (mapconcat #'identity names " "))))
 
 (defun smtpmail-native-auth--from-entry (entry source)
   "Return the plist for ENTRY of auth-source, found in SOURCE."
