@@ -126,7 +126,7 @@ of `smtpmail-native-error' for anything else."
                                 (plist-get certificate :not-after))
             (format "  SHA-256:    %s\n" (plist-get certificate :sha256))
             (format "  verified:   %s\n"
-                    (if (string-empty-p reasons) "yes" reasons)))))
+                    (if (equal reasons "") "yes" reasons)))))
 
 (defun smtpmail-native--insert-info (account result)
   "Insert what RESULT tells of the server of ACCOUNT."

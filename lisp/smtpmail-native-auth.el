@@ -28,7 +28,7 @@
 
 (defun smtpmail-native-auth--string (value)
   "Return VALUE if it is a string that is not empty, else nil."
-  (and (stringp value) (not (string-empty-p value)) value))
+  (and (stringp value) (not (equal value "")) value))
 
 (defun smtpmail-native-auth--encode (string)
   "Return a new unibyte string with the UTF-8 of STRING.

@@ -3,8 +3,7 @@
 
 ;;; Commentary:
 ;; All errors of this package are children of `smtpmail-native-error'.  Their
-;; data is (TEXT . PLIST): TEXT is the whole message for people, PLIST is the
-;; result that the module gave, or nil.
+;; data is (TEXT), the whole message for people.
 
 ;;; Code:
 
@@ -26,9 +25,9 @@
 (define-error 'smtpmail-native-unknown-outcome "Mail may have been sent"
   'smtpmail-native-error)
 
-(defun smtpmail-native-error-signal (condition text &optional result)
-  "Signal CONDITION with the message TEXT and the plist RESULT."
-  (signal condition (cons text result)))
+(defun smtpmail-native-error-signal (condition text)
+  "Signal CONDITION with the message TEXT."
+  (signal condition (list text)))
 
 (defun smtpmail-native-error-text (octets)
   "Return OCTETS, text of a server or nil, as a string that is safe to show.

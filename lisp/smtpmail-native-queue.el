@@ -30,6 +30,12 @@
 (defconst smtpmail-native-queue--large 262144
   "Octets from which on the progress of a message is shown.")
 
+(defvar smtpmail-native-queue-last-result nil
+  "What the module told of the last mail, a plist; for scripts.
+It has :kind, :stage, :code, :enhanced, :text, :in-doubt, :octets, :reply,
+:mechanism, :tls and :recipients, the latter a list
+of (ADDRESS ACCEPTED CODE ENHANCED TEXT).")
+
 ;;;; The account of this moment
 
 (defun smtpmail-native-queue--server ()
@@ -247,12 +253,12 @@ then, but after `smtpmail-native-unknown-outcome' all may have got it."
 (defun smtpmail-native-queue--check (result account)
   "Return RESULT, or signal what it says has gone wrong with ACCOUNT."
   (let ((condition (smtpmail-native-error-condition result)))
+    (setq smtpmail-native-queue-last-result result)
     (when condition
       (smtpmail-native-error-signal
        condition
        (smtpmail-native-error-describe result (plist-get account :host)
-                                       (plist-get account :port))
-       result))
+                                       (plist-get account :port))))
     result))
 
 (defun smtpmail-native-queue-probe (account)

@@ -93,7 +93,7 @@ static void note_failure(char *text, size_t size,
   size_t len = strlen(text);
   getnameinfo(address->ai_addr, address->ai_addrlen, name, sizeof name, NULL, 0,
               NI_NUMERICHOST);
-  snprintf(text + len, size - len, "%s%s: %s", len ? "; " : "", name,
+  snprintf(text + len, size - len, "%s%s: %.512s", len ? "; " : "", name,
            err->text);
 }
 
