@@ -30,7 +30,7 @@ SMN_CFLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -fPIC \
 ASAN = -fsanitize=address,undefined -fno-sanitize-recover=undefined \
   -fno-omit-frame-pointer
 TSAN = -fsanitize=thread
-BATCH = $(EMACS) -Q --batch -L . -L lisp
+BATCH = $(EMACS) -Q --batch --eval '(setq load-prefer-newer t)' -L . -L lisp
 
 all: module $(BUILD)/lisp.stamp ## build the module, byte-compile the Lisp
 
@@ -89,7 +89,7 @@ check-lisp: $(TESTS_EL:test/%.el=check-ert-%) \
 check-ert-%: test/%.el all $(BUILD)/plain/peer
 	@tools/run $@ $(BATCH) -L test -l $< -f ert-run-tests-batch-and-exit
 check-assertions-%: test/%.el all $(BUILD)/plain/peer
-	@tools/run $@ $(EMACS) -Q -module-assertions --batch -L . -L lisp \
+	@tools/run $@ $(BATCH) -module-assertions \
 	  -L test -l $< -f ert-run-tests-batch-and-exit
 
 lint: all ## check formatting and style

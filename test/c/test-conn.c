@@ -505,7 +505,7 @@ static void test_pieces(void) {
   pair_close(&p);
 }
 
-/* One octet each few milliseconds, until told to stop.  */
+/* One line each few milliseconds, until told to stop.  */
 struct drip {
   int fd, stop;
 };
@@ -573,7 +573,7 @@ static void test_read_ends(void) {
 static void *cancel_soon(void *argument) {
   const struct pair *p = argument;
   poll(NULL, 0, 20); /* most likely, the other thread waits by then */
-  CHECK(write(p->cancel[1], "", 1) == 1);
+  (void)!write(p->cancel[1], "", 1);
   return NULL;
 }
 
@@ -611,7 +611,7 @@ static void *disturb(void *argument) {
     pthread_kill(d->victim, SIGUSR1);
     poll(NULL, 0, 1);
   }
-  say(d->pair, "220 calm\r\n", 10);
+  send(d->pair->server, "220 calm\r\n", 10, MSG_NOSIGNAL);
   return NULL;
 }
 
@@ -710,8 +710,8 @@ static void test_write_stalls(void) {
 static void *leave_with_reply(void *argument) {
   struct pair *p = argument;
   char bytes[1000];
-  CHECK(recv(p->server, bytes, sizeof bytes, 0) > 0);
-  say(p, "421 4.3.2 going down\r\n", 22);
+  recv(p->server, bytes, sizeof bytes, 0);
+  send(p->server, "421 4.3.2 going down\r\n", 22, MSG_NOSIGNAL);
   close(p->server); /* most octets are unread, so this resets */
   return NULL;
 }
@@ -754,8 +754,6 @@ static void test_octets_before_tls(void) {
 }
 
 int main(void) {
-  /* The first look-up may make the system's resolver keep descriptors.  */
-  test_resolve_table();
   int fds = count_fds();
   test_resolve_table();
   test_resolve_in_thread();
