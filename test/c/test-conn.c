@@ -775,6 +775,7 @@ int main(void) {
   test_reply_before_close();
   test_octets_before_tls();
   CHECK_INT(wait_for_fds(fds), fds);
-  test_resolve_slow(); /* its helpers end some time later */
+  test_resolve_slow();
+  CHECK_INT(wait_for_fds(fds + 2), fds + 2); /* slow_fd and its other end */
   return check_done("test-conn");
 }
