@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* peer-run.c - a scripted SMTP server: one dialogue over one connection.  */
+#include "peer-run.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fnmatch.h>
+#include <gsasl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+static bool fault(struct peer *p, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static bool fault(struct peer *p, const char *format, ...) {
+  va_list args;
+  if (p->why[0])
+    return false;
+  int n = snprintf(p->why, sizeof p->why, "line %d: ", p->number);
+  va_start(args, format);
+  vsnprintf(p->why + n, sizeof p->why - (size_t)n, format, args);
+  va_end(args);
+  return false;
+}
+
+char *peer_read_file(const char *file) {
+  FILE *in = fopen(file, "r");
+  char *text = calloc(1, 1 << 18);
+  if (in && text && fread(text, 1, (1 << 18) - 1, in) > 0) {
+    fclose(in);
+    return text;
+  }
+  perror(file);
+  if (in)
+    fclose(in);
+  free(text);
+  return NULL;
+}
+
+int peer_listen(const char *address, int *port) {
+  struct sockaddr_storage any = {.ss_family = AF_INET};
+  struct sockaddr_in *in = (void *)&any;
+  struct sockaddr_in6 *in6 = (void *)&any;
+  socklen_t size = sizeof *in;
+  if (inet_pton(AF_INET6, address, &in6->sin6_addr) == 1) {
+    any.ss_family = AF_INET6;
+    size = sizeof *in6;
+  } else if (inet_pton(AF_INET, address, &in->sin_addr) != 1)
+    return -1;
+  in->sin_port = htons((unsigned short)*port); /* at the same place in both */
+  int fd = socket(any.ss_family, SOCK_STREAM, 0);
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+  if (fd >= 0 && bind(fd, (void *)&any, size) == 0 && listen(fd, 64) == 0 &&
+      getsockname(fd, (void *)&any, &size) == 0) {
+    *port = ntohs(in->sin_port);
+    return fd;
+  }
+  if (fd >= 0)
+    close(fd);
+  return -1;
+}
+
+/* Octets */
+
+/* Octets read, 0 at the end, -1 when late or broken.  */
+static ssize_t receive(struct peer *p, char *into, size_t len) {
+  ssize_t n;
+  if (!p->tls) {
+    do
+      n = recv(p->fd, into, len, 0);
+    while (n < 0 && errno == EINTR);
+    return n;
+  }
+  do
+    n = gnutls_record_recv(p->tls, into, len);
+  while (n == GNUTLS_E_INTERRUPTED);
+  return n < 0 ? -1 : n;
+}
+
+/* What the client no longer takes is lost; reading tells that it has gone.  */
+static void put(struct peer *p, const char *bytes, size_t len) {
+  while (len > 0) {
+    ssize_t n = p->tls ? gnutls_record_send(p->tls, bytes, len)
+                       : send(p->fd, bytes, len, MSG_NOSIGNAL);
+    if (n <= 0)
+      return;
+    bytes += n;
+    len -= (size_t)n;
+  }
+}
+
+static bool more(struct peer *p) {
+  if (p->from == p->to)
+    p->from = p->to = 0;
+  ssize_t n = receive(p, p->in + p->to, sizeof p->in - p->to);
+  if (n <= 0)
+    return false;
+  p->to += (size_t)n;
+  return true;
+}
+
+static int get(struct peer *p) {
+  if (p->from == p->to && !more(p))
+    return EOF;
+  return (unsigned char)p->in[p->from++];
+}
+
+/* Read one line into p->line; it has to end with CRLF.  */
+static bool hear(struct peer *p) {
+  size_t len = 0;
+  for (int c = get(p); c != EOF; c = get(p)) {
+    if (c == '\n') {
+      if (len == 0 || p->line[len - 1] != '\r')
+        return fault(p, "a line that does not end with CRLF");
+      p->line[len - 1] = '\0';
+      fprintf(p->log, "C: %s\n", p->line);
+      return true;
+    }
+    if (len + 1 >= sizeof p->line)
+      return fault(p, "a line without end");
+    p->line[len++] = (char)c;
+  }
+  p->line[len] = '\0';
+  return false;
+}
+
+static void say(struct peer *p, const char *text) {
+  char line[8192];
+  int n = snprintf(line, sizeof line, "%s\r\n", text);
+  fprintf(p->log, "S: %s\n", text);
+  put(p, line, (size_t)n);
+}
+
+/* Steps */
+
+static bool start_tls(struct peer *p, char *words) {
+  char pem[512], key[512], ca[512];
+  char *rest = NULL, *name = strtok_r(words, " ", &rest);
+  char *option = strtok_r(NULL, " ", &rest);
+  bool ask = option && strcmp(option, "client") == 0;
+  if (!p->certs || !name)
+    return fault(p, "no certificates");
+  snprintf(pem, sizeof pem, "%s/%s.pem", p->certs, name);
+  snprintf(key, sizeof key, "%s/%s.key", p->certs, name);
+  snprintf(ca, sizeof ca, "%s/ca.pem", p->certs);
+  gnutls_certificate_allocate_credentials(&p->credentials);
+  gnutls_certificate_set_x509_trust_file(p->credentials, ca,
+                                         GNUTLS_X509_FMT_PEM);
+  if (gnutls_certificate_set_x509_key_file(p->credentials, pem, key,
+                                           GNUTLS_X509_FMT_PEM) < 0)
+    return fault(p, "no certificate %s", pem);
+  gnutls_init(&p->tls, GNUTLS_SERVER | GNUTLS_NO_SIGNAL);
+  gnutls_set_default_priority(p->tls);
+  if (option && strncmp(option, "NORMAL", 6) == 0)
+    gnutls_priority_set_direct(p->tls, option, NULL);
+  gnutls_credentials_set(p->tls, GNUTLS_CRD_CERTIFICATE, p->credentials);
+  if (ask)
+    gnutls_certificate_server_set_request(p->tls, GNUTLS_CERT_REQUIRE);
+  gnutls_transport_set_int(p->tls, p->fd);
+  gnutls_handshake_set_timeout(p->tls, (unsigned)p->timeout_ms);
+  int code;
+  do
+    code = gnutls_handshake(p->tls);
+  while (code < 0 && !gnutls_error_is_fatal(code) && code != GNUTLS_E_AGAIN);
+  fprintf(p->log, "-- TLS %s%s\n",
+          code == 0 ? "started" : gnutls_strerror(code),
+          code == 0 && gnutls_certificate_get_ours(p->tls) && ask
+              ? ", with a client certificate"
+              : "");
+  return code == 0 || fault(p, "TLS handshake: %s", gnutls_strerror(code));
+}
+
+/* USER and PASSWORD are checked as a server does.  */
+struct account {
+  const char *user, *password;
+};
+
+static int answer(Gsasl *context, Gsasl_session *session,
+                  Gsasl_property property) {
+  const struct account *account = gsasl_session_hook_get(session);
+  (void)context;
+  if (property == GSASL_PASSWORD)
+    return gsasl_property_set(session, property, account->password);
+  if (property == GSASL_SCRAM_ITER)
+    return gsasl_property_set(session, property, "4096");
+  if (property == GSASL_VALIDATE_SIMPLE)
+    return strcmp(gsasl_property_fast(session, GSASL_AUTHID), account->user) ||
+                   strcmp(gsasl_property_fast(session, GSASL_PASSWORD),
+                          account->password)
+               ? GSASL_AUTHENTICATION_ERROR
+               : GSASL_OK;
+  return GSASL_NO_CALLBACK;
+}
+
+static bool exchange(struct peer *p, Gsasl_session *session, char *input) {
+  char challenge[8192];
+  for (;;) {
+    char *output = NULL;
+    int code = gsasl_step64(session, input, &output);
+    if (code != GSASL_OK && code != GSASL_NEEDS_MORE) {
+      say(p, "535 5.7.8 credentials refused");
+      return false;
+    }
+    /* SMTP has no place for the last words of a server but a challenge.  */
+    bool last = code == GSASL_OK;
+    if (!last || (output && *output)) {
+      snprintf(challenge, sizeof challenge, "334 %s", output ? output : "");
+      gsasl_free(output);
+      say(p, challenge);
+      if (!hear(p))
+        return fault(p, "the client left during AUTH");
+      if (strcmp(p->line, "*") == 0) {
+        say(p, "501 5.7.0 as you wish");
+        return false;
+      }
+      input = p->line;
+    } else
+      gsasl_free(output);
+    if (last) {
+      const char *user = gsasl_property_fast(session, GSASL_AUTHID);
+      fprintf(p->log, "-- authenticated %s\n", user ? user : "");
+      say(p, "235 2.7.0 welcome");
+      return true;
+    }
+  }
+}
+
+/* auth MECHANISM USER PASSWORD: read the command and verify.  */
+static bool auth(struct peer *p, char *words) {
+  char *rest = NULL, *mechanism = strtok_r(words, " ", &rest);
+  const char *user = strtok_r(NULL, " ", &rest);
+  const char *password = strtok_r(NULL, " ", &rest);
+  struct account account = {user, password};
+  Gsasl *context = NULL;
+  Gsasl_session *session = NULL;
+  if (!mechanism || !user || !password)
+    return fault(p, "auth MECHANISM USER PASSWORD");
+  if (!hear(p))
+    return fault(p, "the client left before AUTH");
+  size_t len = strlen(mechanism);
+  if (strncmp(p->line, "AUTH ", 5) || strncmp(p->line + 5, mechanism, len) ||
+      (p->line[5 + len] && p->line[5 + len] != ' '))
+    return fault(p, "expected AUTH %s, got %s", mechanism, p->line);
+  if (gsasl_init(&context) != GSASL_OK)
+    return fault(p, "no SASL");
+  gsasl_callback_set(context, answer);
+  if (gsasl_server_start(context, mechanism, &session) == GSASL_OK) {
+    gsasl_session_hook_set(session, &account);
+    char *initial = p->line + 5 + len;
+    initial += *initial == ' ';
+    (void)exchange(p, session, strcmp(initial, "=") == 0 ? "" : initial);
+    gsasl_finish(session);
+  } else
+    fault(p, "no mechanism %s", mechanism);
+  gsasl_done(context);
+  return !p->why[0];
+}
+
+/* data: take the message, check its form, deliver it.  */
+static bool data(struct peer *p) {
+  char file[512];
+  FILE *out = NULL;
+  unsigned long octets = 0;
+  bool start = true, dotted = false;
+  int before = 0;
+  p->messages++;
+  if (p->deliver) {
+    snprintf(file, sizeof file, "%s/%04d.eml", p->deliver, p->messages);
+    out = fopen(file, "w");
+  }
+  for (int c = get(p);; c = get(p)) {
+    if (c == EOF || (c == '\n') != (before == '\r')) {
+      fault(p, c == EOF ? "the client left during the message"
+                        : "a CR or LF that stands alone");
+      break;
+    }
+    if (dotted && c == '\n')
+      break; /* CRLF "." CRLF */
+    if (start && c == '.' && !dotted)
+      dotted = true;
+    else {
+      if (dotted && c != '\r' && c != '.') {
+        fault(p, "a leading dot that is not doubled");
+        break;
+      }
+      if (!(dotted && c == '\r')) {
+        dotted = false;
+        octets++;
+        if (out)
+          fputc(c, out);
+      }
+      start = c == '\n';
+    }
+    before = c;
+  }
+  if (out)
+    fclose(out);
+  fprintf(p->log, "-- message %d: %lu octets\n", p->messages, octets);
+  return !p->why[0];
+}
+
+/* Decode \r \n \t \\ \xNN in place; returns the length.  */
+static size_t decode(char *text) {
+  char *to = text;
+  for (const char *at = text; *at; at++) {
+    if (*at != '\\' || !at[1]) {
+      *to++ = *at;
+      continue;
+    }
+    at++;
+    unsigned value = 0;
+    if (*at == 'x' && sscanf(at + 1, "%2x", &value) == 1) {
+      *to++ = (char)value;
+      at += 2;
+    } else
+      *to++ = *at == 'r' ? '\r' : *at == 'n' ? '\n' : *at == 't' ? '\t' : *at;
+  }
+  return (size_t)(to - text);
+}
+
+/* drip MS TEXT: an octet at a time.  */
+static void drip(struct peer *p, char *words) {
+  char *text = NULL;
+  int ms = (int)strtol(words, &text, 10);
+  text += *text == ' ';
+  size_t len = decode(text);
+  for (size_t i = 0; i < len; i++) {
+    struct pollfd gone = {.fd = p->fd, .events = POLLRDHUP};
+    put(p, text + i, 1);
+    if (poll(&gone, 1, ms) > 0)
+      return;
+  }
+}
+
+/* Wait until the client gives up.  */
+static bool stall(struct peer *p) {
+  while (p->from < p->to || more(p))
+    p->from = p->to;
+  fprintf(p->log, "-- the client has gone\n");
+  return true;
+}
+
+static void flood(struct peer *p, long octets) {
+  char block[4096];
+  memset(block, 'A', sizeof block);
+  for (; octets > 0; octets -= (long)sizeof block)
+    put(p, block, octets < (long)sizeof block ? (size_t)octets : sizeof block);
+}
+
+static void swallow(struct peer *p, long octets) {
+  while (octets-- > 0 && get(p) != EOF)
+    continue;
+}
+
+static void shut(struct peer *p, bool reset) {
+  const struct linger abort = {.l_onoff = 1, .l_linger = 0};
+  if (p->fd < 0)
+    return;
+  if (reset)
+    setsockopt(p->fd, SOL_SOCKET, SO_LINGER, &abort, sizeof abort);
+  close(p->fd);
+  p->fd = -1;
+}
+
+static bool expect_line(struct peer *p, const char *pattern) {
+  if (!hear(p))
+    return fault(p, "expected \"%s\", the client left", pattern);
+  return fnmatch(pattern, p->line, FNM_NOESCAPE) == 0 ||
+         fault(p, "expected \"%s\", got \"%s\"", pattern, p->line);
+}
+
+static bool is(const char *line, const char *verb, char **words) {
+  size_t len = strlen(verb);
+  if (strncmp(line, verb, len) || (line[len] && line[len] != ' '))
+    return false;
+  *words = (char *)(size_t)line + len + (line[len] == ' ');
+  return true;
+}
+
+static bool step(struct peer *p, char *line) {
+  char *words = NULL;
+  if (!*line || *line == '#' || is(line, "client", &words) ||
+      is(line, "expect", &words))
+    return true;
+  if (is(line, "S:", &words))
+    say(p, words);
+  else if (is(line, "C:", &words))
+    return expect_line(p, words);
+  else if (is(line, "tls", &words))
+    return start_tls(p, words);
+  else if (is(line, "auth", &words))
+    return auth(p, words);
+  else if (is(line, "data", &words))
+    return data(p);
+  else if (is(line, "raw", &words))
+    put(p, words, decode(words));
+  else if (is(line, "drip", &words))
+    drip(p, words);
+  else if (is(line, "flood", &words))
+    flood(p, strtol(words, NULL, 10));
+  else if (is(line, "swallow", &words))
+    swallow(p, strtol(words, NULL, 10));
+  else if (is(line, "stall", &words))
+    return stall(p);
+  else if (is(line, "reset", &words))
+    shut(p, true);
+  else if (is(line, "close", &words))
+    shut(p, false);
+  else
+    return fault(p, "no such step: %s", line);
+  return true;
+}
+
+/* Behind the script the client may say QUIT and leave, nothing more.  */
+static void farewell(struct peer *p) {
+  while (p->fd >= 0 && hear(p))
+    if (strcmp(p->line, "QUIT") != 0)
+      fault(p, "unexpected at the end: \"%s\"", p->line);
+}
+
+static bool play(struct peer *p, const char *script) {
+  bool good = true;
+  char line[8192];
+  for (p->number = 1; good && *script; p->number++) {
+    size_t len = strcspn(script, "\n");
+    snprintf(line, sizeof line, "%.*s", (int)len, script);
+    script += len + (script[len] == '\n');
+    good =
+        p->fd >= 0 || strspn(line, " ") == strlen(line) ? step(p, line) : true;
+  }
+  if (good)
+    farewell(p);
+  return !p->why[0];
+}
+
+bool peer_run(struct peer *p, int listening, const char *script) {
+  struct pollfd waiting = {.fd = listening, .events = POLLIN};
+  struct timeval limit = {.tv_sec = p->timeout_ms / 1000,
+                          .tv_usec = p->timeout_ms % 1000 * 1000};
+  p->why[0] = '\0';
+  p->from = p->to = 0;
+  p->tls = NULL;
+  p->credentials = NULL;
+  p->fd =
+      poll(&waiting, 1, p->timeout_ms) > 0 ? accept(listening, NULL, NULL) : -1;
+  if (p->fd < 0)
+    return fault(p, "nobody connects");
+  setsockopt(p->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  setsockopt(p->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  bool good = play(p, script);
+  if (p->tls) {
+    if (p->fd >= 0)
+      gnutls_bye(p->tls, GNUTLS_SHUT_WR);
+    gnutls_deinit(p->tls);
+    gnutls_certificate_free_credentials(p->credentials);
+  }
+  shut(p, false);
+  fflush(p->log);
+  return good;
+}
