@@ -330,7 +330,7 @@ static void drip(struct peer *p, char *words) {
   text += *text == ' ';
   size_t len = decode(text);
   for (size_t i = 0; i < len; i++) {
-    struct pollfd gone = {.fd = p->fd, .events = POLLRDHUP};
+    struct pollfd gone = {.fd = p->fd, .events = POLLIN};
     put(p, text + i, 1);
     if (poll(&gone, 1, ms) > 0)
       return;

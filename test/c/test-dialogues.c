@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* test-dialogues.c - play every script of a folder against the core.
+   test-dialogues PATH: a folder of *.smtp files, or one of them.  The server
+   runs in a thread of its own; what the script's lines `client' and `expect'
+   say is told in test/peer/README.org.  In every dialogue, no text that the
+   core lets out may hold a secret.  */
+#include "certs.h"
+#include "check.h"
+#include "peer-run.h"
+#include "session.h"
+
+#include <dirent.h>
+#include <gnutls/gnutls.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char folder[] = "/tmp/smtpmail-native-XXXXXX";
+
+struct dialogue {
+  const char *name;
+  char *script;
+  char client[4096], expect[1024]; /* the words of these lines */
+  struct peer *peer;
+  int listening, port;
+  bool behaved;
+  FILE *trace; /* all that the core says */
+  char file[600];
+  struct smn_job *job;
+  struct smn_result result;
+};
+
+/* KEY=VALUE in the line TEXT; VALUE may stand in quotes, with escapes.  False
+   without.  */
+static bool word(const char *text, const char *key, char *out, size_t size) {
+  size_t len = strlen(key);
+  for (const char *at = text; (at = strstr(at, key)); at += len) {
+    if (at[len] != '=' || (at > text && at[-1] != ' '))
+      continue;
+    at += len + 1;
+    bool quoted = *at == '"';
+    size_t to = 0;
+    for (at += quoted; *at && *at != (quoted ? '"' : ' '); at++) {
+      char c = *at;
+      unsigned value = 0;
+      if (c == '\\' && at[1]) {
+        c = *++at;
+        if (c == 'x' && sscanf(at + 1, "%2x", &value) == 1) {
+          c = (char)value;
+          at += 2;
+        } else
+          c = c == 'n' ? '\n' : c == 'r' ? '\r' : c == '0' ? '\1' : c;
+      }
+      if (to + 1 < size)
+        out[to++] = c;
+    }
+    out[to] = '\0';
+    return true;
+  }
+  return false;
+}
+
+/* The words of all lines of SCRIPT that begin with VERB.  */
+static void lines_of(const char *script, const char *verb, char *out,
+                     size_t size) {
+  size_t len = strlen(verb), to = 0;
+  for (const char *at = script; *at;) {
+    size_t n = strcspn(at, "\n");
+    if (n > len && strncmp(at, verb, len) == 0 && at[len] == ' ')
+      to += (size_t)snprintf(out + to, size - to, "%.*s", (int)(n - len),
+                             at + len);
+    at += n + (at[n] == '\n');
+  }
+}
+
+static char *copy(const char *text) { return text ? strdup(text) : NULL; }
+
+static char **list(const char *text) {
+  char **items = calloc(64, sizeof *items);
+  char *whole = strdup(text), *rest = NULL;
+  size_t count = 0;
+  for (char *one = strtok_r(whole, ",", &rest); one && count < 63;
+       one = strtok_r(NULL, ",", &rest))
+    items[count++] = strdup(one);
+  free(whole);
+  return items;
+}
+
+static char *in_folder(const char *name, const char *suffix) {
+  char path[512];
+  snprintf(path, sizeof path, "%s/%s.%s", folder, name, suffix);
+  return strdup(path);
+}
+
+static enum smn_stream stream_of(const char *name) {
+  static const char *const names[] = {"auto", "plain", "starttls", "tls"};
+  for (int i = 0; i < 4; i++)
+    if (strcmp(name, names[i]) == 0)
+      return (enum smn_stream)i;
+  return SMN_STREAM_AUTO;
+}
+
+static void fill_server(struct dialogue *d) {
+  struct smn_server *server = &d->job->server;
+  char value[1024];
+  server->host =
+      copy(word(d->client, "host", value, sizeof value) ? value : "localhost");
+  server->port = d->port;
+  server->helo = copy("client.example");
+  server->trace = true;
+  server->timeout_ms = word(d->client, "timeout", value, sizeof value)
+                           ? (int)(atof(value) * 1000)
+                           : 10000;
+  server->cleartext = SMN_CLEARTEXT_LOOPBACK;
+  if (word(d->client, "cleartext", value, sizeof value))
+    server->cleartext = SMN_CLEARTEXT_NEVER;
+  if (word(d->client, "stream", value, sizeof value))
+    server->stream = stream_of(value);
+  if (word(d->client, "mechanisms", value, sizeof value))
+    server->mechanisms = copy(value);
+  if (word(d->client, "priority", value, sizeof value))
+    server->priority = copy(value);
+  server->trustfiles = calloc(2, sizeof *server->trustfiles);
+  if (!word(d->client, "trust", value, sizeof value))
+    server->trustfiles[0] = in_folder("ca", "pem");
+  if (word(d->client, "crl", value, sizeof value)) {
+    server->crlfiles = calloc(2, sizeof *server->crlfiles);
+    server->crlfiles[0] = in_folder("crl", "pem");
+  }
+  if (word(d->client, "cert", value, sizeof value)) {
+    server->cert_file = in_folder(value, "pem");
+    server->key_file = in_folder(value, "key");
+  }
+  if (!word(d->client, "user", value, sizeof value))
+    return;
+  server->user = copy(value);
+  server->authenticate = true;
+  CHECK(word(d->client, "password", value, sizeof value));
+  CHECK(smn_buf_init_secret(&server->password, 1024) &&
+        smn_buf_add_string(&server->password, value));
+}
+
+/* message="..." (\0 stands for NUL), or size=LINES of 70 octets.  */
+static void write_message(struct dialogue *d) {
+  char value[2048];
+  snprintf(d->file, sizeof d->file, "%s/%s.msg", folder, d->name);
+  FILE *out = fopen(d->file, "w");
+  if (!CHECK(out != NULL))
+    return;
+  if (word(d->client, "size", value, sizeof value))
+    for (long i = atol(value); i > 0; i--)
+      fprintf(out, "%068ld\n", i);
+  else if (word(d->client, "message", value, sizeof value))
+    for (const char *at = value; *at; at++)
+      fputc(*at == '\1' ? '\0' : *at, out);
+  else
+    fputs("Subject: test\n\nbody\n", out);
+  fclose(out);
+}
+
+static void make_job(struct dialogue *d) {
+  char value[2048];
+  d->job = smn_job_new();
+  fill_server(d);
+  write_message(d);
+  d->job->probe = word(d->client, "probe", value, sizeof value);
+  d->job->sender = copy(word(d->client, "sender", value, sizeof value)
+                            ? value
+                            : "alice@example.org");
+  d->job->recipients = list(word(d->client, "recipients", value, sizeof value)
+                                ? value
+                                : "bob@example.org");
+  d->job->file = copy(d->file);
+  if (word(d->client, "nofile", value, sizeof value))
+    unlink(d->file);
+}
+
+static void on_trace(void *context, bool from_server, const char *text,
+                     size_t len) {
+  struct dialogue *d = context;
+  fprintf(d->trace, "%c ", from_server ? '<' : '>');
+  fwrite(text, 1, len, d->trace);
+  fputc('\n', d->trace);
+}
+
+static void *serve(void *argument) {
+  struct dialogue *d = argument;
+  d->behaved = peer_run(d->peer, d->listening, d->script);
+  return NULL;
+}
+
+/* Results */
+
+static void expect_word(const struct dialogue *d, const char *key,
+                        const char *got, bool *good) {
+  char value[512];
+  if (!word(d->expect, key, value, sizeof value))
+    return;
+  bool same = strcmp(key, "text") == 0 ? strstr(got, value) != NULL
+                                       : strcmp(got, value) == 0;
+  if (same)
+    return;
+  printf("%s: %s is \"%s\", expected \"%s\"\n", d->name, key, got, value);
+  *good = false;
+}
+
+static bool as_expected(const struct dialogue *d) {
+  const struct smn_result *r = &d->result;
+  const struct smn_error *err = &r->error;
+  char code[16], octets[32], accepted[32];
+  size_t taken = 0;
+  bool good = true;
+  for (size_t i = 0; i < r->recipient_count; i++)
+    taken += r->recipients[i].accepted;
+  snprintf(code, sizeof code, "%d", err->code);
+  snprintf(octets, sizeof octets, "%lu", (unsigned long)r->octets);
+  snprintf(accepted, sizeof accepted, "%zu", taken);
+  if (!strstr(d->expect, "kind="))
+    printf("%s: no line `expect kind=...'\n", d->name), good = false;
+  expect_word(d, "kind", smn_kind_name(err->kind), &good);
+  expect_word(d, "stage", smn_stage_name(err->stage), &good);
+  expect_word(d, "code", code, &good);
+  expect_word(d, "enhanced", err->enhanced, &good);
+  expect_word(d, "text", err->text, &good);
+  expect_word(d, "octets", octets, &good);
+  expect_word(d, "accepted", accepted, &good);
+  expect_word(d, "mechanism", r->mechanism, &good);
+  expect_word(d, "doubt", r->in_doubt ? "yes" : "no", &good);
+  expect_word(d, "tls", r->tls.protocol, &good);
+  expect_word(d, "reasons", r->tls.certificate.reasons[0] ? "yes" : "no",
+              &good);
+  expect_word(d, "capabilities", r->capabilities ? r->capabilities : "none",
+              &good);
+  if (!strstr(d->expect, "doubt=") && r->in_doubt)
+    printf("%s: in doubt\n", d->name), good = false;
+  return good;
+}
+
+/* The password, its base64, and what AUTH sent, as the server saw it.  */
+static bool keeps_secrets(const struct dialogue *d, const char *said) {
+  const struct smn_buf *password = &d->job->server.password;
+  gnutls_datum_t raw = {(void *)password->data, (unsigned)password->len};
+  gnutls_datum_t encoded = {NULL, 0};
+  if (raw.size == 0)
+    return true;
+  gnutls_base64_encode2(&raw, &encoded);
+  bool good = !strstr(said, password->data) &&
+              !strstr(said, (const char *)encoded.data) &&
+              !strstr(said, "AHRpbQB0YW5zdGFhZnRhbnN0YWFm") &&
+              !strstr(said, "b913a602c7eda7a495b4e6e7334d3890") &&
+              !strstr(said, "dGltIGI5MTNhNjAyYzdlZGE3YTQ5NWI0ZTZlNzMzNGQzODkw");
+  gnutls_free(encoded.data);
+  if (!good)
+    printf("%s: a secret got out\n", d->name);
+  return good;
+}
+
+static void run(struct dialogue *d) {
+  char *log = NULL, *trace = NULL;
+  size_t log_size = 0, trace_size = 0;
+  pthread_t thread;
+  const struct smn_observer observer = {
+      .context = d, .trace = on_trace, .cancel_fd = -1};
+  lines_of(d->script, "client", d->client, sizeof d->client);
+  lines_of(d->script, "expect", d->expect, sizeof d->expect);
+  d->peer = calloc(1, sizeof *d->peer);
+  d->peer->certs = folder;
+  d->peer->timeout_ms = 15000;
+  d->peer->log = open_memstream(&log, &log_size);
+  d->trace = open_memstream(&trace, &trace_size);
+  d->listening = peer_listen("127.0.0.1", &d->port);
+  make_job(d);
+  bool silent = strstr(d->client, "nofile") != NULL;
+  if (!silent)
+    CHECK_INT(pthread_create(&thread, NULL, serve, d), 0);
+  CHECK(smn_result_init(&d->result, d->job));
+  (void)smn_session_run(d->job, &observer, &d->result);
+  if (!silent)
+    pthread_join(thread, NULL);
+  close(d->listening);
+  fprintf(d->trace, "%s\n%s\n", d->result.error.text,
+          d->result.reply ? d->result.reply : "");
+  fclose(d->peer->log);
+  fclose(d->trace);
+  bool good = as_expected(d);
+  good = keeps_secrets(d, trace) && good;
+  if (!silent && !d->behaved) {
+    printf("%s: the client misbehaved, %s\n", d->name, d->peer->why);
+    good = false;
+  }
+  if (!CHECK(good))
+    printf("--- server of %s\n%s--- client\n%s\n", d->name, log, trace);
+  smn_result_free(&d->result);
+  smn_job_free(d->job);
+  unlink(d->file);
+  free(d->peer);
+  free(log);
+  free(trace);
+}
+
+static void run_file(const char *path, const char *name) {
+  struct dialogue d = {.name = name, .script = peer_read_file(path)};
+  if (CHECK(d.script != NULL))
+    run(&d);
+  free(d.script);
+}
+
+static int is_script(const struct dirent *entry) {
+  const char *dot = strrchr(entry->d_name, '.');
+  return dot && strcmp(dot, ".smtp") == 0;
+}
+
+static void run_folder(const char *path) {
+  struct dirent **entries = NULL;
+  int count = scandir(path, &entries, is_script, alphasort);
+  CHECK(count > 0);
+  for (int i = 0; i < count; i++) {
+    char file[1024];
+    snprintf(file, sizeof file, "%s/%s", path, entries[i]->d_name);
+    run_file(file, entries[i]->d_name);
+    free(entries[i]);
+  }
+  free(entries);
+}
+
+static void remove_folder(void) {
+  struct dirent **entries = NULL;
+  int count = scandir(folder, &entries, NULL, NULL);
+  for (int i = 0; i < count; i++) {
+    char file[600];
+    snprintf(file, sizeof file, "%s/%s", folder, entries[i]->d_name);
+    unlink(file);
+    free(entries[i]);
+  }
+  free(entries);
+  rmdir(folder);
+}
+
+int main(int argc, char **argv) {
+  struct stat stat_of;
+  const char *path = argc > 1 ? argv[1] : "test/peer";
+  if (!mkdtemp(folder) || !certs_make(folder))
+    return 70;
+  if (stat(path, &stat_of) == 0 && S_ISDIR(stat_of.st_mode))
+    run_folder(path);
+  else
+    run_file(path, path[0] == '/' ? "script" : path);
+  remove_folder();
+  return check_done("test-dialogues");
+}
