@@ -88,7 +88,7 @@ static char **list(const char *text) {
 }
 
 static char *in_folder(const char *name, const char *suffix) {
-  char path[512];
+  char path[1200];
   snprintf(path, sizeof path, "%s/%s.%s", folder, name, suffix);
   return strdup(path);
 }
