@@ -175,6 +175,18 @@ static bool start_tls(struct peer *p, char *words) {
   return code == 0 || fault(p, "TLS handshake: %s", gnutls_strerror(code));
 }
 
+/* The client hears why, and has read it before the connection ends.  */
+static bool tls_fails(struct peer *p, char *words) {
+  char octet;
+  if (start_tls(p, words))
+    return fault(p, "the handshake should have failed");
+  p->why[0] = '\0';
+  gnutls_alert_send_appropriate(p->tls, GNUTLS_E_CERTIFICATE_REQUIRED);
+  while (recv(p->fd, &octet, 1, 0) > 0)
+    continue;
+  return true;
+}
+
 /* USER and PASSWORD are checked as a server does.  */
 struct account {
   const char *user, *password;
@@ -393,6 +405,8 @@ static bool step(struct peer *p, char *line) {
     return expect_line(p, words);
   else if (is(line, "tls", &words))
     return start_tls(p, words);
+  else if (is(line, "tls-fails", &words))
+    return tls_fails(p, words);
   else if (is(line, "auth", &words))
     return auth(p, words);
   else if (is(line, "data", &words))
