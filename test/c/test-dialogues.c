@@ -345,7 +345,7 @@ int main(int argc, char **argv) {
   if (stat(path, &stat_of) == 0 && S_ISDIR(stat_of.st_mode))
     run_folder(path);
   else
-    run_file(path, path[0] == '/' ? "script" : path);
+    run_file(path, strrchr(path, '/') ? strrchr(path, '/') + 1 : path);
   remove_folder();
   return check_done("test-dialogues");
 }

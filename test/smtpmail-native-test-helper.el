@@ -1,0 +1,153 @@
+;;; smtpmail-native-test-helper.el --- A server for the tests  -*- lexical-binding: t; -*-
+;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+;; Starts the scripted server of test/c and waits for its verdict.  All files
+;; are in a temporary folder, and the process ends with the test.
+
+;;; Code:
+
+(require 'smtpmail-native)
+(require 'smtpmail)
+(require 'message)
+
+(defvar user-full-name)
+
+(defconst smtpmail-native-test-folder
+  (file-name-directory
+   (directory-file-name
+    (file-name-directory (or load-file-name buffer-file-name))))
+  "The top folder of the package.")
+
+(defconst smtpmail-native-test-seconds 30
+  "How long a test waits for anything.")
+
+(defvar smtpmail-native-test-certs nil
+  "Folder with the certificates of this run.")
+
+(defun smtpmail-native-test-certs ()
+  "Return a folder with certificates, made once."
+  (unless smtpmail-native-test-certs
+    (setq smtpmail-native-test-certs (make-temp-file "smtpmail-native" t))
+    (call-process (smtpmail-native-test-peer) nil nil nil "--certificates"
+                  smtpmail-native-test-certs)
+    (add-hook 'kill-emacs-hook
+              (lambda () (delete-directory smtpmail-native-test-certs t))))
+  smtpmail-native-test-certs)
+
+(defun smtpmail-native-test-peer ()
+  "Return the file of the scripted server."
+  (expand-file-name "build/plain/peer" smtpmail-native-test-folder))
+
+(defun smtpmail-native-test-cert (name)
+  "Return the file NAME of `smtpmail-native-test-certs'."
+  (expand-file-name name (smtpmail-native-test-certs)))
+
+(defun smtpmail-native-test-wait (condition)
+  "Wait until the function CONDITION returns non-nil, and return that."
+  (with-timeout (smtpmail-native-test-seconds (error "Nothing has happened"))
+    (let (value)
+      (while (not (setq value (funcall condition)))
+        (accept-process-output nil 0.05))
+      value)))
+
+(defun smtpmail-native-test--output (server)
+  "Return what the process SERVER has said."
+  (with-current-buffer (process-buffer server)
+    (buffer-string)))
+
+(defun smtpmail-native-test-start (folder script)
+  "Start the server with the lines SCRIPT, its files in FOLDER.
+Return (PROCESS . PORT)."
+  (let ((file (expand-file-name "script.smtp" folder)))
+    (with-temp-file file
+      (dolist (line script)
+        (insert line "\n")))
+    (let ((server (make-process
+                   :name "peer" :buffer (generate-new-buffer " *peer*")
+                   :noquery t :coding 'utf-8
+                   :command (list (smtpmail-native-test-peer)
+                                  "--certs" (smtpmail-native-test-certs)
+                                  "--deliver" folder file))))
+      (cons server
+            (smtpmail-native-test-wait
+             (lambda ()
+               (let ((said (smtpmail-native-test--output server)))
+                 (and (string-match "\\`port \\([0-9]+\\)\n" said)
+                      (string-to-number (match-string 1 said))))))))))
+
+(defun smtpmail-native-test-verdict (server)
+  "Wait for the process SERVER to end, and return its transcript.
+Fail when the client did not behave as scripted."
+  (smtpmail-native-test-wait (lambda () (not (process-live-p server))))
+  (let ((said (smtpmail-native-test--output server)))
+    (unless (string-match-p "^-- as scripted" said)
+      (error "The client misbehaved:\n%s" said))
+    said))
+
+(defmacro smtpmail-native-test-with-server (script &rest body)
+  "Run BODY with the lines SCRIPT as the server, whose port is `port'.
+The server's process is `server', the folder of its files `folder'.  The
+variables of smtpmail lead to it and have their defaults else."
+  (declare (indent 1) (debug t))
+  `(let* ((folder (make-temp-file "smtpmail-native" t))
+          (started (smtpmail-native-test-start folder ,script))
+          (server (car started))
+          (port (cdr started))
+          (user-mail-address "alice@example.org")
+          (user-full-name "Alice")
+          (mail-personal-alias-file "/nonexistent")
+          (auth-sources nil)
+          (smtpmail-smtp-server "localhost")
+          (smtpmail-smtp-service port)
+          (smtpmail-smtp-user nil)
+          (smtpmail-mail-address nil)
+          (smtpmail-stream-type nil)
+          (smtpmail-local-domain nil)
+          (smtpmail-debug-info t)
+          (smtpmail-auth-credentials nil)
+          (smtpmail-starttls-credentials nil)
+          (smtpmail-native-timeout 20)
+          (gnutls-trustfiles (list (smtpmail-native-test-cert "ca.pem")))
+          (send-mail-function #'smtpmail-native-send-it)
+          (message-send-mail-function #'smtpmail-native-send-it)
+          (message-interactive t)
+          (inhibit-message t))
+     (ignore port)
+     (unwind-protect
+         (progn ,@body)
+       (when (process-live-p server)
+         (delete-process server))
+       (kill-buffer (process-buffer server))
+       (delete-directory folder t))))
+
+(defun smtpmail-native-test-delivered (folder)
+  "Return the octets of the first message in FOLDER."
+  (with-temp-buffer
+    (set-buffer-multibyte nil)
+    (insert-file-contents-literally (expand-file-name "0001.eml" folder))
+    (buffer-string)))
+
+(defconst smtpmail-native-test-mail
+  '("C: MAIL FROM:<alice@example.org>*" "S: 250 ok"
+    "C: RCPT TO:<bob@example.org>" "S: 250 ok"
+    "C: DATA" "S: 354 go" "data" "S: 250 2.0.0 queued"
+    "C: QUIT" "S: 221 bye")
+  "The part of a script that takes one mail.")
+
+(defun smtpmail-native-test-script (&rest lines)
+  "Return a script: greeting, then LINES, each a string or a list of them."
+  (cons "S: 220 peer.example ESMTP"
+        (apply #'append (mapcar (lambda (line)
+                                  (if (listp line) line (list line)))
+                                lines))))
+
+(defun smtpmail-native-test-ehlo (&rest capabilities)
+  "Return the lines that answer EHLO with CAPABILITIES."
+  (cons "C: EHLO *"
+        (append (mapcar (lambda (one) (concat "S: 250-" one))
+                        (cons "peer.example" (butlast capabilities)))
+                (list (concat "S: 250 " (or (car (last capabilities)) "HELP"))))))
+
+(provide 'smtpmail-native-test-helper)
+;;; smtpmail-native-test-helper.el ends here

@@ -1,0 +1,369 @@
+;;; smtpmail-native-tests.el --- From a mail buffer to the server  -*- lexical-binding: t; -*-
+;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+;; End to end: a real mail buffer, the module, and the scripted server.
+
+;;; Code:
+
+(require 'ert)
+(require 'smtpmail-native-test-helper)
+
+(defun smtpmail-native-tests--compose (&optional body)
+  "Fill the current buffer with a mail to Bob that has BODY."
+  (insert "To: bob@example.org\nSubject: test\n" mail-header-separator "\n"
+          (or body "Hello\n.dot\n")))
+
+(defun smtpmail-native-tests--send (&optional body)
+  "Send a mail with BODY; return t, or the condition as (NAME TEXT)."
+  (with-temp-buffer
+    (smtpmail-native-tests--compose body)
+    (condition-case err
+        (progn (smtpmail-native-send-it) t)
+      (smtpmail-native-error err))))
+
+(defun smtpmail-native-tests--trace ()
+  "Return the trace of the last session with localhost."
+  (with-current-buffer "*trace of SMTP session to localhost*"
+    (buffer-string)))
+
+;;;; The example of the manual
+
+(defun smtpmail-native-tests--both-variables (host-port mechanism key cert)
+  "Send by both variables, whose entries have HOST-PORT as their port.
+HOST-PORT is a function of the port.  MECHANISM is what the server offers
+and verifies; KEY and CERT are files or nil, and then it wants them."
+  (smtpmail-native-test-with-server
+      (smtpmail-native-test-script
+       (smtpmail-native-test-ehlo "STARTTLS")
+       "C: STARTTLS" "S: 220 go"
+       (if key "tls good client" "tls good")
+       (smtpmail-native-test-ehlo (concat "AUTH " mechanism))
+       (format "auth %s user pass" mechanism)
+       smtpmail-native-test-mail)
+    (let ((smtpmail-auth-credentials
+           (list (list "localhost" (funcall host-port port) "user" "pass")))
+          (smtpmail-starttls-credentials
+           (list (list "localhost" (funcall host-port port) key cert))))
+      (should (eq (smtpmail-native-tests--send) t))
+      (let ((seen (smtpmail-native-test-verdict server)))
+        (should (string-match-p "C: STARTTLS\n\\(?:.*\n\\)*-- TLS started" seen))
+        (should (string-match-p (concat "C: AUTH " mechanism) seen))
+        (should (string-match-p "^-- authenticated user" seen)))
+      (should (equal (plist-get smtpmail-native-queue-last-result :mechanism)
+                     mechanism)))))
+
+(ert-deftest smtpmail-native-tests-manual-integer ()
+  "The manual's example with integer ports: STARTTLS, then CRAM-MD5."
+  (smtpmail-native-tests--both-variables #'identity "CRAM-MD5" nil nil))
+
+(ert-deftest smtpmail-native-tests-manual-string ()
+  "The same with ports as strings."
+  (smtpmail-native-tests--both-variables #'number-to-string "CRAM-MD5" nil nil))
+
+(ert-deftest smtpmail-native-tests-manual-login ()
+  "Without CRAM-MD5 it is LOGIN; empty strings are no certificate."
+  (smtpmail-native-tests--both-variables #'identity "LOGIN" "" ""))
+
+(ert-deftest smtpmail-native-tests-manual-certificate ()
+  "With a client key and certificate."
+  (smtpmail-native-tests--both-variables
+   #'identity "CRAM-MD5"
+   (smtpmail-native-test-cert "client.key")
+   (smtpmail-native-test-cert "client.pem")))
+
+(ert-deftest smtpmail-native-tests-starttls-entry-is-a-must ()
+  "An entry of the second variable makes STARTTLS a must."
+  (smtpmail-native-test-with-server
+      (smtpmail-native-test-script (smtpmail-native-test-ehlo "AUTH PLAIN")
+                                   "C: QUIT")
+    (let ((smtpmail-starttls-credentials
+           (list (list "localhost" port nil nil))))
+      (let ((err (smtpmail-native-tests--send)))
+        (should (eq (car err) 'smtpmail-native-tls-error))
+        (should (string-match-p "does not offer it" (cadr err))))
+      (smtpmail-native-test-verdict server))))
+
+;;;; What arrives
+
+(ert-deftest smtpmail-native-tests-octets ()
+  "What arrives is what `smtpmail-native-message-prepare' made, octet by octet."
+  (smtpmail-native-test-with-server
+      (smtpmail-native-test-script (smtpmail-native-test-ehlo)
+                                   smtpmail-native-test-mail)
+    (with-temp-buffer
+      (insert "From: alice@example.org\nTo: bob@example.org\n"
+              "Message-ID: <1@example.org>\nDate: Tue, 24 Nov 2026 12:00:00 +0000\n"
+              "Bcc: bob@example.org\nSubject: x\n\n.\n..\nFrom here\n\nend")
+      (let ((before (buffer-string)))
+        (smtpmail-native-send-it)
+        (should (equal (buffer-string) before))))
+    (smtpmail-native-test-verdict server)
+    (should (equal (smtpmail-native-test-delivered folder)
+                   (concat "From: alice@example.org\r\nTo: bob@example.org\r\n"
+                           "Message-ID: <1@example.org>\r\n"
+                           "Date: Tue, 24 Nov 2026 12:00:00 +0000\r\n"
+                           "Subject: x\r\n\r\n.\r\n..\r\nFrom here\r\n\r\n"
+                           "end\r\n")))))
+
+(ert-deftest smtpmail-native-tests-message-mode ()
+  "A mail from `message-mode', non-ASCII text in it."
+  (smtpmail-native-test-with-server
+      (smtpmail-native-test-script (smtpmail-native-test-ehlo "SIZE")
+                                   smtpmail-native-test-mail)
+    (let ((message-kill-buffer-on-exit t)
+          (message-auto-save-directory nil))
+      (save-window-excursion
+        (message-mail "bob@example.org" "Grüße")
+        (message-goto-body)
+        (insert "Hällo\n")
+        (message-send)
+        (set-buffer-modified-p nil)
+        (kill-buffer)))
+    (smtpmail-native-test-verdict server)
+    (with-temp-buffer
+      (insert (smtpmail-native-test-delivered folder))
+      (goto-char (point-min))
+      (should (re-search-forward "^Subject: =\\?utf-8\\?Q\\?Gr=C3=BC=C3=9Fe\\?="
+                                 nil t))
+      (should (re-search-forward "^Content-Transfer-Encoding:" nil t)))))
+
+(ert-deftest smtpmail-native-tests-mail-mode-fcc ()
+  "A mail from `mail-mode'; its Fcc is written, and does not leave."
+  (smtpmail-native-test-with-server
+      (smtpmail-native-test-script (smtpmail-native-test-ehlo)
+                                   smtpmail-native-test-mail)
+    (let ((copy (expand-file-name "copy" folder)))
+      (with-temp-buffer
+        (insert "To: bob@example.org\nFcc: " copy "\nSubject: x\n"
+                mail-header-separator "\nbody\n")
+        (smtpmail-native-send-it))
+      (smtpmail-native-test-verdict server)
+      (should-not (string-match-p "Fcc" (smtpmail-native-test-delivered folder)))
+      (with-temp-buffer
+        (insert-file-contents copy)
+        (should (looking-at "From "))
+        (should (re-search-forward "^body$" nil t))))))
+
+(ert-deftest smtpmail-native-tests-large ()
+  "25 MB arrive, and the temporary copy is gone."
+  (smtpmail-native-test-with-server
+      (smtpmail-native-test-script (smtpmail-native-test-ehlo "SIZE 50000000")
+                                   smtpmail-native-test-mail)
+    (let ((temporary-file-directory (file-name-as-directory folder))
+          (body (apply #'concat (make-list 262144 (concat (make-string 99 ?x)
+                                                          "\n")))))
+      (should (eq (smtpmail-native-tests--send body) t))
+      (smtpmail-native-test-verdict server)
+      (should (> (file-attribute-size
+                  (file-attributes (expand-file-name "0001.eml" folder)))
+                 26214400))
+      (should-not (directory-files folder nil "\\`smtpmail-native-")))))
+
+;;;; Failures
+
+(ert-deftest smtpmail-native-tests-conditions ()
+  "Every kind of failure has its condition, and says where and why."
+  (dolist (case
+           '((("S: 554 go away" "C: QUIT") smtpmail-native-refused
+              "Not welcome at localhost:[0-9]+: 554 go away")
+             (("S: 220 x" "C: EHLO *" "S: 250 x" "C: MAIL *"
+               "S: 451 4.7.1 later" "C: QUIT")
+              smtpmail-native-deferred "Sender refused by .*: 451 4.7.1 later")
+             (("S: 220 x" "C: EHLO *" "S: 250 x" "C: MAIL *" "S: 250 x"
+               "C: RCPT *" "S: 550 5.1.1 no such user" "C: QUIT")
+              smtpmail-native-refused
+              "Recipient refused by .*<bob@example.org>: 550 5.1.1 no such user")
+             (("S: 220 x" "C: EHLO *" "S: 250 x" "C: MAIL *" "S: 530 5.7.0 auth"
+               "C: QUIT")
+              smtpmail-native-auth-error "smtpmail-auth-credentials")
+             (("close") smtpmail-native-connection-error "closed")
+             (("raw HTTP/1.1 400 Bad\\r\\n" "stall")
+              smtpmail-native-connection-error "HTTP")
+             (("S: 220 x" "C: EHLO *" "S: 250 x" "C: MAIL *" "S: 250 x"
+               "C: RCPT *" "S: 250 x" "C: DATA" "S: 354 x" "data" "close")
+              smtpmail-native-unknown-outcome
+              "No answer to the end of the message from .*look whether")))
+    (smtpmail-native-test-with-server (nth 0 case)
+      (let ((err (smtpmail-native-tests--send)))
+        (should (eq (car err) (nth 1 case)))
+        (should (string-match-p (nth 2 case) (cadr err))))
+      (smtpmail-native-test-verdict server))))
+
+(ert-deftest smtpmail-native-tests-nobody-there ()
+  "A port where nobody listens."
+  (smtpmail-native-test-with-server '("close")
+    (let* ((smtpmail-smtp-server "127.0.0.1")
+           (smtpmail-smtp-service
+            (let* ((socket (make-network-process
+                            :name "taken" :server t :host "127.0.0.1"
+                            :service t :noquery t))
+                   (free (process-contact socket :service)))
+              (delete-process socket)
+              free))
+           (err (smtpmail-native-tests--send)))
+      (should (eq (car err) 'smtpmail-native-connection-error))
+      (should (string-match-p "Connection refused" (cadr err))))))
+
+(ert-deftest smtpmail-native-tests-certificate ()
+  "A certificate that does not verify is told with its fingerprint."
+  (smtpmail-native-test-with-server '("tls selfsigned" "stall")
+    (let* ((smtpmail-stream-type 'ssl)
+           (err (smtpmail-native-tests--send)))
+      (should (eq (car err) 'smtpmail-native-tls-error))
+      (should (string-match-p "SHA-256 fingerprint [0-9a-f]\\{64\\}"
+                              (cadr err))))))
+
+(ert-deftest smtpmail-native-tests-bad-options ()
+  "Options that cannot be used are named."
+  (dolist (case '((smtpmail-smtp-service "nonsense" "smtpmail-smtp-service")
+                  (smtpmail-smtp-service 0 "smtpmail-smtp-service")
+                  (smtpmail-stream-type bogus "smtpmail-stream-type")
+                  (smtpmail-auth-credentials (("x" 1) 2) "Entry 2")))
+    (smtpmail-native-test-with-server '("close")
+      (cl-progv (list (car case)) (list (cadr case))
+        (let ((err (smtpmail-native-tests--send)))
+          (should (eq (car err) 'smtpmail-native-usage-error))
+          (should (string-match-p (nth 2 case) (cadr err))))))))
+
+(ert-deftest smtpmail-native-tests-quit-before-end ()
+  "Quitting before the end of data: nothing is sent."
+  (smtpmail-native-test-with-server
+      (smtpmail-native-test-script "C: EHLO *" "stall")
+    (run-at-time 0.3 nil (lambda () (setq quit-flag t)))
+    (let ((err (smtpmail-native-tests--send)))
+      (should (eq (car err) 'smtpmail-native-cancelled)))
+    (smtpmail-native-test-verdict server)))
+
+(ert-deftest smtpmail-native-tests-quit-after-end ()
+  "Quitting after it: the outcome is unknown."
+  (smtpmail-native-test-with-server
+      (smtpmail-native-test-script
+       (smtpmail-native-test-ehlo)
+       (butlast smtpmail-native-test-mail 3) "stall")
+    (run-at-time 0.5 nil (lambda () (setq quit-flag t)))
+    (let ((err (smtpmail-native-tests--send)))
+      (should (eq (car err) 'smtpmail-native-unknown-outcome)))
+    (smtpmail-native-test-verdict server)))
+
+;;;; Life goes on, and secrets stay
+
+(ert-deftest smtpmail-native-tests-timers-run ()
+  "Timers run while a mail is under way."
+  (smtpmail-native-test-with-server
+      (smtpmail-native-test-script "C: EHLO *" "drip 40 250 peer.example\\r\\n"
+                                   smtpmail-native-test-mail)
+    (let* ((ticks 0)
+           (timer (run-at-time 0 0.01 (lambda () (setq ticks (1+ ticks))))))
+      (unwind-protect
+          (should (eq (smtpmail-native-tests--send) t))
+        (cancel-timer timer))
+      (should (> ticks 5)))))
+
+(ert-deftest smtpmail-native-tests-no-secret ()
+  "No secret in trace, messages and errors, whatever the server echoes."
+  (dolist (mechanism '("PLAIN" "LOGIN" "CRAM-MD5" "SCRAM-SHA-1" "SCRAM-SHA-256"))
+    (smtpmail-native-test-with-server
+        (smtpmail-native-test-script
+         (smtpmail-native-test-ehlo (concat "AUTH " mechanism))
+         (format "auth %s user open-sesame-4711" mechanism)
+         "C: MAIL *"
+         "S: 550 open-sesame-4711 b3Blbi1zZXNhbWUtNDcxMQ=="
+         "C: QUIT")
+      (let* ((smtpmail-auth-credentials
+              (list (list "localhost" port "user" "open-sesame-4711")))
+             (err (smtpmail-native-tests--send))
+             (seen (smtpmail-native-test-verdict server))
+             (said (concat (smtpmail-native-tests--trace)
+                           (format "%S %S" err smtpmail-native-queue-last-result)
+                           (with-current-buffer (messages-buffer)
+                             (buffer-string)))))
+        (should (eq (car err) 'smtpmail-native-refused))
+        (should (string-match-p "<omitted>" (smtpmail-native-tests--trace)))
+        (dolist (secret (append
+                         '("open-sesame-4711" "b3Blbi1zZXNhbWUtNDcxMQ==")
+                         ;; What followed AUTH, as the server saw it.
+                         (let ((at 0) (answers nil))
+                           (while (string-match
+                                   "^C: \\(?:AUTH [-A-Z0-9]+ \\)?\\([A-Za-z0-9+/=]\\{12,\\}\\)$"
+                                   seen at)
+                             (push (match-string 1 seen) answers)
+                             (setq at (match-end 0)))
+                           answers)))
+          (should-not (string-match-p (regexp-quote secret) said)))))))
+
+(ert-deftest smtpmail-native-tests-server-info ()
+  "`smtpmail-native-server-info' shows what the server says."
+  (smtpmail-native-test-with-server
+      (smtpmail-native-test-script
+       (smtpmail-native-test-ehlo "STARTTLS") "C: STARTTLS" "S: 220 go"
+       "tls good" (smtpmail-native-test-ehlo "SIZE 100" "AUTH PLAIN LOGIN")
+       "C: QUIT")
+    (save-window-excursion
+      (smtpmail-native-server-info))
+    (smtpmail-native-test-verdict server)
+    (with-current-buffer "*smtpmail-native server info*"
+      (dolist (text '("Greeting:     peer.example ESMTP" "TLS:          TLS1.3"
+                      "CN=localhost" "verified:   yes"
+                      "Mechanisms:   PLAIN LOGIN" "  SIZE 100"))
+        (should (string-match-p (regexp-quote text) (buffer-string))))
+      (kill-buffer))))
+
+;;;; In other Emacsen
+
+(defun smtpmail-native-tests--emacs (&rest args)
+  "Run a batch Emacs with ARGS; return (STATUS . OUTPUT)."
+  (with-temp-buffer
+    (let ((status (apply #'call-process
+                         (expand-file-name invocation-name invocation-directory)
+                         nil t nil "-Q" "--batch" "-L"
+                         smtpmail-native-test-folder args)))
+      (cons status (buffer-string)))))
+
+(ert-deftest smtpmail-native-tests-batch ()
+  "A batch script can trust the exit code."
+  (smtpmail-native-test-with-server
+      (smtpmail-native-test-script (smtpmail-native-test-ehlo)
+                                   smtpmail-native-test-mail)
+    (let* ((form (lambda (port)
+                   (prin1-to-string
+                    `(progn
+                       (require 'smtpmail-native)
+                       (setq smtpmail-smtp-server "localhost"
+                             smtpmail-smtp-service ,port
+                             user-mail-address "alice@example.org"
+                             auth-sources nil)
+                       (with-temp-buffer
+                         (insert "To: bob@example.org\nSubject: x\n\nbody\n")
+                         (smtpmail-native-send-it))))))
+           (sent (smtpmail-native-tests--emacs "--eval" (funcall form port))))
+      (should (equal (cons 0 t)
+                     (cons (car sent)
+                           (and (string-match-p "Sent to bob@example.org"
+                                                (cdr sent))
+                                t))))
+      (smtpmail-native-test-verdict server)
+      (let ((failed (smtpmail-native-tests--emacs "--eval"
+                                                  (funcall form port))))
+        (should (> (car failed) 0))
+        (should (string-match-p "Cannot connect to localhost" (cdr failed)))))))
+
+(ert-deftest smtpmail-native-tests-require-changes-nothing ()
+  "Loading the library changes no setting and does not load the module."
+  (should (equal (smtpmail-native-tests--emacs
+                  "--eval"
+                  (prin1-to-string
+                   '(let ((before (list send-mail-function
+                                        (default-value 'mail-user-agent))))
+                      (setq smtpmail-auth-credentials "mine")
+                      (require 'smtpmail-native)
+                      (princ (list (equal before
+                                          (list send-mail-function
+                                                (default-value
+                                                 'mail-user-agent)))
+                                   smtpmail-auth-credentials
+                                   (featurep 'smtpmail-native-module))))))
+                 '(0 . "(t mine nil)"))))
+
+(provide 'smtpmail-native-tests)
+;;; smtpmail-native-tests.el ends here
