@@ -132,8 +132,11 @@ of `smtpmail-native-error' for anything else."
   "Insert what RESULT tells of the server of ACCOUNT."
   (let* ((tls (plist-get result :tls))
          (certificate (plist-get tls :certificate))
-         (capabilities (smtpmail-native-error-text
-                        (plist-get result :capabilities)))
+         (capabilities (mapconcat
+                        #'smtpmail-native-error-text
+                        (split-string (or (plist-get result :capabilities) "")
+                                      "\n" t)
+                        "\n"))
          (case-fold-search t))
     (insert (format "Server:       %s:%s\n" (plist-get account :host)
                     (plist-get account :port)))

@@ -10,6 +10,8 @@
 (require 'smtpmail-native)
 (require 'smtpmail)
 (require 'message)
+(require 'gnutls)
+(require 'auth-source)
 
 (defvar user-full-name)
 
@@ -79,7 +81,10 @@ Return (PROCESS . PORT)."
 (defun smtpmail-native-test-verdict (server)
   "Wait for the process SERVER to end, and return its transcript.
 Fail when the client did not behave as scripted."
-  (smtpmail-native-test-wait (lambda () (not (process-live-p server))))
+  (smtpmail-native-test-wait
+   (lambda ()
+     (string-match-p "^-- \\(?:as scripted\\|FAULT\\)"
+                     (smtpmail-native-test--output server))))
   (let ((said (smtpmail-native-test--output server)))
     (unless (string-match-p "^-- as scripted" said)
       (error "The client misbehaved:\n%s" said))
