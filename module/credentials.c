@@ -42,7 +42,10 @@ static int service_port(const char *name) {
       .ai_family = AF_INET, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
   struct addrinfo *found = NULL;
   int port = 0;
-  if (*name && getaddrinfo(NULL, name, &hints, &found) == 0) {
+  char first = *name >= 'A' && *name <= 'Z' ? (char)(*name - 'A' + 'a') : *name;
+  /* getaddrinfo would also take " 25" for a number.  */
+  if (first >= 'a' && first <= 'z' &&
+      getaddrinfo(NULL, name, &hints, &found) == 0) {
     const struct sockaddr_in *in = (const void *)found->ai_addr;
     port = ntohs(in->sin_port);
     freeaddrinfo(found);
