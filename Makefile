@@ -3,18 +3,21 @@
 EMACS ?= emacs
 CC ?= cc
 BUILD ?= build
-export EMACS CC
+export EMACS CC INSTALL
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-ifeq ($(filter clean help,$(MAKECMDGOALS)),)
-include $(BUILD)/config.mk # made anew by the rule below
+# Cleaning and helping need nothing installed.
+ifneq ($(filter-out clean help,$(or $(MAKECMDGOALS),all)),)
+include $(BUILD)/config.mk # made by the rule below
 endif
 
 VERSION := $(shell sed -n 's/^;; Version: //p' smtpmail-native.el)
 MODULE ?= smtpmail-native-module$(SUFFIX)
 EL = smtpmail-native.el $(wildcard lisp/*.el)
 TESTS_EL = $(wildcard test/*-tests.el)
+SOURCES = Makefile $(EL) $(wildcard module/*.[ch] test/*.el test/c/*.[ch] \
+  tools/* *.org test/*/*.org .ci/* .dir-locals.el)
 GLUE = module lisp credentials
 CORE = $(filter-out $(GLUE),$(basename $(notdir $(wildcard module/*.c))))
 C_TESTS = $(basename $(notdir $(wildcard test/c/test-*.c)))
@@ -31,6 +34,12 @@ ASAN = -fsanitize=address,undefined -fno-sanitize-recover=undefined \
   -fno-omit-frame-pointer
 TSAN = -fsanitize=thread
 BATCH = $(EMACS) -Q --batch --eval '(setq load-prefer-newer t)' -L . -L lisp
+
+LOG = $(BUILD)/log
+ASAN_LOGS = $(C_TESTS:%=$(LOG)/asan-%.log)
+TSAN_LOGS = $(C_TESTS:%=$(LOG)/tsan-%.log)
+ERT_LOGS = $(TESTS_EL:test/%.el=$(LOG)/ert-%.log)
+ASSERTIONS_LOGS = $(TESTS_EL:test/%.el=$(LOG)/assertions-%.log)
 
 all: module $(BUILD)/lisp.stamp ## build the module, byte-compile the Lisp
 
@@ -63,7 +72,8 @@ endef
 $(eval $(call variant,plain,))
 $(eval $(call variant,asan,$(ASAN)))
 $(eval $(call variant,tsan,$(TSAN)))
-.PRECIOUS: $(BUILD)/%.o
+
+$(BUILD)/plain/module.o: smtpmail-native.el # its version
 
 # Overwriting a mapped module would crash the Emacs that uses it.
 $(MODULE): $(GLUE:%=$(BUILD)/plain/%.o) $(BUILD)/plain/libsmn.a
@@ -75,30 +85,37 @@ $(BUILD)/lisp.stamp: $(EL) $(BUILD)/config.mk
 	  -f batch-byte-compile $(EL)
 	@touch $@
 
-check: all check-c check-lisp ## run all tests
-	@tools/summary build/log/*.log
-
-check-c: $(C_TESTS:%=check-asan-%) $(C_TESTS:%=check-tsan-%)
-check-asan-%: $(BUILD)/asan/%
+# A log is the outcome of one part; to be added up, a failure must not end make.
+$(LOG)/asan-%.log: $(BUILD)/asan/% FORCE
 	@tools/run $@ env ASAN_OPTIONS=detect_leaks=1 $< test/peer
-check-tsan-%: $(BUILD)/tsan/%
+$(LOG)/tsan-%.log: $(BUILD)/tsan/% FORCE
 	@tools/run $@ env TSAN_OPTIONS=halt_on_error=1 $< test/peer
-
-check-lisp: $(TESTS_EL:test/%.el=check-ert-%) \
-  $(TESTS_EL:test/%.el=check-assertions-%)
-check-ert-%: test/%.el all $(BUILD)/plain/peer
+$(LOG)/ert-%.log: test/%.el all $(BUILD)/plain/peer FORCE
 	@tools/run $@ $(BATCH) -L test -l $< -f ert-run-tests-batch-and-exit
-check-assertions-%: test/%.el all $(BUILD)/plain/peer
+$(LOG)/assertions-%.log: test/%.el all $(BUILD)/plain/peer FORCE
 	@tools/run $@ $(BATCH) -module-assertions \
 	  -L test -l $< -f ert-run-tests-batch-and-exit
+
+check: all check-parts ## run all tests
+check-parts check-c: $(ASAN_LOGS) $(TSAN_LOGS)
+check-parts check-lisp: $(ERT_LOGS) $(ASSERTIONS_LOGS)
+check-asan: $(ASAN_LOGS)
+check-tsan: $(TSAN_LOGS)
+check-assertions: $(ASSERTIONS_LOGS)
+CHECKS = check-parts check-c check-lisp check-asan check-tsan check-assertions
+$(CHECKS):
+	@tools/summary $^
 
 lint: all ## check formatting and style
 	@LINT=1 tools/configure $(BUILD)/lint.mk
 	clang-format --dry-run -Werror module/*.[ch] test/c/*.[ch]
+	clang-tidy --quiet module/*.c test/c/*.c -- -std=c11 -Imodule \
+	  -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -DSMN_VERSION='""' \
+	  $(MODULE_CFLAGS) $(LIB_CFLAGS)
 	cppcheck --quiet --enable=warning,portability,performance \
 	  --error-exitcode=1 --inline-suppr --std=c11 module test/c
-	$(BATCH) -l tools/checkdoc.el $(EL) $(TESTS_EL)
-	tools/check-headers
+	$(BATCH) -L test -l tools/checkdoc.el $(EL) $(wildcard test/*.el)
+	tools/check-text $(SOURCES)
 
 demo: all $(BUILD)/plain/peer ## send a mail to the scripted server, show it
 	$(BATCH) -L test -l test/demo.el
@@ -109,5 +126,6 @@ bench: all $(BUILD)/plain/peer ## measure
 clean: ## remove all that was built
 	rm -rf $(BUILD) smtpmail-native-module.* *.elc lisp/*.elc test/*.elc
 
-.PHONY: all module help check check-c check-lisp lint demo bench clean
+FORCE:
+.PHONY: all module help check $(CHECKS) lint demo bench clean FORCE
 .SECONDARY:

@@ -107,9 +107,15 @@ altered.  Server, port, TLS and credentials are those of smtpmail's
 variables.  Wait until the server has taken the mail for all recipients;
 Emacs stays alive meanwhile, and \\[keyboard-quit] cancels.  Signal a child
 of `smtpmail-native-error' for anything else."
-  (let* ((start (float-time))
-         (result (smtpmail-native-queue-send-buffer)))
-    (message "%s" (smtpmail-native--told result (- (float-time) start)))))
+  (condition-case err
+      (let* ((start (float-time))
+             (result (smtpmail-native-queue-send-buffer)))
+        (message "%s" (smtpmail-native--told result (- (float-time) start))))
+    (smtpmail-native-error
+     ;; The backtrace of a batch Emacs shows only the beginning of the text.
+     (when noninteractive
+       (message "%s: %s" (get (car err) 'error-message) (cadr err)))
+     (signal (car err) (cdr err)))))
 
 (defun smtpmail-native--insert-certificate (certificate)
   "Insert what CERTIFICATE, a plist of the module, says."

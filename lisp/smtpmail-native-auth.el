@@ -15,8 +15,9 @@
 (declare-function smtpmail-native-module-find-auth "smtpmail-native-module"
                   (host port))
 (declare-function auth-source-search "auth-source" (&rest spec))
+(declare-function auth-source-forget "auth-source" (spec))
 (declare-function auth-source-forget+ "auth-source" (&rest spec))
-(declare-function auth-source-current-line "auth-source" ())
+(defvar auth-source-do-cache)
 (defvar auth-sources)
 (defvar auth-source-creation-prompts)
 (defvar smtpmail-smtp-user)
@@ -37,6 +38,10 @@ It is ours, and so may be cleared."
       (encode-coding-string string 'utf-8)
     (copy-sequence string)))
 
+(defun smtpmail-native-auth--smtp-user ()
+  "Return `smtpmail-smtp-user', or nil if it says nothing."
+  (smtpmail-native-auth--string (bound-and-true-p smtpmail-smtp-user)))
+
 ;;;; auth-source
 
 (defun smtpmail-native-auth--port-names (port)
@@ -49,8 +54,10 @@ It is ours, and so may be cleared."
   "Return the first entry of auth-source for HOST, PORT and SPEC, or nil."
   (require 'auth-source)
   (seq-some (lambda (name)
-              (car (apply #'auth-source-search :max 1 :host host :port name
-                          spec)))
+              (let ((spec (append (list :max 1 :host host :port name) spec)))
+                (or (car (apply #'auth-source-search spec))
+                    ;; Else it would know for hours that there is none.
+                    (ignore (auth-source-forget spec)))))
             (smtpmail-native-auth--port-names port)))
 
 (defun smtpmail-native-auth--mechanisms (value)
@@ -75,24 +82,37 @@ It is a string, a symbol, or a list of them; the result a string or nil."
 
 (defun smtpmail-native-auth--stored (host port source)
   "Return what auth-source has for HOST and PORT as a plist, or nil.
-SOURCE names the place where it is looked for."
-  (let* ((user (smtpmail-native-auth--string
-                (bound-and-true-p smtpmail-smtp-user)))
+SOURCE names the place where it is looked for.  Without a password the
+plist holds a client certificate, or just the user."
+  (let* ((user (smtpmail-native-auth--smtp-user))
          (spec (and user (list :user user)))
          (entry (or (apply #'smtpmail-native-auth--search host port
                            :require '(:user :secret) spec)
-                    ;; Without a secret it may still hold a certificate.
-                    (let ((other (apply #'smtpmail-native-auth--search
-                                        host port spec)))
-                      (and (plist-get other :key) other)))))
-    (and entry (smtpmail-native-auth--from-entry entry source))))
+                    (apply #'smtpmail-native-auth--search host port spec))))
+    (and (or (plist-get entry :user) (plist-get entry :key))
+         (smtpmail-native-auth--from-entry entry source))))
+
+(defun smtpmail-native-auth--file (host port)
+  "Return what the netrc file of the classic variable has for HOST and PORT."
+  (let ((file (smtpmail-native-auth--string
+               (bound-and-true-p smtpmail-auth-credentials))))
+    (when file
+      (require 'auth-source)
+      (let ((auth-sources (list (expand-file-name file)))
+            ;; Its cache does not tell one list of sources from another.
+            (auth-source-do-cache nil))
+        (smtpmail-native-auth--stored host port 'file)))))
+
+(defun smtpmail-native-auth--usable-p (found)
+  "Return non-nil if FOUND has a password or a client certificate."
+  (or (plist-get found :password) (plist-get found :key)))
 
 (defun smtpmail-native-auth--ask-auth-source (host port)
   "Ask for user and password of HOST and PORT by way of auth-source.
-It offers to save them once they have worked."
+It offers to save them once they have worked.  Return a plist, or nil if
+none of the sources can make an entry."
   (require 'auth-source)
-  (let* ((user (smtpmail-native-auth--string
-                (bound-and-true-p smtpmail-smtp-user)))
+  (let* ((user (smtpmail-native-auth--smtp-user))
          (auth-source-creation-prompts
           '((user . "SMTP user name for %h: ")
             (secret . "SMTP password for %u@%h: ")))
@@ -100,59 +120,103 @@ It offers to save them once they have worked."
                             :max 1 :host host :port (number-to-string port)
                             :require '(:user :secret) :create t
                             (and user (list :user user))))))
-    (and entry (smtpmail-native-auth--from-entry entry 'prompt))))
+    (and entry
+         (append (smtpmail-native-auth--from-entry entry 'prompt)
+                 '(:typed t)))))
 
-;;;; The classic variable
-
-(defun smtpmail-native-auth--ask-classic (host port user)
-  "Ask for what the classic entry for HOST and PORT leaves open.
-USER is that of the entry or nil."
-  (let* ((user (or user
-                   (read-string (format "SMTP user name for %s:%s: " host port)
-                                (or (smtpmail-native-auth--string
-                                     (bound-and-true-p smtpmail-smtp-user))
-                                    (user-login-name)))))
-         (known (gethash (list (downcase host) port user)
-                         smtpmail-native-auth--typed)))
-    (list :source 'prompt
-          :user user
-          :password (smtpmail-native-auth--encode
-                     (or known
-                         (read-passwd (format "SMTP password for %s:%s: "
-                                              host port))))
-          :typed t)))
+;;;; Typed passwords
 
 (defun smtpmail-native-auth--known (host port user)
-  "Return the plist for a password typed before for HOST, PORT and USER."
-  (let ((password (and user (gethash (list (downcase host) port user)
-                                     smtpmail-native-auth--typed))))
-    (and password
-         (list :source 'prompt :user user :typed t
-               :password (smtpmail-native-auth--encode password)))))
+  "Return the plist for a password typed before for HOST, PORT and USER.
+If USER is nil, any will do."
+  (let ((found nil))
+    (maphash (lambda (key password)
+               (when (and (equal (nth 0 key) (downcase host))
+                          (equal (nth 1 key) port)
+                          (member user (list nil (nth 2 key))))
+                 (setq found (list :source 'prompt
+                                   :user (nth 2 key)
+                                   :password (copy-sequence password)
+                                   :typed t))))
+             smtpmail-native-auth--typed)
+    found))
+
+(defun smtpmail-native-auth--ask (host port user)
+  "Ask for the password for HOST and PORT, and for the user if USER is nil."
+  (let* ((user (or user
+                   (read-string (format "SMTP user name for %s:%s: " host port)
+                                (or (smtpmail-native-auth--smtp-user)
+                                    (user-login-name)))))
+         (typed (read-passwd (format "SMTP password for %s:%s: " host port))))
+    (prog1 (list :source 'prompt
+                 :user user
+                 :password (smtpmail-native-auth--encode typed)
+                 :typed t)
+      (clear-string typed))))
+
+(defun smtpmail-native-auth--forget (found)
+  "Forget the password of FOUND if it was typed before."
+  (let* ((key (list (downcase (plist-get found :host))
+                    (plist-get found :port) (plist-get found :user)))
+         (password (gethash key smtpmail-native-auth--typed)))
+    (when password
+      (clear-string password)
+      (remhash key smtpmail-native-auth--typed))
+    key))
 
 ;;;; Together
 
-(defun smtpmail-native-auth--places (host port entry)
-  "Say where credentials for HOST and PORT were looked for.
-ENTRY is the classic one, or nil."
+(defun smtpmail-native-auth--places (host port user)
+  "Say where credentials of USER for HOST and PORT were looked for.
+USER may be nil."
   (require 'auth-source)
   (let ((classic (bound-and-true-p smtpmail-auth-credentials)))
-    (format "`smtpmail-auth-credentials' (%s) and `auth-sources' (%s%s)"
-            (cond (entry "its entry for this server lacks user or password")
-                  ((stringp classic) (format "the file %s" classic))
+    (format "`smtpmail-auth-credentials' (%s) and `auth-sources' \
+(%s: no complete entry for machine %s port %s%s)"
+            (cond ((stringp classic) (format "the file %s" classic))
                   ((null classic) "not set")
                   (t "no entry for this server"))
             (mapconcat (lambda (source) (format "%s" source)) auth-sources ", ")
-            (let ((user (bound-and-true-p smtpmail-smtp-user)))
-              (format ": no entry for machine %s port %s%s" host port
-                      (if user (format " login %s" user) ""))))))
+            host port
+            (if user (format " login %s" user) ""))))
 
-(defun smtpmail-native-auth--missing (host port entry)
-  "Signal that nothing is known for HOST and PORT; ENTRY as found before."
+(defun smtpmail-native-auth--missing (host port user places)
+  "Signal that no password of USER for HOST and PORT is found in PLACES.
+USER may be nil; PLACES is text."
   (smtpmail-native-error-signal
    'smtpmail-native-auth-error
-   (format "No password for %s:%s: looked in %s" host port
-           (smtpmail-native-auth--places host port entry))))
+   (format "No password for %s%s:%s: looked in %s"
+           (if user (concat user " at ") "") host port places)))
+
+(defun smtpmail-native-auth--open-entry (host port user)
+  "Find out what the classic entry for HOST and PORT leaves to be asked for.
+USER is that of the entry, or nil."
+  (or (smtpmail-native-auth--known
+       host port (or user (smtpmail-native-auth--smtp-user)))
+      (if noninteractive
+          (smtpmail-native-auth--missing
+           host port user
+           (concat "`smtpmail-auth-credentials', whose entry for this server "
+                   "leaves user or password to be asked for"))
+        (smtpmail-native-auth--ask host port user))))
+
+(defun smtpmail-native-auth--elsewhere (host port demanded)
+  "Find out who the user is for HOST and PORT, which have no classic entry.
+DEMANDED non-nil means that the server wants authentication."
+  (let* ((stored (or (smtpmail-native-auth--file host port)
+                     (smtpmail-native-auth--stored host port 'auth-source)))
+         (user (or (plist-get stored :user)
+                   (smtpmail-native-auth--smtp-user))))
+    (cond
+     ((smtpmail-native-auth--usable-p stored) stored)
+     ((smtpmail-native-auth--known host port user))
+     ;; Who has stored a user without a password wants to be asked.
+     ((not (or demanded stored)) (list :source 'none))
+     (noninteractive
+      (smtpmail-native-auth--missing
+       host port user (smtpmail-native-auth--places host port user)))
+     ((smtpmail-native-auth--ask-auth-source host port))
+     ((smtpmail-native-auth--ask host port user)))))
 
 (defun smtpmail-native-auth--demanded-p (host)
   "Return non-nil if the user says that HOST wants authentication."
@@ -173,51 +237,51 @@ must be loaded.  Return a plist:
 
 Prompt for what is nil in a classic entry, and for all that is demanded;
 never in batch, where `smtpmail-native-auth-error' says where was looked.
+A user that auth-source knows without a password is asked for it, too.
 Signal `smtpmail-native-usage-error' for a malformed classic entry."
-  (let* ((entry (smtpmail-native-module-find-auth host port))
-         (user (smtpmail-native-auth--string (nth 2 entry)))
-         (classic (bound-and-true-p smtpmail-auth-credentials))
-         (demanded (or demanded (smtpmail-native-auth--demanded-p host)))
-         (found
-          (cond
-           ((and user (smtpmail-native-auth--string (nth 3 entry)))
-            (list :source 'classic :user user))
-           (entry
-            (or (smtpmail-native-auth--known host port user)
-                (if noninteractive
-                    (smtpmail-native-auth--missing host port entry)
-                  (smtpmail-native-auth--ask-classic host port user))))
-           ((and (smtpmail-native-auth--string classic)
-                 (let ((auth-sources (list (expand-file-name classic))))
-                   (smtpmail-native-auth--stored host port 'file))))
-           ((smtpmail-native-auth--stored host port 'auth-source))
-           ((not demanded) (list :source 'none))
-           (noninteractive (smtpmail-native-auth--missing host port nil))
-           ((smtpmail-native-auth--ask-auth-source host port))
-           (t (list :source 'none)))))
-    (append (list :host host :port port) found)))
+  (let* ((host (if (multibyte-string-p host)
+                   host
+                 (decode-coding-string host 'utf-8)))
+         (entry (smtpmail-native-module-find-auth host port))
+         (user (smtpmail-native-auth--string (nth 2 entry))))
+    (append
+     (list :host host :port port)
+     (cond
+      ((and user (smtpmail-native-auth--string (nth 3 entry)))
+       (list :source 'classic :user user))
+      (entry (smtpmail-native-auth--open-entry host port user))
+      (t (smtpmail-native-auth--elsewhere
+          host port
+          (or demanded (smtpmail-native-auth--demanded-p host))))))))
+
+(defun smtpmail-native-auth--save (found)
+  "Let auth-source save FOUND, which the server has accepted.
+The mail may be sent by now: no error and no quit leaves this function."
+  (let ((save (plist-get found :save)))
+    (when (functionp save)
+      (condition-case err
+          (funcall save)
+        ;; Only the kind of the error is told: its data might be the secret.
+        ((error quit)
+         (message "The password for %s:%s was not saved: %s"
+                  (plist-get found :host) (plist-get found :port)
+                  (get (car err) 'error-message)))))))
 
 (defun smtpmail-native-auth-worked (found)
   "Remember that the server has accepted FOUND.
-A typed password is kept for this session, or saved by auth-source."
-  (let ((save (plist-get found :save))
-        (password (plist-get found :password)))
+A typed password is kept for this session, and offered to auth-source."
+  (let ((password (plist-get found :password)))
     (when (and (plist-get found :typed) password)
-      (puthash (list (downcase (plist-get found :host)) (plist-get found :port)
-                     (plist-get found :user))
-               (copy-sequence password) smtpmail-native-auth--typed))
-    (when (functionp save)
-      (funcall save))))
+      (puthash (smtpmail-native-auth--forget found) (copy-sequence password)
+               smtpmail-native-auth--typed))
+    (smtpmail-native-auth--save found)))
 
 (defun smtpmail-native-auth-failed (found)
   "Forget FOUND, which the server has refused."
-  (let ((host (plist-get found :host))
-        (port (plist-get found :port)))
-    (remhash (list (downcase host) port (plist-get found :user))
-             smtpmail-native-auth--typed)
-    (when (featurep 'auth-source)
-      (dolist (name (smtpmail-native-auth--port-names port))
-        (auth-source-forget+ :host host :port name)))))
+  (smtpmail-native-auth--forget found)
+  (when (featurep 'auth-source)
+    (dolist (name (smtpmail-native-auth--port-names (plist-get found :port)))
+      (auth-source-forget+ :host (plist-get found :host) :port name))))
 
 (defun smtpmail-native-auth-release (found)
   "Clear the password in FOUND, which is our own copy."

@@ -9,8 +9,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define ENTRIES_MAX 100000 /* more is a circular list */
-
 static const char *const variables[] = {
     [SMN_CREDENTIALS_AUTH] = "smtpmail-auth-credentials",
     [SMN_CREDENTIALS_STARTTLS] = "smtpmail-starttls-credentials",
@@ -65,7 +63,7 @@ static int text_port(const char *text) {
   return *text >= '0' && *text <= '9' ? decimal_port(text) : service_port(text);
 }
 
-int smn_credentials_port(emacs_env *env, emacs_value port) {
+static int port_number(emacs_env *env, emacs_value port, const char *what) {
   if (smn_lisp_is(env, "integerp", port)) {
     bool small = smn_lisp_is(env, "fixnump", port);
     intmax_t number = small ? env->extract_integer(env, port) : 0;
@@ -73,10 +71,14 @@ int smn_credentials_port(emacs_env *env, emacs_value port) {
   }
   if (!smn_lisp_is(env, "stringp", port))
     return 0;
-  char *text = smn_lisp_string(env, port, "the port");
+  char *text = smn_lisp_string(env, port, what);
   int number = text ? text_port(text) : 0;
   free(text);
   return number;
+}
+
+int smn_credentials_port(emacs_env *env, emacs_value port) {
+  return port_number(env, port, "The port");
 }
 
 /* Entries */
@@ -129,13 +131,21 @@ static bool take_apart(emacs_env *env, emacs_value entry, const char *variable,
   return smn_lisp_ok(env);
 }
 
+/* Whether the entry at POSITION is for HOST and PORT.  False with a signal
+   pending for strings that C cannot hold.  */
 static bool matches(emacs_env *env, const emacs_value fields[4],
-                    const char *host, int port) {
-  if (!smn_lisp_true(env, fields[0]))
+                    const char *variable, long position, const char *host,
+                    int port) {
+  char host_of[128], port_of[128];
+  if (port == 0 || !smn_lisp_true(env, fields[0]))
     return false;
-  char *name = smn_lisp_string(env, fields[0], "the host of an entry");
+  snprintf(host_of, sizeof host_of, "Entry %ld of %s has a host that", position,
+           variable);
+  snprintf(port_of, sizeof port_of, "Entry %ld of %s has a port that", position,
+           variable);
+  char *name = smn_lisp_string(env, fields[0], host_of);
   bool match = name && *name && same_host(name, host) &&
-               smn_credentials_port(env, fields[1]) == port;
+               port_number(env, fields[1], port_of) == port;
   free(name);
   return match;
 }
@@ -156,12 +166,17 @@ static emacs_value find(emacs_env *env, enum smn_credentials which,
   }
   /* One entry without the outer list, as many a user has written it.  */
   bool flat = smn_lisp_is(env, "stringp", smn_lisp_car(env, list));
-  for (long position = 1; position <= ENTRIES_MAX; position++) {
+  /* Finite for a circular list, too.  */
+  emacs_value length = smn_lisp_call(env, "safe-length", 1, &list);
+  intmax_t count = smn_lisp_ok(env) ? env->extract_integer(env, length) : 0;
+  for (long position = 1; position <= count; position++) {
     emacs_value entry = flat ? list : smn_lisp_car(env, list);
     if (!take_apart(env, entry, variable, position, fields))
       return NULL;
-    if (matches(env, fields, host, port))
+    if (matches(env, fields, variable, position, host, port))
       return entry;
+    if (!smn_lisp_ok(env))
+      return NULL;
     list = flat ? smn_lisp_nil(env) : smn_lisp_cdr(env, list);
     if (!smn_lisp_is(env, "consp", list))
       break;
@@ -225,17 +240,21 @@ static void fill_auth(emacs_env *env, struct smn_server *server) {
   if (!smn_lisp_true(env, entry) || !smn_lisp_true(env, fields[2]) ||
       !smn_lisp_true(env, fields[3]))
     return;
-  server->user = smn_lisp_string(env, fields[2], "the user");
+  server->user = smn_lisp_string(
+      env, fields[2], "The user in smtpmail-auth-credentials for this server");
   server->authenticate =
       server->user && *server->user &&
-      smn_lisp_secret(env, fields[3], "the password", &server->password) &&
+      smn_lisp_secret(
+          env, fields[3],
+          "The password in smtpmail-auth-credentials for this server",
+          &server->password) &&
       server->password.len > 0;
 }
 
 bool smn_credentials_fill(emacs_env *env, struct smn_server *server,
                           bool authenticate) {
   fill_starttls(env, server);
-  if (authenticate && !server->user)
+  if (authenticate && !server->user && !server->authenticate)
     fill_auth(env, server);
   return smn_lisp_ok(env);
 }

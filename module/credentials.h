@@ -16,7 +16,7 @@ enum smn_credentials {
 };
 
 /* PORT as a number: an integer, a decimal string or a service name; 0 for
-   anything else.  Signals nothing.  */
+   anything else.  Only a string that C cannot hold (NUL) is signalled.  */
 int smn_credentials_port(emacs_env *env, emacs_value port);
 
 /* The first entry for HOST and PORT, the very list of the user, or nil.  A

@@ -19,7 +19,6 @@ bound to the answers; `questions' collects the prompts."
   (declare (indent 1) (debug t))
   `(let* ((file (make-temp-file "smtpmail-native" nil ".netrc"))
           (auth-sources (list file))
-          (auth-source-do-cache nil)
           (smtpmail-auth-credentials nil)
           (smtpmail-starttls-credentials nil)
           (smtpmail-smtp-user nil)
@@ -28,6 +27,7 @@ bound to the answers; `questions' collects the prompts."
      (ignore questions)
      (write-region ,netrc nil file nil 'silent)
      (clrhash smtpmail-native-auth--typed)
+     (auth-source-forget-all-cached)
      (unwind-protect
          (progn ,@body)
        (delete-file file))))
@@ -107,21 +107,190 @@ bound to the answers; `questions' collects the prompts."
     (should (equal (smtpmail-native-auth-tests--found 25 :password :key :cert)
                    '(nil "/k.pem" "/c.pem")))))
 
+(defun smtpmail-native-auth-tests--refusal (&rest words)
+  "Return the text of the error that looking for h at 25 must be.
+Fail unless each of WORDS is part of it, and if a secret is."
+  (let ((text (cadr (should-error (smtpmail-native-auth-find "h" 25)
+                                  :type 'smtpmail-native-auth-error))))
+    (dolist (word words)
+      (should (string-match-p (regexp-quote word) text)))
+    (should-not (string-match-p "s3cret" text))
+    text))
+
 (ert-deftest smtpmail-native-auth-tests-batch ()
   "In batch a missing password is an error that says where it was looked for."
   (smtpmail-native-auth-tests-with "machine other login a password s3cret"
-    (dolist (set (list (lambda ()
-                         (setq smtpmail-auth-credentials '(("h" 25 "a" nil))))
-                       (lambda ()
-                         (setq smtpmail-auth-credentials nil
-                               smtpmail-servers-requiring-authorization "h"))))
-      (funcall set)
-      (let ((err (should-error (smtpmail-native-auth-find "h" 25)
-                               :type 'smtpmail-native-auth-error)))
-        (dolist (word (list "smtpmail-auth-credentials" "auth-sources" "h:25"
-                            (file-name-nondirectory file)))
-          (should (string-match-p (regexp-quote word) (cadr err))))
-        (should-not (string-match-p "s3cret" (cadr err)))))))
+    (setq smtpmail-servers-requiring-authorization "h")
+    (smtpmail-native-auth-tests--refusal
+     "h:25" "smtpmail-auth-credentials" "not set" "auth-sources" file)
+    (setq smtpmail-auth-credentials '(("other" 25 "a" "s3cret")))
+    (smtpmail-native-auth-tests--refusal
+     "h:25" "smtpmail-auth-credentials" "no entry for this server" file)
+    (setq smtpmail-smtp-user "alice")
+    (smtpmail-native-auth-tests--refusal "for alice at h:25" "login alice")))
+
+(ert-deftest smtpmail-native-auth-tests-batch-open-entry ()
+  "A classic entry without a password says ask, which batch cannot."
+  (smtpmail-native-auth-tests-with "machine h login a password s3cret"
+    (dolist (entry '(("h" 25 "a" nil) ("h" 25 "a" "") ("h" 25 nil "s3cret")))
+      (setq smtpmail-auth-credentials (list entry))
+      ;; A place where nobody has looked is not named.
+      (should-not (string-match-p
+                   "auth-sources"
+                   (smtpmail-native-auth-tests--refusal
+                    "h:25" "smtpmail-auth-credentials" "asked for"))))))
+
+(ert-deftest smtpmail-native-auth-tests-batch-user-only ()
+  "A user without a password in auth-source is not passed over in silence."
+  (smtpmail-native-auth-tests-with "machine h login alice"
+    (smtpmail-native-auth-tests--refusal "for alice at h:25" file)))
+
+(ert-deftest smtpmail-native-auth-tests-file-then-sources ()
+  "What the file of the classic variable lacks is found in auth-source.
+The cache of auth-source must not mix them up."
+  (smtpmail-native-auth-tests-with "machine h login a password p"
+    (let ((other (make-temp-file "smtpmail-native" nil ".netrc"
+                                 "machine g login b password q")))
+      (unwind-protect
+          (dotimes (_ 2)
+            (setq smtpmail-auth-credentials other)
+            (should (equal (smtpmail-native-auth-tests--found
+                            25 :source :user :password)
+                           '(auth-source "a" "p")))
+            ;; The file goes before what is cached.
+            (write-region "machine h login b password q" nil other nil 'silent)
+            (setq auth-source-netrc-cache nil)
+            (should (equal (smtpmail-native-auth-tests--found
+                            25 :source :user :password)
+                           '(file "b" "q")))
+            (write-region "machine g login b password q" nil other nil 'silent)
+            (setq auth-source-netrc-cache nil))
+        (delete-file other)))))
+
+(ert-deftest smtpmail-native-auth-tests-added-later ()
+  "An entry that is added after a search for it is found."
+  (smtpmail-native-auth-tests-with "machine other login a password p"
+    (should (equal (smtpmail-native-auth-tests--found 25 :source) '(none)))
+    (write-region "machine h login a password p" nil file nil 'silent)
+    (setq auth-source-netrc-cache nil)
+    (should (equal (smtpmail-native-auth-tests--found 25 :source :password)
+                   '(auth-source "p")))))
+
+(ert-deftest smtpmail-native-auth-tests-refused-is-forgotten ()
+  "A password that the server has refused is read anew."
+  (smtpmail-native-auth-tests-with "machine h login a password old"
+    (let ((found (smtpmail-native-auth-find "h" 25)))
+      (should (equal (plist-get found :password) "old"))
+      (write-region "machine h login a password new" nil file nil 'silent)
+      (setq auth-source-netrc-cache nil)
+      (smtpmail-native-auth-failed found)
+      (should (equal (smtpmail-native-auth-tests--found 25 :password)
+                     '("new"))))))
+
+(ert-deftest smtpmail-native-auth-tests-encoded-host ()
+  "A host may come as UTF-8 octets."
+  (smtpmail-native-auth-tests-with
+      "machine b\N{U+FC}cher.example login a password p"
+    (dolist (host '("b\N{U+FC}cher.example" "b\303\274cher.example"))
+      (should (equal (plist-get (smtpmail-native-auth-find host 25) :password)
+                     "p")))))
+
+(defmacro smtpmail-native-auth-tests-interactively (answers &rest body)
+  "Run BODY as if a user were there who types ANSWERS, in their order.
+The prompts are collected in `questions', the last one first."
+  (declare (indent 1) (debug t))
+  `(let* ((noninteractive nil)
+          (answers ,answers)
+          (answer (lambda (prompt &rest _)
+                    (push prompt questions)
+                    (copy-sequence
+                     (or (pop answers) (error "Asked too often: %s" prompt))))))
+     (cl-letf (((symbol-function 'read-string) answer)
+               ((symbol-function 'read-passwd) answer)
+               ((symbol-function 'auth-source-read-char-choice)
+                (lambda (&rest _) ?n)))
+       ,@body)))
+
+(ert-deftest smtpmail-native-auth-tests-demanded ()
+  "What a server demands and nobody knows is asked for, and kept.
+So it is when auth-source has no place where it could be saved."
+  (dolist (sources '(netrc nil))
+    (smtpmail-native-auth-tests-with ""
+      (unless sources
+        (setq auth-sources nil))
+      (smtpmail-native-auth-tests-interactively (list "alice" "open")
+        (should (eq (plist-get (smtpmail-native-auth-find "h" 25) :source)
+                    'none))
+        (should-not questions)
+        (let ((found (smtpmail-native-auth-find "h" 25 t)))
+          (should (equal (plist-get found :user) "alice"))
+          (should (equal (plist-get found :password) "open"))
+          (should (= (length questions) 2))
+          (smtpmail-native-auth-worked found)
+          (smtpmail-native-auth-release found))
+        ;; The next mail neither asks nor needs a refusal first.
+        (should (equal (smtpmail-native-auth-tests--found
+                        25 :source :user :password)
+                       '(prompt "alice" "open")))
+        (should (= (length questions) 2))))))
+
+(ert-deftest smtpmail-native-auth-tests-user-only ()
+  "Only the password is asked for when auth-source knows the user."
+  (smtpmail-native-auth-tests-with "machine h login alice"
+    (smtpmail-native-auth-tests-interactively (list "open")
+      (should (equal (smtpmail-native-auth-tests--found 25 :user :password)
+                     '("alice" "open")))
+      (should (= (length questions) 1)))))
+
+(ert-deftest smtpmail-native-auth-tests-saving-fails ()
+  "Neither an error nor a quit while saving concerns the mail."
+  (dolist (signal (list (lambda () (error "s3cret"))
+                        (lambda () (signal 'quit nil))
+                        (lambda () (signal 'wrong-type-argument '(x "s3cret")))))
+    (smtpmail-native-auth-tests-with ""
+      (let ((told nil))
+        (cl-letf (((symbol-function 'message)
+                   (lambda (&rest args) (setq told (apply #'format args)))))
+          (smtpmail-native-auth-worked
+           (list :host "h" :port 25 :user "a" :password "s3cret"
+                 :source 'prompt :save signal)))
+        (should (string-match-p "h:25 was not saved" told))
+        (should-not (string-match-p "s3cret" told))))))
+
+(ert-deftest smtpmail-native-auth-tests-typed-by-user ()
+  "Typed passwords are kept by server and user, and cleared when forgotten."
+  (smtpmail-native-auth-tests-with ""
+    (smtpmail-native-auth-tests-interactively (list "one" "two" "three" "four")
+      (let ((take (lambda (host port user)
+                    (setq smtpmail-auth-credentials
+                          (list (list host port user nil)))
+                    (let ((found (smtpmail-native-auth-find host port)))
+                      (smtpmail-native-auth-worked found)
+                      (plist-get found :password)))))
+        (should (equal (funcall take "h" 25 "a") "one"))
+        (should (equal (funcall take "h" 25 "b") "two"))
+        (should (equal (funcall take "h" 26 "a") "three"))
+        (should (equal (funcall take "H" 25 "a") "one"))
+        (should (equal (funcall take "h" 25 "b") "two"))
+        (let ((kept (hash-table-values smtpmail-native-auth--typed)))
+          (should (= (length kept) 3))
+          (smtpmail-native-forget-passwords)
+          (dolist (password kept)
+            (should (string-match-p "\\`[\0 ]+\\'" password))))
+        (should (equal (funcall take "h" 25 "a") "four"))))))
+
+(ert-deftest smtpmail-native-auth-tests-typed-not-kept-unless-worked ()
+  "A typed password that has not worked is asked for again, and cleared."
+  (smtpmail-native-auth-tests-with ""
+    (setq smtpmail-auth-credentials '(("h" 25 "a" nil)))
+    (let ((typed (copy-sequence "wrong")))
+      (cl-letf ((noninteractive nil)
+                ((symbol-function 'read-passwd) (lambda (&rest _) typed)))
+        (let ((found (smtpmail-native-auth-find "h" 25)))
+          (should (equal (plist-get found :password) "wrong"))
+          (should-not (equal typed "wrong"))
+          (smtpmail-native-auth-failed found)
+          (should (zerop (hash-table-count smtpmail-native-auth--typed))))))))
 
 (ert-deftest smtpmail-native-auth-tests-prompt ()
   "What a classic entry leaves open is asked for, once, if it has worked."

@@ -57,7 +57,23 @@
     ("mail.example.org" "99999999999999999999" "mail.example.org" 25 nil)
     ("mail.example.org" 99999999999999999999999 "mail.example.org" 25 nil)
     ("mail.example.org" "smtp" "mail.example.org" 587 nil)
-    ("mail.example.org" "submission" "mail.example.org" 465 nil))
+    ("mail.example.org" "submission" "mail.example.org" 465 nil)
+    ("mail.example.org" "SMTPS" "mail.example.org" 465 t)
+    ("mail.example.org" "urd" "mail.example.org" 465 t)
+    ("mail.example.org" 465 "mail.example.org" "submissions" t)
+    ("mail.example.org" "00000000000000000025" "mail.example.org" 25 t)
+    ("b\303\274cher.example" 25 "b\N{U+FC}cher.example" 25 t)
+    ("B\N{U+DC}CHER.example" 25 "b\N{U+FC}cher.example" 25 nil)
+    ("mail.example.org." 25 "mail.example.org" 25 nil)
+    (" mail.example.org" 25 "mail.example.org" 25 nil)
+    ("mail.example.org" "+25" "mail.example.org" 25 nil)
+    ("mail.example.org" "25 " "mail.example.org" 25 nil)
+    ("mail.example.org" "0x19" "mail.example.org" 25 nil)
+    ;; Two ports that are none are not the same port.
+    ("mail.example.org" nil "mail.example.org" nil nil)
+    ("mail.example.org" 0 "mail.example.org" 0 nil)
+    ("mail.example.org" "" "mail.example.org" "nonsense" nil)
+    ("mail.example.org" 70000 "mail.example.org" 70000 nil))
   "Cases (ENTRY-HOST ENTRY-PORT HOST PORT MATCH).")
 
 (ert-deftest smtpmail-native-credentials-tests-matching ()
@@ -95,8 +111,10 @@
     (should-not (smtpmail-native-module-find-auth "h" 25))))
 
 (defconst smtpmail-native-credentials-tests-malformed
-  (let ((circular (list (list "x" 1 nil nil))))
+  (let ((circular (list (list "x" 1 nil nil)))
+        (within (list "x" 1 "u" "s3cret")))
     (setcdr circular circular)
+    (setcdr (last within) within)
     `((("x" 1 "s3cret" . "s3cret") 1)
       ((("x" 1) s3cret) 2)
       ((("x" 1) ("x" . 2)) 2)
@@ -115,6 +133,20 @@
       ((("x" 1 "u" "s3cret" "a" "b")) 1)
       ((("x" 1 "u" "s3cret" . "a")) 1)
       ((("x" 1) ("y" 1) ("z" 1 t "s3cret")) 3)
+      (("x" . 1) 1)
+      (("x" user "u" "s3cret") 1)
+      (("x" 1 "u" s3cret) 1)
+      ((["x" 1 "u" "s3cret"]) 1)
+      ((t) 1)
+      (((("x" 1 "u" "s3cret"))) 1)
+      ((("x" 1 ("u") "s3cret")) 1)
+      ((("x" 1 "u" ("s3cret"))) 1)
+      ((("x" t "u" "s3cret")) 1)
+      (((?x 1 "u" "s3cret")) 1)
+      ((("s3cret\0" 1)) 1)
+      ((("x" 1) ("h" "25\0s3cret")) 2)
+      ((,(list (concat "s3cret" (string #x3fffff)) 1)) 1)
+      ((,within) 1)
       ((("x" 1) . "s3cret") nil)
       (s3cret nil)
       (42 nil)
@@ -130,8 +162,9 @@
                     (smtpmail-starttls-credentials
                      smtpmail-native-module-find-starttls)))
       (cl-progv (list (car case)) (list value)
-        (let* ((err (should-error (funcall (cadr case) "h" 25)
-                                  :type 'smtpmail-native-usage-error))
+        (let* ((err (ert-info ((symbol-name (car case)))
+                      (should-error (funcall (cadr case) "h" 25)
+                                    :type 'smtpmail-native-usage-error)))
                (text (format "%S" err)))
           (should (string-match-p (symbol-name (car case)) text))
           (should-not (string-match-p "s3cret" text))
@@ -143,6 +176,30 @@
   (let ((smtpmail-auth-credentials '(("h" 25 "u" "p") broken)))
     (should (equal (smtpmail-native-module-find-auth "h" 25)
                    '("h" 25 "u" "p")))))
+
+(ert-deftest smtpmail-native-credentials-tests-match-in-circle ()
+  "A circular list is no reason not to find what stands in it."
+  (let* ((entry (list "h" 25 "u" "p"))
+         (smtpmail-auth-credentials (list (list "x" 1 nil nil) entry)))
+    (setcdr (cdr smtpmail-auth-credentials) smtpmail-auth-credentials)
+    (should (eq (smtpmail-native-module-find-auth "h" 25) entry))))
+
+(ert-deftest smtpmail-native-credentials-tests-many ()
+  "The last of many entries is found, and the variable is not altered."
+  (let* ((smtpmail-auth-credentials
+          (mapcar (lambda (i) (list "h" i "u" (number-to-string i)))
+                  (number-sequence 1 300)))
+         (before (copy-tree smtpmail-auth-credentials)))
+    (should (eq (smtpmail-native-module-find-auth "h" 300)
+                (car (last smtpmail-auth-credentials))))
+    (should (equal smtpmail-auth-credentials before))))
+
+(ert-deftest smtpmail-native-credentials-tests-buffer-local ()
+  "The value of the current buffer counts."
+  (with-temp-buffer
+    (setq-local smtpmail-auth-credentials '(("h" 25 "local" nil)))
+    (should (equal (nth 2 (smtpmail-native-module-find-auth "h" 25))
+                   "local"))))
 
 (ert-deftest smtpmail-native-credentials-tests-arguments ()
   "Arguments of wrong types are errors."

@@ -16,7 +16,13 @@ Return (STATUS . OUTPUT)."
                    (expand-file-name invocation-name invocation-directory)
                    nil t nil "-Q" "--batch"
                    "--eval" "(setq load-prefer-newer t)" "-L" folder
-                   "-l" "smtpmail-native" "--eval" (prin1-to-string form))))
+                   "-l" "smtpmail-native" "--eval"
+                   (prin1-to-string
+                    `(condition-case err
+                         ,form
+                       (smtpmail-native-error
+                        (princ (cadr err))
+                        (kill-emacs 3)))))))
       (cons status (buffer-string)))))
 
 (defmacro smtpmail-native-load-tests--with-package (module &rest body)
