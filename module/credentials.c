@@ -191,7 +191,7 @@ static emacs_value find(emacs_env *env, enum smn_credentials which,
 
 emacs_value smn_credentials_find(emacs_env *env, enum smn_credentials which,
                                  const char *host, int port) {
-  emacs_value fields[4];
+  emacs_value fields[4] = {NULL, NULL, NULL, NULL};
   emacs_value entry = find(env, which, host, port, fields);
   return smn_lisp_ok(env) ? entry : NULL;
 }
@@ -215,7 +215,7 @@ static char *file_name(emacs_env *env, emacs_value value) {
 }
 
 static void fill_starttls(emacs_env *env, struct smn_server *server) {
-  emacs_value fields[4];
+  emacs_value fields[4] = {NULL, NULL, NULL, NULL};
   emacs_value entry =
       find(env, SMN_CREDENTIALS_STARTTLS, server->host, server->port, fields);
   if (!smn_lisp_ok(env) || !smn_lisp_true(env, entry))
@@ -234,7 +234,7 @@ static void fill_starttls(emacs_env *env, struct smn_server *server) {
 
 /* A user or password that is nil or empty means: ask, which is Lisp's part.  */
 static void fill_auth(emacs_env *env, struct smn_server *server) {
-  emacs_value fields[4];
+  emacs_value fields[4] = {NULL, NULL, NULL, NULL};
   emacs_value entry =
       find(env, SMN_CREDENTIALS_AUTH, server->host, server->port, fields);
   if (!smn_lisp_true(env, entry) || !smn_lisp_true(env, fields[2]) ||

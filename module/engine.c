@@ -207,8 +207,10 @@ enum smn_kind smn_engine_submit(struct smn_job *job, long *id,
   struct smn_event *done = new_event(0, SMN_EVENT_DONE);
   struct task *task = malloc(sizeof *task);
   enum smn_kind kind = SMN_OK;
-  if (!worker || !done || !task || !smn_result_init(&done->result, job))
-    kind = smn_fail(err, SMN_SYSTEM, "no memory");
+  if (!worker || !done || !task || !smn_result_init(&done->result, job)) {
+    smn_fail(err, SMN_SYSTEM, "no memory");
+    kind = SMN_SYSTEM;
+  }
   if (worker)
     worker->cancel[0] = -1;
   if (kind == SMN_OK && !smn_pipe(worker->cancel)) {

@@ -128,43 +128,35 @@ bool smn_lisp_secret(emacs_env *env, emacs_value value, const char *what,
   return true;
 }
 
-static void free_strings(char **strings, size_t count) {
+static char **no_strings(emacs_env *env, char **strings, size_t count) {
   for (size_t i = 0; i < count; i++)
     free(strings[i]);
-  free(strings);
+  free((void *)strings);
+  smn_lisp_signal(env, "smtpmail-native-error", "no memory");
+  return NULL;
 }
 
 char **smn_lisp_strings(emacs_env *env, emacs_value list, const char *what) {
-  size_t count = 0, room = 8;
-  char **strings = malloc((room + 1) * sizeof *strings);
-  for (; strings && smn_lisp_is(env, "consp", list) && count < LIST_MAX;
-       list = smn_lisp_cdr(env, list)) {
-    if (count == room) {
-      room *= 2;
-      char **more = realloc(strings, (room + 1) * sizeof *strings);
-      if (!more) {
-        free_strings(strings, count);
-        strings = NULL;
-        break;
-      }
+  size_t count = 0, room = 0;
+  char **strings = NULL;
+  do {
+    if (count >= room) {
+      room = room ? room * 2 : 8;
+      char **more = realloc((void *)strings, (room + 1) * sizeof(char *));
+      if (!more)
+        return no_strings(env, strings, count);
       strings = more;
     }
-    strings[count] = smn_lisp_string(env, smn_lisp_car(env, list), what);
-    if (!strings[count])
-      break;
-    count++;
-  }
-  if (!strings)
-    smn_lisp_signal(env, "smtpmail-native-error", "no memory");
-  else if (smn_lisp_true(env, list))
-    usage(env, what, "is not a proper list");
-  if (strings && !smn_lisp_ok(env)) {
-    free_strings(strings, count);
-    strings = NULL;
-  }
-  if (strings)
     strings[count] = NULL;
-  return strings;
+    if (!smn_lisp_is(env, "consp", list))
+      break;
+    strings[count] = smn_lisp_string(env, smn_lisp_car(env, list), what);
+    list = smn_lisp_cdr(env, list);
+  } while (strings[count] && ++count < LIST_MAX);
+  if (smn_lisp_true(env, list))
+    usage(env, what, "is not a proper list");
+  /* A pending signal stays the one that is told.  */
+  return smn_lisp_ok(env) ? strings : no_strings(env, strings, count);
 }
 
 emacs_value smn_lisp_plist_get(emacs_env *env, emacs_value plist,

@@ -250,19 +250,24 @@ static enum smn_kind greeting(struct smn_session *s) {
   return kind;
 }
 
-/* The lines of EHLO behind the first, each quoted.  */
+/* The lines of EHLO behind the first, each quoted, with '\n' between.  */
 static char *capability_lines(const struct smn_session *s) {
-  const char *text = s->reply.text.data;
-  const char *first_end = text ? memchr(text, '\n', s->reply.text.len) : NULL;
-  if (!first_end)
-    return quoted_copy("", 0);
-  size_t len = s->reply.text.len - (size_t)(first_end + 1 - text);
-  char *copy = quoted_copy(first_end + 1, len);
-  for (char *at = copy; at && (at = strstr(at, "\\n"));) {
-    at[0] = '\n'; /* no quoted text holds a lone backslash: it is "\\\\" */
-    memmove(at + 1, at + 2, strlen(at + 2) + 1);
+  const char *at = s->reply.text.data;
+  const char *end = at + s->reply.text.len;
+  size_t size = s->reply.text.len * 4 + 1, to = 0;
+  char *lines = calloc(1, size);
+  for (bool first = true; lines && at < end; first = false) {
+    const char *lf = memchr(at, '\n', (size_t)(end - at));
+    size_t len = (size_t)((lf ? lf : end) - at);
+    if (!first) {
+      smn_quote(lines + to, size - to, at, len);
+      to += strlen(lines + to);
+      if (lf)
+        lines[to++] = '\n';
+    }
+    at += len + 1;
   }
-  return copy;
+  return lines;
 }
 
 /* EHLO, and HELO for a server that is older than it.  */

@@ -46,7 +46,7 @@ bound to the answers; `questions' collects the prompts."
                    '(classic "alice" nil)))))
 
 (ert-deftest smtpmail-native-auth-tests-netrc ()
-  "auth-source by host, port as number or name, user and smtp-auth."
+  "Credentials of auth-source by host, port as number or name, user and smtp-auth."
   (dolist (case '(("machine h login a password p" 25 nil
                    (auth-source "a" "p" nil))
                   ("machine h port 587 login a password p" 587 nil
@@ -244,7 +244,7 @@ So it is when auth-source has no place where it could be saved."
 
 (ert-deftest smtpmail-native-auth-tests-saving-fails ()
   "Neither an error nor a quit while saving concerns the mail."
-  (dolist (signal (list (lambda () (error "s3cret"))
+  (dolist (signal (list (lambda () (error "S3cret"))
                         (lambda () (signal 'quit nil))
                         (lambda () (signal 'wrong-type-argument '(x "s3cret")))))
     (smtpmail-native-auth-tests-with ""

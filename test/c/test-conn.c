@@ -241,7 +241,7 @@ static void test_resolve_in_thread(void) {
 
 /* The name service does not answer: the wait ends, the helper goes on.  */
 static void test_resolve_slow(void) {
-  int cancel[2], slow[2];
+  int cancel[2] = {-1, -1}, slow[2] = {-1, -1};
   struct addrinfo *found = NULL;
   struct smn_error err;
   CHECK(pipe(cancel) == 0 && pipe(slow) == 0);

@@ -200,7 +200,7 @@ static void check_results(void) {
 
 static void check_waits(void) {
   struct smn_error err = {.kind = SMN_OK};
-  int ends[2], cancel[2];
+  int ends[2] = {-1, -1}, cancel[2] = {-1, -1};
   CHECK(smn_pipe(ends) && smn_pipe(cancel));
   CHECK_INT(
       smn_wait(ends[0], SMN_WAIT_READ, smn_now_ms() + 20, cancel[0], &err),

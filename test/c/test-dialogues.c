@@ -146,7 +146,8 @@ static void write_message(struct dialogue *d) {
   char value[2048];
   snprintf(d->file, sizeof d->file, "%s/%s.msg", folder, d->name);
   FILE *out = fopen(d->file, "w");
-  if (!CHECK(out != NULL))
+  CHECK(out != NULL);
+  if (!out)
     return;
   if (word(d->client, "size", value, sizeof value))
     for (long i = atol(value); i > 0; i--)
