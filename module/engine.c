@@ -227,7 +227,7 @@ enum smn_kind smn_engine_submit(struct smn_job *job, long *id,
     job = NULL;
   }
   if (kind == SMN_OK)
-    return SMN_OK;
+    return SMN_OK; /* cppcheck-suppress memleak ; the thread owns it */
   free_worker(worker);
   smn_job_free(job);
   smn_event_free(done);
