@@ -421,6 +421,8 @@ static bool step(struct peer *p, char *line) {
     swallow(p, strtol(words, NULL, 10));
   else if (is(line, "stall", &words))
     return stall(p);
+  else if (is(line, "pause", &words))
+    (void)poll(NULL, 0, (int)strtol(words, NULL, 10));
   else if (is(line, "reset", &words))
     shut(p, true);
   else if (is(line, "close", &words))
