@@ -311,6 +311,42 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
 
 ;;;; In other Emacsen
 
+(ert-deftest smtpmail-native-tests-interactive ()
+  "A mail from `message-mode' in an Emacs with a terminal."
+  (smtpmail-native-test-with-server
+      (smtpmail-native-test-script (smtpmail-native-test-ehlo)
+                                   smtpmail-native-test-mail)
+    (let* ((process-environment (cons "TERM=xterm" process-environment))
+           (form `(progn
+                    (require 'smtpmail-native)
+                    (require 'message)
+                    (setq smtpmail-smtp-server "localhost"
+                          smtpmail-smtp-service ,port
+                          user-mail-address "alice@example.org"
+                          auth-sources nil
+                          message-auto-save-directory nil
+                          send-mail-function #'smtpmail-native-send-it
+                          message-send-mail-function #'smtpmail-native-send-it)
+                    (message-mail "bob@example.org" "test")
+                    (message-goto-body)
+                    (insert "From a terminal.\n")
+                    (message-send)
+                    (set-buffer-modified-p nil)
+                    (kill-emacs)))
+           (emacs (make-process
+                   :name "emacs" :buffer nil :noquery t :connection-type 'pty
+                   :command (list (expand-file-name invocation-name
+                                                    invocation-directory)
+                                  "-Q" "-nw" "-L" smtpmail-native-test-folder
+                                  "--eval" (prin1-to-string form)))))
+      (unwind-protect
+          (progn
+            (set-process-window-size emacs 24 80)
+            (smtpmail-native-test-verdict server)
+            (should (string-match-p "From a terminal"
+                                    (smtpmail-native-test-delivered folder))))
+        (delete-process emacs)))))
+
 (defun smtpmail-native-tests--emacs (&rest args)
   "Run a batch Emacs with ARGS; return (STATUS . OUTPUT)."
   (with-temp-buffer
