@@ -152,5 +152,11 @@ enum smn_kind smn_resolve(const char *host, int port, int timeout_ms,
     return SMN_OK;
   if (!smn_tls_idna(host, ascii, sizeof ascii))
     return smn_fail(err, SMN_RESOLVE, "%s is not a domain name", host);
-  return look_up_within(ascii, port, timeout_ms, cancel_fd, found, err);
+  enum smn_kind kind =
+      look_up_within(ascii, port, timeout_ms, cancel_fd, found, err);
+  /* RFC 6761 6.3: this name means the loopback even where no file says so.  */
+  if (kind == SMN_RESOLVE && strcmp(ascii, "localhost") == 0 &&
+      look_up("127.0.0.1", text, AI_NUMERICHOST, found) == 0)
+    return SMN_OK;
+  return kind;
 }
