@@ -86,6 +86,7 @@ The value nil stands for the folder of this package or, if that cannot be
 written, \"smtpmail-native\" in the user's folder for Emacs."
   :type '(choice (const :tag "Folder of the package" nil) directory))
 
+(require 'seq)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-queue)
 
@@ -138,11 +139,10 @@ of `smtpmail-native-error' for anything else."
   "Insert what RESULT tells of the server of ACCOUNT."
   (let* ((tls (plist-get result :tls))
          (certificate (plist-get tls :certificate))
-         (capabilities (mapconcat
-                        #'smtpmail-native-error-text
-                        (split-string (or (plist-get result :capabilities) "")
-                                      "\n" t)
-                        "\n"))
+         (capabilities (mapcar #'smtpmail-native-error-text
+                               (split-string
+                                (or (plist-get result :capabilities) "")
+                                "\n" t)))
          (case-fold-search t))
     (insert (format "Server:       %s:%s\n" (plist-get account :host)
                     (plist-get account :port)))
@@ -160,11 +160,13 @@ of `smtpmail-native-error' for anything else."
     (when certificate
       (smtpmail-native--insert-certificate certificate))
     (insert "Mechanisms:   "
-            (if (string-match "^AUTH[ =]\\(.*\\)" capabilities)
-                (match-string 1 capabilities)
-              "none offered")
+            (or (seq-some (lambda (line)
+                            (and (string-match "\\`AUTH[ =]\\(.*\\)" line)
+                                 (match-string 1 line)))
+                          capabilities)
+                "none offered")
             "\nCapabilities:\n")
-    (dolist (line (split-string capabilities "\n" t))
+    (dolist (line capabilities)
       (insert "  " line "\n"))))
 
 ;;;###autoload

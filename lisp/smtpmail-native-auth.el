@@ -27,7 +27,11 @@
 (defvar smtpmail-native-auth--typed (make-hash-table :test #'equal)
   "Passwords that were typed and have worked, by (HOST PORT USER).")
 
-(defun smtpmail-native-auth--string (value)
+(defconst smtpmail-native-auth-services
+  '(("smtp" . 25) ("submission" . 587) ("smtps" . 465) ("submissions" . 465))
+  "The services of mail, by name.")
+
+(defun smtpmail-native-auth-string (value)
   "Return VALUE if it is a string that is not empty, else nil."
   (and (stringp value) (not (equal value "")) value))
 
@@ -40,15 +44,15 @@ It is ours, and so may be cleared."
 
 (defun smtpmail-native-auth--smtp-user ()
   "Return `smtpmail-smtp-user', or nil if it says nothing."
-  (smtpmail-native-auth--string (bound-and-true-p smtpmail-smtp-user)))
+  (smtpmail-native-auth-string (bound-and-true-p smtpmail-smtp-user)))
 
 ;;;; auth-source
 
 (defun smtpmail-native-auth--port-names (port)
   "Return the spellings of PORT, an integer, that stand in netrc files."
-  (cons (number-to-string port)
-        (cdr (assq port '((25 "smtp") (587 "submission")
-                          (465 "smtps" "submissions"))))))
+  (let ((named (seq-filter (lambda (service) (eql (cdr service) port))
+                           smtpmail-native-auth-services)))
+    (cons (number-to-string port) (mapcar #'car named))))
 
 (defun smtpmail-native-auth--search (host port &rest spec)
   "Return the first entry of auth-source for HOST, PORT and SPEC, or nil."
@@ -94,7 +98,7 @@ plist holds a client certificate, or just the user."
 
 (defun smtpmail-native-auth--file (host port)
   "Return what the netrc file of the classic variable has for HOST and PORT."
-  (let ((file (smtpmail-native-auth--string
+  (let ((file (smtpmail-native-auth-string
                (bound-and-true-p smtpmail-auth-credentials))))
     (when file
       (require 'auth-source)
@@ -243,11 +247,11 @@ Signal `smtpmail-native-usage-error' for a malformed classic entry."
                    host
                  (decode-coding-string host 'utf-8)))
          (entry (smtpmail-native-module-find-auth host port))
-         (user (smtpmail-native-auth--string (nth 2 entry))))
+         (user (smtpmail-native-auth-string (nth 2 entry))))
     (append
      (list :host host :port port)
      (cond
-      ((and user (smtpmail-native-auth--string (nth 3 entry)))
+      ((and user (smtpmail-native-auth-string (nth 3 entry)))
        (list :source 'classic :user user))
       (entry (smtpmail-native-auth--open-entry host port user))
       (t (smtpmail-native-auth--elsewhere

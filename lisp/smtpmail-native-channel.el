@@ -91,10 +91,5 @@ Signal `smtpmail-native-usage-error' for a job that cannot be used."
 Return nil if it is not under way any more."
   (smtpmail-native-module-cancel id))
 
-(defun smtpmail-native-channel-busy-p ()
-  "Return the number of jobs under way, or nil for none."
-  (let ((count (hash-table-count smtpmail-native-channel--handlers)))
-    (and (> count 0) count)))
-
 (provide 'smtpmail-native-channel)
 ;;; smtpmail-native-channel.el ends here

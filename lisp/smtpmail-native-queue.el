@@ -41,8 +41,8 @@ of (ADDRESS ACCEPTED CODE ENHANCED TEXT).")
 (defun smtpmail-native-queue--server ()
   "Return the name of the server, asking for it where that is possible."
   (require 'smtpmail)
-  (or (smtpmail-native-auth--string smtpmail-smtp-server)
-      (smtpmail-native-auth--string smtpmail-default-smtp-server)
+  (or (smtpmail-native-auth-string smtpmail-smtp-server)
+      (smtpmail-native-auth-string smtpmail-default-smtp-server)
       (if noninteractive
           (smtpmail-native-error-signal
            'smtpmail-native-usage-error
@@ -59,8 +59,7 @@ of (ADDRESS ACCEPTED CODE ENHANCED TEXT).")
                 ((string-match-p "\\`[0-9]+\\'" service)
                  (string-to-number service))
                 (t (cdr (assoc (downcase service)
-                               '(("smtp" . 25) ("submission" . 587)
-                                 ("smtps" . 465) ("submissions" . 465))))))))
+                               smtpmail-native-auth-services))))))
     (if (and port (<= 1 port 65535))
         port
       (smtpmail-native-error-signal
@@ -113,8 +112,8 @@ nothing that can be used."
 (defun smtpmail-native-queue--credentials (found)
   "Return the part of a job that FOUND, who the user is, makes up.
 FOUND is from `smtpmail-native-auth-find'."
-  (let ((key (smtpmail-native-auth--string (plist-get found :key)))
-        (cert (smtpmail-native-auth--string (plist-get found :cert)))
+  (let ((key (smtpmail-native-auth-string (plist-get found :key)))
+        (cert (smtpmail-native-auth-string (plist-get found :cert)))
         (user (plist-get found :user)))
     (list :auth (not (eq (plist-get found :source) 'none))
           :user (and user (encode-coding-string user 'utf-8))
@@ -211,7 +210,7 @@ FOUND are the credentials that were used."
 
 (defun smtpmail-native-queue--settle (result found)
   "Tell the source of the credentials FOUND what RESULT says of them."
-  (cond ((smtpmail-native-auth--string (plist-get result :mechanism))
+  (cond ((smtpmail-native-auth-string (plist-get result :mechanism))
          (smtpmail-native-auth-worked found))
         ((and (eq (plist-get result :kind) 'auth)
               (eql (plist-get result :code) 535))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* credentials.c - the two classic variables, read from their Lisp values.  */
 #include "credentials.h"
+#include "ascii.h"
 
 #include <netdb.h>
 #include <netinet/in.h>
@@ -14,14 +15,8 @@ static const char *const variables[] = {
     [SMN_CREDENTIALS_STARTTLS] = "smtpmail-starttls-credentials",
 };
 
-static bool same_host(const char *a, const char *b) {
-  for (; *a && *b; a++, b++) {
-    char x = *a >= 'A' && *a <= 'Z' ? (char)(*a - 'A' + 'a') : *a;
-    char y = *b >= 'A' && *b <= 'Z' ? (char)(*b - 'A' + 'a') : *b;
-    if (x != y)
-      return false;
-  }
-  return *a == *b;
+static bool same_word(const char *a, const char *b) {
+  return smn_ascii_same(a, strlen(a), b, strlen(b));
 }
 
 /* The services of mail are known here: /etc/services may be missing.  */
@@ -34,16 +29,14 @@ static int service_port(const char *name) {
       {"submissions", 465}, {"ssmtp", 465}, {"urd", 465},
   };
   for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-    if (same_host(name, known[i].name))
+    if (same_word(name, known[i].name))
       return known[i].port;
   const struct addrinfo hints = {
       .ai_family = AF_INET, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
   struct addrinfo *found = NULL;
   int port = 0;
-  char first = *name >= 'A' && *name <= 'Z' ? (char)(*name - 'A' + 'a') : *name;
   /* getaddrinfo would also take " 25" for a number.  */
-  if (first >= 'a' && first <= 'z' &&
-      getaddrinfo(NULL, name, &hints, &found) == 0) {
+  if (smn_ascii_letter(*name) && getaddrinfo(NULL, name, &hints, &found) == 0) {
     const struct sockaddr_in *in = (const void *)found->ai_addr;
     port = ntohs(in->sin_port);
     freeaddrinfo(found);
@@ -144,7 +137,7 @@ static bool matches(emacs_env *env, const emacs_value fields[4],
   snprintf(port_of, sizeof port_of, "Entry %ld of %s has a port that", position,
            variable);
   char *name = smn_lisp_string(env, fields[0], host_of);
-  bool match = name && *name && same_host(name, host) &&
+  bool match = name && *name && same_word(name, host) &&
                port_number(env, fields[1], port_of) == port;
   free(name);
   return match;

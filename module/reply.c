@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* reply.c - SMTP replies and capabilities.  All input is untrusted.  */
 #include "reply.h"
+#include "ascii.h"
 
 #include <string.h>
 
 static bool digit(char c) { return c >= '0' && c <= '9'; }
-
-static char upper(char c) {
-  return c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c;
-}
 
 void smn_reply_init(struct smn_reply *reply) {
   memset(reply, 0, sizeof *reply);
@@ -119,13 +116,7 @@ static struct word next_word(struct word *rest) {
 }
 
 static bool same(struct word word, const char *keyword) {
-  size_t len = strlen(keyword);
-  if (word.len != len)
-    return false;
-  for (size_t i = 0; i < len; i++)
-    if (upper(word.at[i]) != keyword[i])
-      return false;
-  return true;
+  return smn_ascii_same(word.at, word.len, keyword, strlen(keyword));
 }
 
 /* RFC 4422 3.1.  */
@@ -133,8 +124,8 @@ static bool mechanism_name(struct word word) {
   if (word.len < 1 || word.len > 20)
     return false;
   for (size_t i = 0; i < word.len; i++) {
-    char c = upper(word.at[i]);
-    if (!(c >= 'A' && c <= 'Z') && !digit(c) && c != '-' && c != '_')
+    char c = word.at[i];
+    if (!smn_ascii_letter(c) && !digit(c) && c != '-' && c != '_')
       return false;
   }
   return true;
@@ -142,13 +133,9 @@ static bool mechanism_name(struct word word) {
 
 static bool listed(const char *list, struct word word) {
   struct word rest = {list, strlen(list)};
-  for (struct word one = next_word(&rest); one.len; one = next_word(&rest)) {
-    size_t i = 0;
-    while (i < one.len && i < word.len && one.at[i] == upper(word.at[i]))
-      i++;
-    if (i == one.len && i == word.len)
+  for (struct word one = next_word(&rest); one.len; one = next_word(&rest))
+    if (smn_ascii_same(one.at, one.len, word.at, word.len))
       return true;
-  }
   return false;
 }
 
@@ -161,7 +148,7 @@ static void add_mechanisms(struct smn_capabilities *caps, struct word rest) {
     if (len)
       caps->mechanisms[len++] = ' ';
     for (size_t i = 0; i < one.len; i++)
-      caps->mechanisms[len++] = upper(one.at[i]);
+      caps->mechanisms[len++] = smn_ascii_upper(one.at[i]);
     caps->mechanisms[len] = '\0';
   }
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* sasl.c - SASL mechanisms: the choice, and one exchange, by GNU SASL.  */
 #include "sasl.h"
+#include "ascii.h"
 
 #include <gnutls/gnutls.h>
 #include <gsasl.h>
@@ -36,20 +37,12 @@ struct smn_sasl {
 
 /* Choice */
 
-static char upper(char c) {
-  return c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c;
-}
-
 /* NAME of LEN octets, in any case.  */
 static const struct mechanism *find(const char *name, size_t len) {
-  for (size_t m = 0; m < MECHANISMS; m++) {
-    size_t i = 0;
-    while (i < len && mechanisms[m].name[i] == upper(name[i]) &&
-           mechanisms[m].name[i])
-      i++;
-    if (i == len && !mechanisms[m].name[i])
+  for (size_t m = 0; m < MECHANISMS; m++)
+    if (smn_ascii_same(name, len, mechanisms[m].name,
+                       strlen(mechanisms[m].name)))
       return &mechanisms[m];
-  }
   return NULL;
 }
 

@@ -172,8 +172,7 @@ static enum smn_kind expect(struct smn_session *s, int wanted) {
   return unexpected(s);
 }
 
-/* Send what stands in s->command; the trace shows SHOWN instead, if given.  A
-   server that says good-bye before it closes is heard.  */
+/* Send what stands in s->command; the trace shows SHOWN instead, if given.  */
 static enum smn_kind send_command(struct smn_session *s, const char *shown) {
   size_t len = s->command.len;
   if (len && (memchr(s->command.data, '\r', len) ||
@@ -397,8 +396,8 @@ static enum smn_kind run_auth(struct smn_session *s, struct smn_sasl *sasl,
       kind = smn_fail(s->err, SMN_AUTH, "%s: the server asks without end",
                       mechanism);
     else if (!held) {
-      kind = smn_sasl_next(sasl, s->reply.text.data ? s->reply.text.data : "",
-                           s->reply.text.len, &s->response, s->err);
+      kind = smn_sasl_next(sasl, s->reply.text.data, s->reply.text.len,
+                           &s->response, s->err);
       add_response_needles(s);
     }
     held = false;
@@ -496,20 +495,36 @@ static enum smn_kind authenticate(struct smn_session *s) {
 
 /* MAIL, RCPT */
 
+/* Read at most BLOCK octets of the file into INTO; *LEN 0 at its end.  */
+static enum smn_kind read_block(struct smn_session *s, int fd, char *into,
+                                size_t *len) {
+  ssize_t n;
+  do
+    n = read(fd, into, BLOCK);
+  while (n < 0 && errno == EINTR);
+  if (n < 0)
+    return smn_fail_errno(s->err, SMN_FILE, errno, "cannot read %s",
+                          s->job->file);
+  *len = (size_t)n;
+  return SMN_OK;
+}
+
 /* Count the octets of the file as SIZE announces them.  */
 static enum smn_kind measure(struct smn_session *s, int fd) {
   struct smn_wire wire;
-  enum smn_kind kind = SMN_OK;
+  size_t len = 0;
   char *block = malloc(BLOCK);
   if (!block)
     return smn_fail(s->err, SMN_SYSTEM, "no memory");
   smn_wire_init(&wire, true);
-  ssize_t n;
-  while ((n = read(fd, block, BLOCK)) > 0)
-    smn_wire_count(&wire, block, (size_t)n);
+  enum smn_kind kind = read_block(s, fd, block, &len);
+  while (kind == SMN_OK && len > 0) {
+    smn_wire_count(&wire, block, len);
+    kind = read_block(s, fd, block, &len);
+  }
   smn_wire_count_end(&wire);
   s->result->octets = wire.octets;
-  if (n < 0 || lseek(fd, 0, SEEK_SET) != 0)
+  if (kind == SMN_OK && lseek(fd, 0, SEEK_SET) != 0)
     kind =
         smn_fail_errno(s->err, SMN_FILE, errno, "cannot read %s", s->job->file);
   free(block);
@@ -568,8 +583,7 @@ static enum smn_kind rcpt_to(struct smn_session *s) {
     r->code = s->reply.code;
     r->accepted = r->code / 100 == 2;
     memcpy(r->enhanced, s->reply.enhanced, sizeof r->enhanced);
-    r->text = quoted_copy(s->reply.text.data ? s->reply.text.data : "",
-                          s->reply.text.len);
+    r->text = quoted_copy(s->reply.text.data, s->reply.text.len);
     if (r->code < 400 && !r->accepted)
       return unexpected(s);
     refused += !r->accepted;
@@ -619,22 +633,18 @@ static void report(const struct smn_session *s, struct content *c) {
 
 /* Convert one block of the file into c->out; *END at the end of the file.  */
 static enum smn_kind fill(struct smn_session *s, struct content *c, bool *end) {
-  ssize_t n;
-  do
-    n = read(c->fd, c->in, BLOCK);
-  while (n < 0 && errno == EINTR);
-  if (n < 0)
-    return smn_fail_errno(s->err, SMN_FILE, errno, "cannot read %s",
-                          s->job->file);
-  *end = n == 0;
-  size_t used = 0, from = 0;
+  size_t len = 0, used = 0, from = 0;
+  enum smn_kind kind = read_block(s, c->fd, c->in, &len);
+  if (kind != SMN_OK)
+    return kind;
+  *end = len == 0;
   c->len = 0;
-  while (from < (size_t)n) {
-    c->len += smn_wire_encode(&c->wire, c->in + from, (size_t)n - from, &used,
+  while (from < len) {
+    c->len += smn_wire_encode(&c->wire, c->in + from, len - from, &used,
                               c->out + c->len, sizeof c->out - c->len);
     from += used;
   }
-  c->done += (uint64_t)n;
+  c->done += len;
   if (*end && c->done != c->total)
     return smn_fail(s->err, SMN_FILE, "%s changed while it was read",
                     s->job->file);

@@ -7,23 +7,18 @@
 (require 'lisp-mnt)
 (require 'smtpmail-native)
 (require 'smtpmail-native-load)
+(require 'smtpmail-native-test-helper)
 
 (defun smtpmail-native-load-tests--emacs (folder form)
   "Evaluate FORM in a batch Emacs whose package is in FOLDER.
 Return (STATUS . OUTPUT)."
-  (with-temp-buffer
-    (let ((status (call-process
-                   (expand-file-name invocation-name invocation-directory)
-                   nil t nil "-Q" "--batch"
-                   "--eval" "(setq load-prefer-newer t)" "-L" folder
-                   "-l" "smtpmail-native" "--eval"
-                   (prin1-to-string
-                    `(condition-case err
+  (smtpmail-native-test-emacs
+   folder "-l" "smtpmail-native" "--eval"
+   (prin1-to-string `(condition-case err
                          ,form
                        (smtpmail-native-error
                         (princ (cadr err))
-                        (kill-emacs 3)))))))
-      (cons status (buffer-string)))))
+                        (kill-emacs 3))))))
 
 (defmacro smtpmail-native-load-tests--with-package (module &rest body)
   "Run BODY with `folder' a copy of the Lisp side and MODULE, a form.

@@ -154,5 +154,16 @@ variables of smtpmail lead to it and have their defaults else."
                         (cons "peer.example" (butlast capabilities)))
                 (list (concat "S: 250 " (or (car (last capabilities)) "HELP"))))))
 
+(defun smtpmail-native-test-emacs (folder &rest args)
+  "Run a batch Emacs with the package in FOLDER on its path, and with ARGS.
+Return (STATUS . OUTPUT)."
+  (with-temp-buffer
+    (let ((status (apply #'call-process
+                         (expand-file-name invocation-name invocation-directory)
+                         nil t nil "-Q" "--batch"
+                         "--eval" "(setq load-prefer-newer t)" "-L" folder
+                         args)))
+      (cons status (buffer-string)))))
+
 (provide 'smtpmail-native-test-helper)
 ;;; smtpmail-native-test-helper.el ends here

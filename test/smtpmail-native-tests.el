@@ -347,15 +347,6 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
                                     (smtpmail-native-test-delivered folder))))
         (delete-process emacs)))))
 
-(defun smtpmail-native-tests--emacs (&rest args)
-  "Run a batch Emacs with ARGS; return (STATUS . OUTPUT)."
-  (with-temp-buffer
-    (let ((status (apply #'call-process
-                         (expand-file-name invocation-name invocation-directory)
-                         nil t nil "-Q" "--batch" "-L"
-                         smtpmail-native-test-folder args)))
-      (cons status (buffer-string)))))
-
 (ert-deftest smtpmail-native-tests-batch ()
   "A batch script can trust the exit code."
   (smtpmail-native-test-with-server
@@ -372,21 +363,23 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
                        (with-temp-buffer
                          (insert "To: bob@example.org\nSubject: x\n\nbody\n")
                          (smtpmail-native-send-it))))))
-           (sent (smtpmail-native-tests--emacs "--eval" (funcall form port))))
+           (run (lambda ()
+                  (smtpmail-native-test-emacs smtpmail-native-test-folder
+                                              "--eval" (funcall form port))))
+           (sent (funcall run)))
       (should (equal (cons 0 t)
                      (cons (car sent)
                            (and (string-match-p "Sent to bob@example.org"
                                                 (cdr sent))
                                 t))))
       (smtpmail-native-test-verdict server)
-      (let ((failed (smtpmail-native-tests--emacs "--eval"
-                                                  (funcall form port))))
+      (let ((failed (funcall run)))
         (should (> (car failed) 0))
         (should (string-match-p "Cannot connect to localhost" (cdr failed)))))))
 
 (ert-deftest smtpmail-native-tests-require-changes-nothing ()
   "Loading the library changes no setting and does not load the module."
-  (should (equal (smtpmail-native-tests--emacs
+  (should (equal (smtpmail-native-test-emacs smtpmail-native-test-folder
                   "--eval"
                   (prin1-to-string
                    '(let ((before (list send-mail-function
