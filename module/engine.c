@@ -3,6 +3,7 @@
    What threads share is the struct engine below, all of it under its lock.  A
    worker owns its job and result until its last event takes both along.  */
 #include "engine.h"
+#include "receipt.h"
 #include "session.h"
 #include "wait.h"
 
@@ -162,18 +163,36 @@ struct task {
   struct smn_event *done;
 };
 
-static void *work(void *argument) {
-  struct task *task = argument;
-  struct worker *worker = task->worker;
-  struct smn_event *done = task->done;
-  free(task);
+/* The receipt is written before anybody hears of the outcome, so that whoever
+   looks at the disk knows as much as whoever hears.  */
+static void record(const struct smn_job *job, struct smn_result *result) {
+  struct smn_error err;
+  if (job->entry && smn_receipt_write(job, result, &err) != SMN_OK)
+    result->unrecorded = strdup(err.text);
+}
+
+static void run(struct worker *worker, struct smn_result *result) {
+  const struct smn_job *job = worker->job;
   const struct smn_observer observer = {
       .context = worker,
       .trace = on_trace,
       .progress = on_progress,
       .cancel_fd = worker->cancel[0],
   };
-  (void)smn_session_run(worker->job, &observer, &done->result);
+  if (job->sync)
+    (void)smn_receipt_sync(job->entry, &result->error);
+  else {
+    (void)smn_session_run(job, &observer, result);
+    record(job, result);
+  }
+}
+
+static void *work(void *argument) {
+  struct task *task = argument;
+  struct worker *worker = task->worker;
+  struct smn_event *done = task->done;
+  free(task);
+  run(worker, &done->result);
   smn_buf_free(&worker->job->server.password);
   pthread_mutex_lock(&engine.lock);
   done->job = worker->job;

@@ -35,6 +35,7 @@ void smn_job_free(struct smn_job *job) {
   free(job->sender);
   free_list(job->recipients);
   free(job->file);
+  free(job->entry);
   free(job);
 }
 
@@ -101,6 +102,9 @@ static enum smn_kind check_server(const struct smn_server *server,
 }
 
 enum smn_kind smn_job_check(const struct smn_job *job, struct smn_error *err) {
+  if (job->sync)
+    return job->entry ? SMN_OK
+                      : smn_fail(err, SMN_USAGE, "the entry is missing");
   enum smn_kind kind = check_server(&job->server, err);
   if (kind != SMN_OK || job->probe)
     return kind;
@@ -140,5 +144,6 @@ void smn_result_free(struct smn_result *result) {
   free(result->reply);
   free(result->greeting);
   free(result->capabilities);
+  free(result->unrecorded);
   memset(result, 0, sizeof *result);
 }

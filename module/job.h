@@ -50,10 +50,14 @@ struct smn_server {
 
 struct smn_job {
   long id;
-  bool probe; /* only look at the server: greeting, EHLO, TLS */
+  bool probe;   /* only look at the server: greeting, EHLO, TLS */
+  bool sync;    /* only make the entry durable; no server is called */
+  bool partial; /* those who are accepted get the mail if others are not */
+  char *entry;  /* directory in the outbox, for the receipt, or NULL */
+  int attempt;  /* number of this try, for the receipt */
   struct smn_server server;
   char *sender;      /* "" for the null reverse-path */
-  char **recipients; /* at least one, unless probe */
+  char **recipients; /* at least one, unless probe or sync */
   char *file;        /* holds the octets to be sent */
 };
 
@@ -66,8 +70,9 @@ struct smn_recipient_result {
 };
 
 /* What came of a job.  error.kind is SMN_OK when the server has taken the mail
-   for every recipient (or the probe worked).  in_doubt: the end of data went
-   out, or may have, and no reply came; error tells why.  */
+   for every recipient that it accepted (all, unless the job is partial), or
+   the probe worked.  in_doubt: the end of data went out, or may have, and no
+   reply came; error tells why.  */
 struct smn_result {
   struct smn_error error;
   bool in_doubt;
@@ -76,6 +81,8 @@ struct smn_result {
   char *greeting;     /* probe: quoted */
   char *capabilities; /* probe: the lines of EHLO, quoted, '\n' between */
   char mechanism[32]; /* that succeeded, "" without */
+  char offered[1024]; /* mechanisms that the server offered last */
+  char *unrecorded;   /* why the receipt could not be written, or NULL */
   struct smn_tls_info tls;
   size_t recipient_count;
   struct smn_recipient_result *recipients;

@@ -5,6 +5,7 @@
    secrets of this session taken out, because a server may echo them.  */
 #include "session.h"
 #include "conn.h"
+#include "receipt.h"
 #include "reply.h"
 #include "sasl.h"
 #include "wire.h"
@@ -279,6 +280,8 @@ static enum smn_kind hello(struct smn_session *s) {
     return kind;
   if (s->reply.code == 250) {
     smn_capabilities_parse(&s->caps, &s->reply);
+    snprintf(s->result->offered, sizeof s->result->offered, "%s",
+             s->caps.mechanisms);
     if (s->job->probe) {
       free(s->result->capabilities);
       s->result->capabilities = capability_lines(s);
@@ -588,9 +591,11 @@ static enum smn_kind rcpt_to(struct smn_session *s) {
       return unexpected(s);
     refused += !r->accepted;
     if (r->code == 421) /* the server has closed: it hears no further one */
-      break;
+      return refused_recipients(s, refused);
   }
-  return refused ? refused_recipients(s, refused) : SMN_OK;
+  bool go_on =
+      refused == 0 || (s->job->partial && refused < result->recipient_count);
+  return go_on ? SMN_OK : refused_recipients(s, refused);
 }
 
 /* DATA */
@@ -677,9 +682,13 @@ static enum smn_kind send_end(struct smn_session *s, struct content *c) {
   snprintf(shown, sizeof shown, "<%" PRIu64 " octets of message>",
            c->wire.octets);
   trace(s, false, shown, strlen(shown));
+  enum smn_kind kind =
+      s->job->entry ? smn_receipt_doubt(s->job, s->result, s->err) : SMN_OK;
+  if (kind != SMN_OK)
+    return kind;
   trace(s, false, ".", 1);
   s->result->in_doubt = true;
-  enum smn_kind kind = smn_conn_write(s->conn, c->out, c->len, s->err);
+  kind = smn_conn_write(s->conn, c->out, c->len, s->err);
   if (kind == SMN_OK)
     kind = read_reply_within(s, s->job->server.timeout_ms * AFTER_DATA);
   if (kind != SMN_OK)
@@ -729,12 +738,14 @@ static enum smn_kind open_file(struct smn_session *s, int *fd,
   return SMN_OK;
 }
 
-/* The file is opened and measured first: what cannot be read bothers no
-   server.  */
+/* What cannot be read or made durable bothers no server.  */
 static enum smn_kind deliver(struct smn_session *s) {
   int fd = -1;
   uint64_t total = 0;
-  enum smn_kind kind = open_file(s, &fd, &total);
+  enum smn_kind kind =
+      s->job->entry ? smn_receipt_sync(s->job->entry, s->err) : SMN_OK;
+  if (kind == SMN_OK)
+    kind = open_file(s, &fd, &total);
   if (kind == SMN_OK)
     kind = measure(s, fd);
   if (kind == SMN_OK)
