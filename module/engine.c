@@ -270,22 +270,32 @@ bool smn_engine_cancel(long id) {
   return found;
 }
 
-bool smn_engine_shutdown(int timeout_ms) {
+/* Under lock: wait until no worker is left, at most MS milliseconds.  */
+static bool wait_for_workers(int ms) {
   struct timespec until;
   clock_gettime(CLOCK_REALTIME, &until);
-  until.tv_sec += timeout_ms / 1000;
-  until.tv_nsec += timeout_ms % 1000 * 1000000L;
+  until.tv_sec += ms / 1000;
+  until.tv_nsec += ms % 1000 * 1000000L;
   if (until.tv_nsec >= 1000000000L) {
     until.tv_sec++;
     until.tv_nsec -= 1000000000L;
   }
-  pthread_mutex_lock(&engine.lock);
-  for (struct worker *w = engine.workers; w; w = w->next)
-    cancel(w);
   int errnum = 0;
   while (engine.workers && errnum == 0)
     errnum = pthread_cond_timedwait(&engine.ended, &engine.lock, &until);
-  bool all = !engine.workers;
+  return !engine.workers;
+}
+
+bool smn_engine_shutdown(int timeout_ms) {
+  pthread_mutex_lock(&engine.lock);
+  /* What is nearly done may well get done; a mail whose end is on its way
+     would become one of unknown outcome.  */
+  bool all = wait_for_workers(timeout_ms / 2);
+  if (!all) {
+    for (struct worker *w = engine.workers; w; w = w->next)
+      cancel(w);
+    all = wait_for_workers(timeout_ms - timeout_ms / 2);
+  }
   pthread_mutex_unlock(&engine.lock);
   return all;
 }

@@ -419,8 +419,10 @@ static emacs_value Frelease(emacs_env *env, ptrdiff_t count, emacs_value *args,
 }
 
 static const char shutdown_doc[] =
-    "Cancel all jobs and wait at most MS milliseconds for them to end.\n"
-    "Return nil if some did not.\n"
+    "Wait at most MS milliseconds for all jobs to end.\n"
+    "After half of that time those that are left are cancelled.  Return nil "
+    "if\n"
+    "some did not end.\n"
     "\n(fn MS)";
 
 static emacs_value Fshutdown(emacs_env *env, ptrdiff_t count, emacs_value *args,

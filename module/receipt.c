@@ -15,8 +15,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RECEIPT_MAX (16 << 20) /* thousands of recipients, each with a reply   \
-                                */
+#define RECEIPT_MAX                                                            \
+  (16 << 20) /* thousands of recipients, each with a reply                     \
+              */
 
 static const char name[] = "receipt", name_new[] = "receipt.new";
 
