@@ -137,13 +137,24 @@ bool smn_result_init(struct smn_result *result, const struct smn_job *job) {
   return true;
 }
 
-void smn_result_free(struct smn_result *result) {
-  for (size_t i = 0; i < result->recipient_count; i++)
-    free(result->recipients[i].text);
-  free(result->recipients);
+void smn_result_clear(struct smn_result *result) {
+  struct smn_recipient_result *recipients = result->recipients;
+  size_t count = result->recipient_count;
+  for (size_t i = 0; i < count; i++) {
+    free(recipients[i].text);
+    recipients[i] =
+        (struct smn_recipient_result){.address = recipients[i].address};
+  }
   free(result->reply);
   free(result->greeting);
   free(result->capabilities);
   free(result->unrecorded);
+  *result =
+      (struct smn_result){.recipient_count = count, .recipients = recipients};
+}
+
+void smn_result_free(struct smn_result *result) {
+  smn_result_clear(result);
+  free(result->recipients);
   memset(result, 0, sizeof *result);
 }

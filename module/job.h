@@ -50,11 +50,12 @@ struct smn_server {
 
 struct smn_job {
   long id;
-  bool probe;   /* only look at the server: greeting, EHLO, TLS */
-  bool sync;    /* only make the entry durable; no server is called */
-  bool partial; /* those who are accepted get the mail if others are not */
-  char *entry;  /* directory in the outbox, for the receipt, or NULL */
-  int attempt;  /* number of this try, for the receipt */
+  bool probe;    /* only look at the server: greeting, EHLO, TLS */
+  bool sync;     /* only make the entry durable; no server is called */
+  bool chunking; /* BDAT where the server offers it */
+  bool partial;  /* those who are accepted get the mail if others are not */
+  char *entry;   /* directory in the outbox, for the receipt, or NULL */
+  int attempt;   /* number of this try, for the receipt */
   struct smn_server server;
   char *sender;      /* "" for the null reverse-path */
   char **recipients; /* at least one, unless probe or sync */
@@ -101,5 +102,6 @@ enum smn_kind smn_job_check(const struct smn_job *job, struct smn_error *err);
 /* Prepare *RESULT for JOB (one entry per recipient).  False: no memory.  */
 bool smn_result_init(struct smn_result *result, const struct smn_job *job);
 void smn_result_free(struct smn_result *result);
+void smn_result_clear(struct smn_result *result); /* as if just initialised */
 
 #endif
