@@ -109,8 +109,13 @@ accepted, and the outbox keeps the mail for the rest alone."
 Then it is held, and the user decides.  The value nil stands for ever."
   :type '(choice (const :tag "For ever" nil) natnum))
 
+(defcustom smtpmail-native-idle-seconds 10
+  "Seconds for which a connection is kept open for further mails."
+  :type 'number)
+
 (defcustom smtpmail-native-max-sessions 2
-  "How many sessions with one account of a server there may be at a time."
+  "How many connections for one account there may be at a time.
+One is used unless there is much to send."
   :type 'natnum)
 
 (defcustom smtpmail-native-sent-functions nil

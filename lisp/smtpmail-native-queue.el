@@ -41,6 +41,7 @@
 (defvar smtpmail-native-cleartext-auth)
 (defvar smtpmail-native-expire)
 (defvar smtpmail-native-failed-functions)
+(defvar smtpmail-native-idle-seconds)
 (defvar smtpmail-native-max-sessions)
 (defvar smtpmail-native-partial-recipients)
 (defvar smtpmail-native-sent-functions)
@@ -55,6 +56,11 @@
 
 (defconst smtpmail-native-queue--rescan 600
   "Seconds after which entries that another Emacs holds are looked at again.")
+
+(defconst smtpmail-native-queue--in-flight 32
+  "How many mails of an account the module has at a time.
+It needs to know the next one before the last one is done, to send both
+without a pause.")
 
 (defconst smtpmail-native-queue--slice 0.02
   "Seconds for which Emacs is kept busy with the outbox at a time.")
@@ -181,6 +187,8 @@ ACCOUNT is an envelope, or the account in it."
          :stream (plist-get account :stream)
          :helo (or (plist-get account :helo) (smtpmail-native-queue--helo))
          :timeout-ms (max 1 (round (* 1000 smtpmail-native-timeout)))
+         :idle-ms (max 0 (round (* 1000 smtpmail-native-idle-seconds)))
+         :max-sessions (max 1 smtpmail-native-max-sessions)
          :cleartext smtpmail-native-cleartext-auth
          :trace t)
    (smtpmail-native-queue--tls)))
@@ -555,8 +563,12 @@ SECONDS is how long the attempt took, if this Emacs made it."
          'smtpmail-native
          (format "What came of a mail could not be written down: %s"
                  (smtpmail-native-error-text unrecorded))))
+      ;; There is no receipt of a mail that was cancelled while it waited.
       (smtpmail-native-queue--settle
-       entry (and unrecorded result)
+       entry
+       (unless (eql (plist-get (smtpmail-native-entry-receipt entry) :attempt)
+                    (plist-get (smtpmail-native-entry-state entry) :attempt))
+         result)
        (smtpmail-native-sending-cancelled sending)))
     (setf (smtpmail-native-sending-result sending) result)
     (unless (smtpmail-native-sending-waiter sending)
@@ -722,12 +734,12 @@ Return non-nil if it is still there and may be sent."
   (mapcar (lambda (key) (plist-get envelope key)) '(:host :port :user)))
 
 (defun smtpmail-native-queue--free-p (envelope)
-  "Return non-nil if one more session for the account of ENVELOPE may begin."
+  "Return non-nil if one more mail for the account of ENVELOPE may begin."
   (smtpmail-native-queue--key-free-p
    (smtpmail-native-queue--account-key envelope)))
 
 (defun smtpmail-native-queue--key-free-p (key)
-  "Return non-nil if one more session for the account KEY may begin."
+  "Return non-nil if one more mail for the account KEY may begin."
   (let ((count 0))
     (maphash (lambda (_id sending)
                (when (equal key (smtpmail-native-queue--account-key
@@ -735,7 +747,7 @@ Return non-nil if it is still there and may be sent."
                                   (smtpmail-native-sending-entry sending))))
                  (setq count (1+ count))))
              smtpmail-native-queue--active)
-    (< count (max 1 smtpmail-native-max-sessions))))
+    (< count smtpmail-native-queue--in-flight)))
 
 (defun smtpmail-native-queue--try (id)
   "Send the entry ID if it is due and nobody works on it.

@@ -34,6 +34,8 @@ struct smn_server {
   enum smn_stream stream;
   enum smn_cleartext cleartext;
   int timeout_ms; /* of each wait; ten times that behind the end of data */
+  int idle_ms;    /* for which a session is kept for further jobs */
+  int max_sessions;
   bool trace;
   bool authenticate; /* user and password are to be used */
   char *user;        /* UTF-8 */
@@ -88,6 +90,13 @@ struct smn_result {
   size_t recipient_count;
   struct smn_recipient_result *recipients;
 };
+
+/* A deep copy, NULL without memory; and its end, which wipes the password.  */
+struct smn_server *smn_server_copy(const struct smn_server *server);
+void smn_server_free(struct smn_server *server);
+
+/* A session with A would be one with B: the same in all that matters.  */
+bool smn_server_same(const struct smn_server *a, const struct smn_server *b);
 
 /* An empty job, or NULL without memory; smn_job_free wipes the password.  */
 struct smn_job *smn_job_new(void);

@@ -107,6 +107,8 @@ static void get_server(emacs_env *env, emacs_value plist,
   server->stream = get_stream(env, plist);
   server->cleartext = get_cleartext(env, plist);
   server->timeout_ms = get_int(env, plist, ":timeout-ms");
+  server->idle_ms = get_int(env, plist, ":idle-ms");
+  server->max_sessions = get_int(env, plist, ":max-sessions");
   server->trace = get_bool(env, plist, ":trace");
   server->mechanisms = get_string(env, plist, ":mechanisms");
   server->trustfiles = get_strings(env, plist, ":trustfiles");
@@ -125,6 +127,7 @@ static struct smn_job *get_job(emacs_env *env, emacs_value plist) {
   get_server(env, plist, &job->server);
   job->probe = get_bool(env, plist, ":probe");
   job->sync = get_bool(env, plist, ":sync");
+  job->chunking = get_bool(env, plist, ":chunking");
   job->partial = get_bool(env, plist, ":partial");
   job->entry = get_string(env, plist, ":entry");
   job->attempt = get_int(env, plist, ":attempt");
@@ -140,15 +143,15 @@ static struct smn_job *get_job(emacs_env *env, emacs_value plist) {
 static const char send_doc[] =
     "Copy the job that PLIST describes, start it, and return its integer id.\n"
     "The outcome comes as an event.  PLIST has :host, :port, :stream, :helo,\n"
-    ":timeout-ms, :cleartext, :trace, :trustfiles, :crlfiles, :priority,\n"
-    ":min-prime-bits, :key, :cert, :mechanisms, :auth, :user, :password,\n"
-    ":authzid, :sender, :recipients, :file, :entry, :attempt, :partial,\n"
-    ":probe, :sync.  Strings are encoded.\n"
-    "With :entry, a directory of the outbox, its files are made durable "
-    "first,\n"
-    "and its receipt tells of the attempt number :attempt.  With :sync that "
-    "is\n"
-    "all.  With :partial the mail goes to those whom the server accepts.\n"
+    ":timeout-ms, :idle-ms, :max-sessions, :cleartext, :trace,\n"
+    ":trustfiles, :crlfiles, :priority, :min-prime-bits, :key, :cert,\n"
+    ":mechanisms, :auth, :user, :password, :authzid, :sender, :recipients,\n"
+    ":file, :entry, :attempt, :partial, :chunking, :probe, :sync.  Strings\n"
+    "are encoded.\n"
+    "With :entry, a directory of the outbox, its files are made durable\n"
+    "first, and its receipt tells of the attempt number :attempt.  With\n"
+    ":sync that is all.  With :partial the mail goes to those whom the\n"
+    "server accepts.\n"
     "With :auth and no :password the user and password come from\n"
     "`smtpmail-auth-credentials'; an entry of `smtpmail-starttls-credentials'\n"
     "makes STARTTLS a must.\n"

@@ -498,7 +498,10 @@ void smn_session_serve(struct smn_session *s, const struct smn_task *first,
   enum smn_kind kind = smn_job_check(first->job, s->err);
   if (kind == SMN_OK)
     kind = connect_for(s, first);
+  /* It has not said who it is, and so is of no use to a mail.  */
+  quit(s);
   settle(s, first, supply, kind);
+  end_connection(s);
 }
 
 /* Its own life */

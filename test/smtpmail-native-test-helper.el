@@ -116,6 +116,7 @@ variables of smtpmail lead to it and have their defaults else."
           (smtpmail-queue-dir (expand-file-name "queued-mail" folder))
           (smtpmail-retries 1)
           (smtpmail-native-timeout 20)
+          (smtpmail-native-idle-seconds 0)
           (smtpmail-native-outbox-directory
            (expand-file-name "outbox/" folder))
           (gnutls-trustfiles (list (smtpmail-native-test-cert "ca.pem")))
