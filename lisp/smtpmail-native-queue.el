@@ -101,6 +101,9 @@ or nil if the entry has not been looked at yet.")
 (defvar smtpmail-native-queue--timer nil
   "The timer of the next look at the outbox, or nil.")
 
+(defvar smtpmail-native-queue--once nil
+  "Non-nil while no entry is to be looked at again by itself.")
+
 (defvar smtpmail-native-queue--advance-timer nil
   "The timer that goes on with `smtpmail-native-queue--ready', or nil.")
 
@@ -664,6 +667,12 @@ TEXT is told to the user."
                               :undo nil :wait nil :text text)
   (smtpmail-native-queue--conclude entry))
 
+(defun smtpmail-native-queue--leave-ready (entry text)
+  "Let go of ENTRY, which is claimed, and tell TEXT."
+  (smtpmail-native-outbox-release entry)
+  (smtpmail-native-queue--say "Mail to %s: %s.  It still waits"
+                              (smtpmail-native-queue--people entry) text))
+
 (defun smtpmail-native-queue--attempt (entry &optional ask found)
   "Send ENTRY, which is claimed, in the background.
 ASK non-nil means that the user may be asked for a password.  FOUND are
@@ -678,7 +687,10 @@ the user; no error is signalled."
             (eq (plist-get (smtpmail-native-entry-state entry) :hold) 'password)
             ask)))
     (smtpmail-native-auth-error
-     (smtpmail-native-queue--hold entry 'password (cadr err)))
+     (if smtpmail-native-queue--once
+         ;; Another Emacs may know the password, or can ask for it.
+         (smtpmail-native-queue--leave-ready entry (cadr err))
+       (smtpmail-native-queue--hold entry 'password (cadr err))))
     (smtpmail-native-outbox-error
      (display-warning 'smtpmail-native (cadr err))
      (smtpmail-native-outbox-release entry))
@@ -820,8 +832,10 @@ Give Emacs back after a moment, and go on from a timer."
 
 (defun smtpmail-native-queue--schedule (time)
   "See to it that the outbox is looked at by TIME, in seconds."
-  (when (or (not (memq smtpmail-native-queue--timer timer-list))
-            (< time (float-time (timer--time smtpmail-native-queue--timer))))
+  (when (and (not smtpmail-native-queue--once)
+             (or (not (memq smtpmail-native-queue--timer timer-list))
+                 (< time (float-time
+                          (timer--time smtpmail-native-queue--timer)))))
     (when smtpmail-native-queue--timer
       (cancel-timer smtpmail-native-queue--timer))
     (setq smtpmail-native-queue--timer
@@ -883,17 +897,22 @@ there of it is in %s" (abbreviate-file-name folder))))
           account))
 
 (defun smtpmail-native-queue--make-durable (entry)
-  "Let the module sync ENTRY, which nobody sends yet, to the disk."
-  (smtpmail-native-channel-submit
-   (list :sync t
-         :entry (smtpmail-native-outbox-encode
-                 (smtpmail-native-outbox-file entry)))
-   (lambda (_kind plist)
-     (unless (eq (plist-get plist :kind) 'ok)
-       (display-warning
-        'smtpmail-native
-        (format "A mail in the outbox may not survive a power failure: %s"
-                (smtpmail-native-error-text (plist-get plist :text))))))))
+  "Let the module sync ENTRY, which nobody sends yet, to the disk.
+A batch Emacs waits for that, because leaving it would end the sync."
+  (let ((done nil))
+    (smtpmail-native-channel-submit
+     (list :sync t
+           :entry (smtpmail-native-outbox-encode
+                   (smtpmail-native-outbox-file entry)))
+     (lambda (_kind plist)
+       (setq done t)
+       (unless (eq (plist-get plist :kind) 'ok)
+         (display-warning
+          'smtpmail-native
+          (format "A mail in the outbox may not survive a power failure: %s"
+                  (smtpmail-native-error-text (plist-get plist :text)))))))
+    (when noninteractive
+      (smtpmail-native-queue--await (lambda () done) nil))))
 
 (defun smtpmail-native-queue--leave (entry)
   "Make ENTRY durable and let go of it."
@@ -1199,6 +1218,15 @@ Return nil if it is not under way in this Emacs."
     (smtpmail-native-outbox-set entry :status 'sent :next nil)
     (smtpmail-native-queue--finish entry)))
 
+(defun smtpmail-native-queue-waiting-p (entry)
+  "Return non-nil if `smtpmail-native-queue-flush' would send ENTRY."
+  (let* ((state (smtpmail-native-entry-state entry))
+         (status (plist-get state :status)))
+    (and (null (smtpmail-native-entry-problem entry))
+         (or (eq status 'ready)
+             (and (eq status 'held)
+                  (memq (plist-get state :hold) '(queue expired)))))))
+
 (defun smtpmail-native-queue-flush ()
   "Send at once all that waits, also what `smtpmail-queue-mail' has held.
 What the user holds, what was refused and what may have arrived is left
@@ -1207,12 +1235,9 @@ alone.  Return the number of entries that are to be sent."
     (dolist (entry (smtpmail-native-outbox-list))
       (let* ((state (smtpmail-native-entry-state entry))
              (status (plist-get state :status)))
-        (when (and (null (smtpmail-native-entry-problem entry))
+        (when (and (smtpmail-native-queue-waiting-p entry)
                    (not (gethash (smtpmail-native-entry-id entry)
-                                 smtpmail-native-queue--active))
-                   (or (eq status 'ready)
-                       (and (eq status 'held)
-                            (memq (plist-get state :hold) '(queue expired)))))
+                                 smtpmail-native-queue--active)))
           (setq count (1+ count))
           (when (and (or (plist-get state :next) (eq status 'held))
                      (smtpmail-native-outbox-claim entry))
@@ -1220,9 +1245,22 @@ alone.  Return the number of entries that are to be sent."
                 (smtpmail-native-outbox-set entry :status 'ready :hold nil
                                             :next nil :undo nil)
               (smtpmail-native-outbox-release entry))))))
-    (when (> count 0)
-      (smtpmail-native-queue-resume))
+    ;; Also when there is none: others may have left something to be settled.
+    (smtpmail-native-queue-resume)
     count))
+
+(defun smtpmail-native-queue-flush-waiting ()
+  "Do `smtpmail-native-queue-flush' and wait until all that is over.
+Each entry is tried once, and so the time is bounded by those of the
+attempts.  Signal `smtpmail-native-error' if the outbox cannot be used."
+  (smtpmail-native-load)
+  (let ((smtpmail-native-queue--once t))
+    (smtpmail-native-queue-flush)
+    (smtpmail-native-queue--await
+     (lambda ()
+       (and (null smtpmail-native-queue--ready)
+            (= 0 (hash-table-count smtpmail-native-queue--active))))
+     nil)))
 
 (defun smtpmail-native-queue-undo-candidate ()
   "Return the id of the newest entry whose sending can still be undone."
