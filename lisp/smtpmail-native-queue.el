@@ -292,22 +292,40 @@ The value is an alist as in :results of `smtpmail-native-outbox-set'."
                 answers))))
     (nreverse answers)))
 
+(defun smtpmail-native-queue--by-address (results)
+  "Return a hash table of RESULTS, an alist of recipients.
+Its keys are octets: what was read back from a receipt may be another
+string for the same address."
+  (let ((table (make-hash-table :test #'equal)))
+    (dolist (result results)
+      (puthash (encode-coding-string (car result) 'utf-8) result table))
+    table))
+
 (defun smtpmail-native-queue--merge (results answers)
   "Return RESULTS, an alist of recipients, brought up to date by ANSWERS."
-  (let ((merged (copy-alist results)))
-    (dolist (answer answers)
-      (setf (alist-get (car answer) merged nil nil #'equal) (cdr answer)))
-    merged))
+  (let ((new (smtpmail-native-queue--by-address answers)))
+    (append (seq-remove (lambda (result)
+                          (gethash (encode-coding-string (car result) 'utf-8)
+                                   new))
+                        results)
+            answers)))
+
+(defun smtpmail-native-queue--remaining (entry results)
+  "Return the recipients of ENTRY that RESULTS leave to be sent to."
+  (let ((table (smtpmail-native-queue--by-address results)))
+    (seq-remove (lambda (address)
+                  (memq (cadr (gethash (encode-coding-string address 'utf-8)
+                                       table))
+                        '(sent refused)))
+                (plist-get (smtpmail-native-entry-envelope entry)
+                           :recipients))))
 
 (defun smtpmail-native-queue-remaining (entry)
   "Return the recipients of ENTRY that the mail is still to be sent to.
 Those that have got it are none of them, nor are those that a server has
 refused while it took the mail for others."
-  (let ((results (plist-get (smtpmail-native-entry-state entry) :results)))
-    (seq-remove (lambda (address)
-                  (memq (cadr (assoc address results)) '(sent refused)))
-                (plist-get (smtpmail-native-entry-envelope entry)
-                           :recipients))))
+  (smtpmail-native-queue--remaining
+   entry (plist-get (smtpmail-native-entry-state entry) :results)))
 
 (defun smtpmail-native-queue--verdict (receipt)
   "Return what RECEIPT of a failed attempt means for its entry.
@@ -332,9 +350,10 @@ or `cancelled'."
     (smtpmail-native-error-describe receipt (plist-get envelope :host)
                                     (plist-get envelope :port))))
 
-(defun smtpmail-native-queue--defer (entry text)
-  "Let ENTRY be tried again later; TEXT says what has failed.
-When it has been tried for `smtpmail-native-expire' the user is to decide."
+(defun smtpmail-native-queue--deferral (entry text)
+  "Return the change of the state of ENTRY that lets it be tried again later.
+TEXT says what has failed.  When it has been tried for
+`smtpmail-native-expire' the user is to decide."
   (let* ((state (smtpmail-native-entry-state entry))
          (tries (1+ (or (plist-get state :tries) 0)))
          (now (float-time))
@@ -345,37 +364,54 @@ When it has been tried for `smtpmail-native-expire' the user is to decide."
                     (car (last smtpmail-native-queue--back-off)))))
     (if (and smtpmail-native-expire
              (> (- now created) smtpmail-native-expire))
-        (smtpmail-native-outbox-set entry :status 'held :hold 'expired
-                                    :next nil :tries tries :text text)
-      (smtpmail-native-outbox-set entry :status 'ready
-                                  :next (truncate (+ now pause))
-                                  :tries tries :text text))))
+        (list :status 'held :hold 'expired :next nil :tries tries :text text)
+      (list :status 'ready :next (truncate (+ now pause))
+            :tries tries :text text))))
 
-(defun smtpmail-native-queue--settle-failure (entry receipt cancelled)
-  "Put down what the failed attempt of RECEIPT means for ENTRY.
-CANCELLED non-nil means that the user has cancelled it."
-  (let ((text (smtpmail-native-queue--explain entry receipt)))
-    (pcase (smtpmail-native-queue--verdict receipt)
-      ('deferred (smtpmail-native-queue--defer entry text))
-      ((and (or 'refused 'unknown) verdict)
-       (smtpmail-native-outbox-set entry :status verdict :next nil :text text))
-      ((and (or 'password 'certificate) verdict)
-       (smtpmail-native-outbox-set entry :status 'held :hold verdict :next nil
-                                   :refused (eq (plist-get receipt :kind) 'auth)
-                                   :text text))
-      ('cancelled
-       (if cancelled
-           (smtpmail-native-outbox-set entry :status 'held :hold 'user
-                                       :next nil :text text)
-         (smtpmail-native-outbox-set entry :status 'ready :next nil
-                                     :text text))))))
+(defun smtpmail-native-queue--failure (entry receipt cancelled)
+  "Return the change of state that the failed attempt of RECEIPT means for ENTRY.
+CANCELLED non-nil means that the user wants it to be held."
+  (let ((text (smtpmail-native-queue--explain entry receipt))
+        (verdict (smtpmail-native-queue--verdict receipt)))
+    (cond
+     ((memq verdict '(refused unknown))
+      (list :status verdict :hold nil :next nil :text text))
+     (cancelled
+      (list :status 'held :hold 'user :next nil :text text))
+     ((memq verdict '(password certificate))
+      (list :status 'held :hold verdict :next nil
+            :refused (eq (plist-get receipt :kind) 'auth)
+            :text text))
+     ((eq verdict 'cancelled)
+      (list :status 'ready :next nil :text text))
+     (t (smtpmail-native-queue--deferral entry text)))))
+
+(defun smtpmail-native-queue--amount (entry results)
+  "Return the change of the state of ENTRY that RESULTS amount to.
+They are the answers for its recipients."
+  (let* ((rest (seq-remove (lambda (result) (eq (cadr result) 'sent)) results))
+         (text (mapconcat (lambda (result)
+                            (format "<%s>: %s %s" (nth 0 result) (nth 2 result)
+                                    (nth 4 result)))
+                          rest "; ")))
+    (cond
+     ((smtpmail-native-queue--remaining entry results)
+      (smtpmail-native-queue--deferral
+       entry (concat "Not yet taken for all recipients: " text)))
+     (rest
+      (list :status 'refused :hold nil :next nil
+            :text (concat "Not taken for all recipients: " text)))
+     (t (list :status 'sent :hold nil :next nil :text nil)))))
 
 (defun smtpmail-native-queue--settle (entry &optional receipt cancelled)
   "Put down what the last attempt has led to for ENTRY, which is claimed.
 It is told by RECEIPT, default the one on the disk.  CANCELLED non-nil
 means that the user has cancelled the attempt.  Do nothing if that is put
 down already, or if there is no receipt of that attempt: then the end of
-data has never been sent."
+data has never been sent.
+
+All is put down in one step: whoever is killed in the middle of it has
+settled nothing, and the next one does it again."
   (let* ((receipt (or receipt (smtpmail-native-entry-receipt entry)))
          (state (smtpmail-native-entry-state entry))
          (attempt (or (plist-get state :attempt) 0)))
@@ -388,33 +424,16 @@ data has never been sent."
                        (plist-get receipt :in-doubt)
                        (and (plist-get state :partial)
                             (eq (plist-get receipt :stage) 'rcpt))))
-             (answers (and each (smtpmail-native-queue--answers receipt))))
-        (smtpmail-native-outbox-set
-         entry
-         :settled attempt :undo nil
-         :results (smtpmail-native-queue--merge (plist-get state :results)
-                                                answers))
-        (if (and answers (not (plist-get receipt :in-doubt)))
-            (smtpmail-native-queue--settle-recipients entry)
-          (smtpmail-native-queue--settle-failure entry receipt cancelled))))))
+             (answers (and each (smtpmail-native-queue--answers receipt)))
+             (results (smtpmail-native-queue--merge (plist-get state :results)
+                                                    answers)))
+        (apply #'smtpmail-native-outbox-set entry
+               :settled attempt :undo nil :results results
+               (if (and answers (not (plist-get receipt :in-doubt)))
+                   (smtpmail-native-queue--amount entry results)
+                 (smtpmail-native-queue--failure entry receipt
+                                                 cancelled)))))))
 
-(defun smtpmail-native-queue--settle-recipients (entry)
-  "Put down for ENTRY what the answers for its recipients amount to."
-  (let* ((results (plist-get (smtpmail-native-entry-state entry) :results))
-         (rest (seq-remove (lambda (result) (eq (cadr result) 'sent)) results))
-         (text (mapconcat (lambda (result)
-                            (format "<%s>: %s %s" (nth 0 result) (nth 2 result)
-                                    (nth 4 result)))
-                          rest "; ")))
-    (cond
-     ((smtpmail-native-queue-remaining entry)
-      (smtpmail-native-queue--defer
-       entry (concat "Not yet taken for all recipients: " text)))
-     (rest
-      (smtpmail-native-outbox-set
-       entry :status 'refused :next nil
-       :text (concat "Not taken for all recipients: " text)))
-     (t (smtpmail-native-outbox-set entry :status 'sent :next nil :text nil)))))
 ;;;; Telling
 
 (defun smtpmail-native-queue--people (entry)

@@ -40,6 +40,8 @@ struct client {
   size_t from, to;
   char line[2048]; /* longer ones are cut */
   char id[256];    /* of the message, "" before it is known */
+  bool sender;
+  int recipients; /* that were taken */
 };
 
 enum accident { NONE, DROP, STALL, DEFER };
@@ -131,6 +133,8 @@ static bool answer(struct client *c, const char *step, const char *text) {
   case NONE:
     break;
   }
+  c->sender = c->sender || strcmp(step, "mail") == 0;
+  c->recipients += strcmp(step, "rcpt") == 0;
   return say(c, text);
 }
 
@@ -143,20 +147,9 @@ static void find_id(struct client *c) {
   }
 }
 
-/* What comes behind DATA; false: the end.  */
-static bool content(struct client *c) {
-  long cut = accident(c) == DROP ? (long)(roll(c) % 40) : -1;
-  while (hear(c) && strcmp(c->line, ".") != 0) {
-    find_id(c);
-    if (cut-- == 0) {
-      note(c, "cut");
-      return false;
-    }
-  }
-  if (strcmp(c->line, ".") != 0) {
-    note(c, "broken");
-    return false;
-  }
+/* The whole mail is here; false: the end.  */
+static bool conclude(struct client *c) {
+  c->sender = false;
   note(c, "dot");
   enum accident before = accident(c);
   if (before == DROP || before == DEFER) {
@@ -170,32 +163,94 @@ static bool content(struct client *c) {
   return true;
 }
 
+/* What comes behind DATA; false: the end.  */
+static bool content(struct client *c) {
+  long cut = accident(c) == DROP ? (long)(roll(c) % 40) : -1;
+  while (hear(c) && strcmp(c->line, ".") != 0) {
+    find_id(c);
+    if (cut-- == 0) {
+      note(c, "cut");
+      return false;
+    }
+  }
+  if (strcmp(c->line, ".") == 0)
+    return conclude(c);
+  note(c, "broken");
+  return false;
+}
+
+static bool data(struct client *c) {
+  if (!c->sender || c->recipients == 0)
+    return say(c, "503 5.5.1 nobody to send it to");
+  note(c, "data");
+  return say(c, "354 go") && content(c);
+}
+
+/* BDAT; a chunk is taken apart into lines only to find the Message-ID.  */
+static bool chunk(struct client *c) {
+  char *rest = NULL;
+  long left = strtol(c->line + 5, &rest, 10);
+  bool last = strcasecmp(rest, " LAST") == 0;
+  size_t len = 0;
+  for (; left > 0; left--) {
+    int octet = get(c);
+    if (octet == EOF) {
+      note(c, "broken");
+      return false;
+    }
+    if (octet != '\n' && octet != '\r' && len + 1 < sizeof c->line) {
+      c->line[len++] = (char)octet;
+    } else if (octet == '\n') {
+      c->line[len] = '\0';
+      len = 0;
+      find_id(c);
+    }
+  }
+  if (!c->sender || c->recipients == 0)
+    return say(c, "503 5.5.1 nobody to send it to");
+  return last ? conclude(c) : answer(c, "chunk", "250 2.0.0 go on");
+}
+
 static bool starts(const struct client *c, const char *verb) {
   return strncasecmp(c->line, verb, strlen(verb)) == 0;
 }
 
-static void serve(struct client *c) {
-  bool go_on = answer(c, "connect", "220 sink.example ESMTP");
-  while (go_on && hear(c)) {
-    if (starts(c, "EHLO"))
-      go_on = answer(c, "ehlo", "250-sink.example\r\n250 SIZE 100000000");
-    else if (starts(c, "MAIL")) {
-      c->id[0] = '\0';
-      go_on = answer(c, "mail", "250 2.1.0 ok");
-    } else if (starts(c, "RCPT"))
-      go_on = answer(c, "rcpt", "250 2.1.5 ok");
-    else if (starts(c, "DATA")) {
-      note(c, "data");
-      go_on = say(c, "354 go") && content(c);
-    } else if (starts(c, "QUIT")) {
-      note(c, "quit");
-      say(c, "221 2.0.0 bye");
-      go_on = false;
-    } else
-      go_on =
-          say(c, starts(c, "RSET") || starts(c, "NOOP") ? "250 2.0.0 ok"
-                                                        : "500 5.5.1 what?");
+static bool command(struct client *c, const char *greeting) {
+  if (starts(c, "EHLO"))
+    return answer(c, "ehlo", greeting);
+  if (starts(c, "MAIL")) {
+    c->id[0] = '\0';
+    c->recipients = 0;
+    c->sender = false;
+    return answer(c, "mail", "250 2.1.0 ok");
   }
+  if (starts(c, "RCPT"))
+    return c->sender ? answer(c, "rcpt", "250 2.1.5 ok")
+                     : say(c, "503 5.5.1 from whom?");
+  if (starts(c, "DATA"))
+    return data(c);
+  if (starts(c, "BDAT "))
+    return chunk(c);
+  if (starts(c, "QUIT")) {
+    note(c, "quit");
+    say(c, "221 2.0.0 bye");
+    return false;
+  }
+  return say(c, starts(c, "RSET") || starts(c, "NOOP") ? "250 2.0.0 ok"
+                                                       : "500 5.5.1 what?");
+}
+
+static void serve(struct client *c) {
+  static const char *const greetings[] = {
+      "250-sink.example\r\n250 SIZE 100000000",
+      "250-sink.example\r\n250-PIPELINING\r\n250 SIZE 100000000",
+      "250-sink.example\r\n250-PIPELINING\r\n250-CHUNKING\r\n"
+      "250 SIZE 100000000",
+  };
+  const char *greeting = greetings[roll(c) % 3];
+  bool go_on = answer(c, "connect", "220 sink.example ESMTP");
+  while (go_on && hear(c))
+    go_on = command(c, greeting);
   note(c, "end");
 }
 
