@@ -149,12 +149,13 @@ They may hold what can be printed but not be read."
   "Return the text of message.el for ENVELOPE."
   (smtpmail-native-outbox--print
    (list 'setq
-         'smtpmail-recipient-address-list (plist-get envelope :recipients)
+         'smtpmail-recipient-address-list
+         (list 'quote (plist-get envelope :recipients))
          'smtpmail-smtp-server (plist-get envelope :host)
          'smtpmail-smtp-service (plist-get envelope :port)
          'smtpmail-smtp-user (plist-get envelope :user)
-         'smtpmail-stream-type (plist-get envelope :stream)
-         'smtpmail-native-envelope envelope)))
+         'smtpmail-stream-type (list 'quote (plist-get envelope :stream))
+         'smtpmail-native-envelope (list 'quote envelope))))
 
 (defun smtpmail-native-outbox-read-stock (file)
   "Return what FILE says, in the form of smtpmail, as an alist.
@@ -166,7 +167,11 @@ an error if it has another form."
       (error "It is not of the form (setq VARIABLE VALUE...)"))
     (setq form (cdr form))
     (while form
-      (push (cons (car form) (cadr form)) alist)
+      (push (cons (car form)
+                  (if (eq (car-safe (cadr form)) 'quote)
+                      (car-safe (cdr-safe (cadr form)))
+                    (cadr form)))
+            alist)
       (setq form (cddr form)))
     (nreverse alist)))
 
