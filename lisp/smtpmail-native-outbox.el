@@ -390,6 +390,8 @@ The state's properties are
   :results   alist of what became of each recipient that has been answered:
              (ADDRESS OUTCOME CODE ENHANCED TEXT), OUTCOME being `sent',
              `refused' or `deferred'
+  :replies   the same, for the last attempt, where it was to be all or nobody:
+             these recipients have not been dealt with
   :text      why the last attempt failed, for people
   :copy      plist of how the sent copy is filed"
   (let ((state (copy-sequence (smtpmail-native-entry-state entry))))

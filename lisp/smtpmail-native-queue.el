@@ -425,11 +425,13 @@ settled nothing, and the next one does it again."
                        (plist-get receipt :in-doubt)
                        (and (plist-get state :partial)
                             (eq (plist-get receipt :stage) 'rcpt))))
-             (answers (and each (smtpmail-native-queue--answers receipt)))
+             (all (smtpmail-native-queue--answers receipt))
+             (answers (and each all))
              (results (smtpmail-native-queue--merge (plist-get state :results)
                                                     answers)))
         (apply #'smtpmail-native-outbox-set entry
                :settled attempt :undo nil :results results
+               :replies (and (not each) all)
                (if (and answers (not (plist-get receipt :in-doubt)))
                    (smtpmail-native-queue--amount entry results)
                  (smtpmail-native-queue--failure
@@ -461,7 +463,9 @@ settled nothing, and the next one does it again."
                   :status (plist-get state :status)
                   :hold (plist-get state :hold)
                   :text (plist-get state :text)
-                  :results (plist-get state :results))
+                  :results (smtpmail-native-queue--merge
+                            (plist-get state :results)
+                            (plist-get state :replies)))
             envelope)))
 
 (defun smtpmail-native-queue--run-hook (hook entry)
