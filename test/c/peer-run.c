@@ -379,6 +379,13 @@ static void shut(struct peer *p, bool reset) {
   p->fd = -1;
 }
 
+/* The user of the client gives up.  */
+static bool cancel(struct peer *p) {
+  fputs("-- cancel\n", p->log);
+  return (p->cancel_fd > 0 && write(p->cancel_fd, "", 1) == 1) ||
+         fault(p, "there is nobody who could cancel");
+}
+
 static bool expect_line(struct peer *p, const char *pattern) {
   if (!hear(p))
     return fault(p, "expected \"%s\", the client left", pattern);
@@ -421,6 +428,8 @@ static bool step(struct peer *p, char *line) {
     swallow(p, strtol(words, NULL, 10));
   else if (is(line, "stall", &words))
     return stall(p);
+  else if (is(line, "cancel", &words))
+    return cancel(p);
   else if (is(line, "pause", &words))
     (void)poll(NULL, 0, (int)strtol(words, NULL, 10));
   else if (is(line, "reset", &words))
