@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fnmatch.h>
+#include <gnutls/x509.h>
 #include <gsasl.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -147,6 +148,33 @@ static int staple(gnutls_session_t session, void *file,
                                                : GNUTLS_E_NO_CERTIFICATE_STATUS;
 }
 
+/* The client has to show the certificate `client' of certs.h.  */
+static bool check_client(struct peer *p) {
+  char file[512], subject[256] = "nobody", issuer[256] = "nobody";
+  size_t subject_size = sizeof subject, issuer_size = sizeof issuer;
+  unsigned chain_len = 0, status = 1;
+  const gnutls_datum_t *chain =
+      gnutls_certificate_get_peers(p->tls, &chain_len);
+  gnutls_datum_t pem = {NULL, 0};
+  gnutls_x509_crt_t shown = NULL, wanted = NULL;
+  snprintf(file, sizeof file, "%s/client.pem", p->certs);
+  bool good = chain_len > 0 && gnutls_x509_crt_init(&shown) == 0 &&
+              gnutls_x509_crt_init(&wanted) == 0 &&
+              gnutls_x509_crt_import(shown, chain, GNUTLS_X509_FMT_DER) == 0 &&
+              gnutls_x509_crt_get_dn(shown, subject, &subject_size) == 0 &&
+              gnutls_x509_crt_get_issuer_dn(shown, issuer, &issuer_size) == 0 &&
+              gnutls_load_file(file, &pem) == 0 &&
+              gnutls_x509_crt_import(wanted, &pem, GNUTLS_X509_FMT_PEM) == 0 &&
+              gnutls_x509_crt_equals(shown, wanted) &&
+              gnutls_certificate_verify_peers2(p->tls, &status) == 0 &&
+              status == 0;
+  fprintf(p->log, "-- the client is %s, says %s\n", subject, issuer);
+  gnutls_free(pem.data);
+  gnutls_x509_crt_deinit(wanted);
+  gnutls_x509_crt_deinit(shown);
+  return good || fault(p, "the client showed the certificate of %s", subject);
+}
+
 static bool start_tls(struct peer *p, char *words) {
   char pem[512], key[512], ca[512], ocsp[512];
   char *rest = NULL, *name = strtok_r(words, " ", &rest);
@@ -179,12 +207,10 @@ static bool start_tls(struct peer *p, char *words) {
   do
     code = gnutls_handshake(p->tls);
   while (code < 0 && !gnutls_error_is_fatal(code) && code != GNUTLS_E_AGAIN);
-  fprintf(p->log, "-- TLS %s%s\n",
-          code == 0 ? "started" : gnutls_strerror(code),
-          code == 0 && gnutls_certificate_get_ours(p->tls) && ask
-              ? ", with a client certificate"
-              : "");
-  return code == 0 || fault(p, "TLS handshake: %s", gnutls_strerror(code));
+  fprintf(p->log, "-- TLS %s\n", code == 0 ? "started" : gnutls_strerror(code));
+  if (code != 0)
+    return fault(p, "TLS handshake: %s", gnutls_strerror(code));
+  return !ask || check_client(p);
 }
 
 /* The client hears why, and has read it before the connection ends.  */
