@@ -24,6 +24,13 @@
 (defvar smtpmail-servers-requiring-authorization)
 (defvar smtpmail-auth-credentials)
 
+(defvar smtpmail-native-auth-inhibit-prompts nil
+  "Non-nil means that nobody is there to be asked, as in batch.")
+
+(defun smtpmail-native-auth--may-ask-p ()
+  "Return non-nil if the user can be asked."
+  (not (or noninteractive smtpmail-native-auth-inhibit-prompts)))
+
 (defvar smtpmail-native-auth--typed (make-hash-table :test #'equal)
   "Passwords that were typed and have worked, by (HOST PORT USER).")
 
@@ -197,7 +204,7 @@ USER may be nil; PLACES is text."
 USER is that of the entry, or nil."
   (or (smtpmail-native-auth--known
        host port (or user (smtpmail-native-auth--smtp-user)))
-      (if noninteractive
+      (if (not (smtpmail-native-auth--may-ask-p))
           (smtpmail-native-auth--missing
            host port user
            (concat "`smtpmail-auth-credentials', whose entry for this server "
@@ -216,7 +223,7 @@ DEMANDED non-nil means that the server wants authentication."
      ((smtpmail-native-auth--known host port user))
      ;; Who has stored a user without a password wants to be asked.
      ((not (or demanded stored)) (list :source 'none))
-     (noninteractive
+     ((not (smtpmail-native-auth--may-ask-p))
       (smtpmail-native-auth--missing
        host port user (smtpmail-native-auth--places host port user)))
      ((smtpmail-native-auth--ask-auth-source host port))
@@ -257,6 +264,20 @@ Signal `smtpmail-native-usage-error' for a malformed classic entry."
       (t (smtpmail-native-auth--elsewhere
           host port
           (or demanded (smtpmail-native-auth--demanded-p host))))))))
+
+(defun smtpmail-native-auth-ask-again (host port)
+  "Ask for the password for HOST and PORT, whose last one was refused.
+Return a plist as `smtpmail-native-auth-find' does.  An empty answer means
+that what is stored is to be tried once more: the user may have mended it."
+  (let* ((stored (let ((smtpmail-native-auth-inhibit-prompts t))
+                   (condition-case nil
+                       (smtpmail-native-auth-find host port)
+                     (smtpmail-native-auth-error nil))))
+         (asked (smtpmail-native-auth--ask host port (plist-get stored :user))))
+    (if (and stored (equal (plist-get asked :password) ""))
+        stored
+      (smtpmail-native-auth-release stored)
+      (append (list :host host :port port) asked))))
 
 (defun smtpmail-native-auth--save (found)
   "Let auth-source save FOUND, which the server has accepted.

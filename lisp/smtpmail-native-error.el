@@ -22,6 +22,8 @@
   'smtpmail-native-error)
 (define-error 'smtpmail-native-cancelled "Mail not sent"
   'smtpmail-native-error)
+(define-error 'smtpmail-native-outbox-error "Mail not sent"
+  'smtpmail-native-error)
 (define-error 'smtpmail-native-unknown-outcome "Mail may have been sent"
   'smtpmail-native-error)
 

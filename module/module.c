@@ -3,6 +3,7 @@
    Main thread only.  Every primitive converts and checks all of its arguments,
    looks once for a pending exit, and then acts; none blocks, prompts or
    prints.  Text of the server leaves as unibyte strings.  */
+#include "claim.h"
 #include "credentials.h"
 #include "engine.h"
 #include "lisp.h"
@@ -106,6 +107,8 @@ static void get_server(emacs_env *env, emacs_value plist,
   server->stream = get_stream(env, plist);
   server->cleartext = get_cleartext(env, plist);
   server->timeout_ms = get_int(env, plist, ":timeout-ms");
+  server->idle_ms = get_int(env, plist, ":idle-ms");
+  server->max_sessions = get_int(env, plist, ":max-sessions");
   server->trace = get_bool(env, plist, ":trace");
   server->mechanisms = get_string(env, plist, ":mechanisms");
   server->trustfiles = get_strings(env, plist, ":trustfiles");
@@ -123,6 +126,11 @@ static struct smn_job *get_job(emacs_env *env, emacs_value plist) {
   }
   get_server(env, plist, &job->server);
   job->probe = get_bool(env, plist, ":probe");
+  job->sync = get_bool(env, plist, ":sync");
+  job->chunking = get_bool(env, plist, ":chunking");
+  job->partial = get_bool(env, plist, ":partial");
+  job->entry = get_string(env, plist, ":entry");
+  job->attempt = get_int(env, plist, ":attempt");
   job->sender = get_string(env, plist, ":sender");
   job->recipients = get_strings(env, plist, ":recipients");
   job->file = get_string(env, plist, ":file");
@@ -135,9 +143,15 @@ static struct smn_job *get_job(emacs_env *env, emacs_value plist) {
 static const char send_doc[] =
     "Copy the job that PLIST describes, start it, and return its integer id.\n"
     "The outcome comes as an event.  PLIST has :host, :port, :stream, :helo,\n"
-    ":timeout-ms, :cleartext, :trace, :trustfiles, :crlfiles, :priority,\n"
-    ":min-prime-bits, :key, :cert, :mechanisms, :auth, :user, :password,\n"
-    ":authzid, :sender, :recipients, :file, :probe.  Strings are encoded.\n"
+    ":timeout-ms, :idle-ms, :max-sessions, :cleartext, :trace,\n"
+    ":trustfiles, :crlfiles, :priority, :min-prime-bits, :key, :cert,\n"
+    ":mechanisms, :auth, :user, :password, :authzid, :sender, :recipients,\n"
+    ":file, :entry, :attempt, :partial, :chunking, :probe, :sync.  Strings\n"
+    "are encoded.\n"
+    "With :entry, a directory of the outbox, its files are made durable\n"
+    "first, and its receipt tells of the attempt number :attempt.  With\n"
+    ":sync that is all.  With :partial the mail goes to those whom the\n"
+    "server accepts.\n"
     "With :auth and no :password the user and password come from\n"
     "`smtpmail-auth-credentials'; an entry of `smtpmail-starttls-credentials'\n"
     "makes STARTTLS a must.\n"
@@ -236,6 +250,8 @@ static void add_result(emacs_env *env, struct smn_lisp_list *list,
                     integer(env, (intmax_t)result->octets));
   smn_lisp_add_pair(env, list, ":reply", octets(env, result->reply));
   smn_lisp_add_pair(env, list, ":mechanism", octets(env, result->mechanism));
+  smn_lisp_add_pair(env, list, ":offered", octets(env, result->offered));
+  smn_lisp_add_pair(env, list, ":unrecorded", octets(env, result->unrecorded));
   smn_lisp_add_pair(env, list, ":tls", tls_plist(env, &result->tls));
   smn_lisp_add_pair(env, list, ":greeting", octets(env, result->greeting));
   smn_lisp_add_pair(env, list, ":capabilities",
@@ -363,9 +379,53 @@ static emacs_value Fopen(emacs_env *env, ptrdiff_t count, emacs_value *args,
   return smn_lisp_nil(env);
 }
 
+static const char claim_doc[] =
+    "Claim the entry of the outbox whose lock is FILE, for this Emacs alone.\n"
+    "Return an integer for `smtpmail-native-module-release', or nil if "
+    "another\n"
+    "holds it.  The claim ends with this Emacs.  FILE is encoded; it is made\n"
+    "if it is missing.  Signal `smtpmail-native-error' if it cannot be "
+    "locked.\n"
+    "\n(fn FILE)";
+
+static emacs_value Fclaim(emacs_env *env, ptrdiff_t count, emacs_value *args,
+                          void *unused) {
+  struct smn_error err;
+  int claim = 0;
+  (void)count;
+  (void)unused;
+  char *file = smn_lisp_string(env, args[0], "FILE");
+  if (!file)
+    return NULL;
+  enum smn_kind kind = smn_claim_take(file, &claim, &err);
+  free(file);
+  if (kind != SMN_OK) {
+    smn_lisp_signal(env, "smtpmail-native-error", err.text);
+    return NULL;
+  }
+  return claim ? integer(env, claim) : smn_lisp_nil(env);
+}
+
+static const char release_doc[] =
+    "Let go of CLAIM, a value of `smtpmail-native-module-claim'.\n"
+    "Return nil if it is not held.\n"
+    "\n(fn CLAIM)";
+
+static emacs_value Frelease(emacs_env *env, ptrdiff_t count, emacs_value *args,
+                            void *unused) {
+  (void)count;
+  (void)unused;
+  intmax_t claim = env->extract_integer(env, args[0]);
+  if (!smn_lisp_ok(env))
+    return NULL;
+  return smn_lisp_bool(env, smn_claim_release((int)claim));
+}
+
 static const char shutdown_doc[] =
-    "Cancel all jobs and wait at most MS milliseconds for them to end.\n"
-    "Return nil if some did not.\n"
+    "Wait at most MS milliseconds for all jobs to end.\n"
+    "After half of that time those that are left are cancelled.  Return nil "
+    "if\n"
+    "some did not end.\n"
     "\n(fn MS)";
 
 static emacs_value Fshutdown(emacs_env *env, ptrdiff_t count, emacs_value *args,
@@ -405,6 +465,8 @@ int emacs_module_init(struct emacs_runtime *runtime) {
        find_starttls_doc},
       {"smtpmail-native-module-send", 1, Fsend, send_doc},
       {"smtpmail-native-module-cancel", 1, Fcancel, cancel_doc},
+      {"smtpmail-native-module-claim", 1, Fclaim, claim_doc},
+      {"smtpmail-native-module-release", 1, Frelease, release_doc},
       {"smtpmail-native-module-events", 0, Fevents, events_doc},
       {"smtpmail-native-module-open", 1, Fopen, open_doc},
       {"smtpmail-native-module-shutdown", 1, Fshutdown, shutdown_doc},

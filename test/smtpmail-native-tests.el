@@ -337,6 +337,8 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
                     (require 'message)
                     (setq smtpmail-smtp-server "localhost"
                           smtpmail-smtp-service ,port
+                          smtpmail-native-outbox-directory
+                          ,smtpmail-native-outbox-directory
                           user-mail-address "alice@example.org"
                           auth-sources nil
                           message-auto-save-directory nil
@@ -357,7 +359,15 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
       (unwind-protect
           (progn
             (set-process-window-size emacs 24 80)
+            (smtpmail-native-test-wait (lambda () (not (process-live-p emacs))))
             (smtpmail-native-test-verdict server)
+            ;; What its Emacs did not live to settle is there to be settled.
+            (let ((entries (smtpmail-native-outbox-list)))
+              (should (= (length entries) 1))
+              (should (eq (plist-get (smtpmail-native-entry-receipt
+                                      (car entries))
+                                     :kind)
+                          'ok)))
             (should (string-match-p "From a terminal"
                                     (smtpmail-native-test-delivered folder))))
         (delete-process emacs)))))
