@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fnmatch.h>
+#include <gnutls/x509.h>
 #include <gsasl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -139,8 +140,44 @@ static void say(struct peer *p, const char *text) {
 
 /* Steps */
 
+/* A server says whatever it likes: GnuTLS would check a response that it is
+   given as a file.  */
+static int staple(gnutls_session_t session, void *file,
+                  gnutls_datum_t *response) {
+  (void)session;
+  return gnutls_load_file(file, response) == 0 ? 0
+                                               : GNUTLS_E_NO_CERTIFICATE_STATUS;
+}
+
+/* The client has to show the certificate `client' of certs.h.  */
+static bool check_client(struct peer *p) {
+  char file[512], subject[256] = "nobody", issuer[256] = "nobody";
+  size_t subject_size = sizeof subject, issuer_size = sizeof issuer;
+  unsigned chain_len = 0, status = 1;
+  const gnutls_datum_t *chain =
+      gnutls_certificate_get_peers(p->tls, &chain_len);
+  gnutls_datum_t pem = {NULL, 0};
+  gnutls_x509_crt_t shown = NULL, wanted = NULL;
+  snprintf(file, sizeof file, "%s/client.pem", p->certs);
+  bool good = chain_len > 0 && gnutls_x509_crt_init(&shown) == 0 &&
+              gnutls_x509_crt_init(&wanted) == 0 &&
+              gnutls_x509_crt_import(shown, chain, GNUTLS_X509_FMT_DER) == 0 &&
+              gnutls_x509_crt_get_dn(shown, subject, &subject_size) == 0 &&
+              gnutls_x509_crt_get_issuer_dn(shown, issuer, &issuer_size) == 0 &&
+              gnutls_load_file(file, &pem) == 0 &&
+              gnutls_x509_crt_import(wanted, &pem, GNUTLS_X509_FMT_PEM) == 0 &&
+              gnutls_x509_crt_equals(shown, wanted) &&
+              gnutls_certificate_verify_peers2(p->tls, &status) == 0 &&
+              status == 0;
+  fprintf(p->log, "-- the client is %s, says %s\n", subject, issuer);
+  gnutls_free(pem.data);
+  gnutls_x509_crt_deinit(wanted);
+  gnutls_x509_crt_deinit(shown);
+  return good || fault(p, "the client showed the certificate of %s", subject);
+}
+
 static bool start_tls(struct peer *p, char *words) {
-  char pem[512], key[512], ca[512];
+  char pem[512], key[512], ca[512], ocsp[512];
   char *rest = NULL, *name = strtok_r(words, " ", &rest);
   char *option = strtok_r(NULL, " ", &rest);
   bool ask = option && strcmp(option, "client") == 0;
@@ -149,12 +186,15 @@ static bool start_tls(struct peer *p, char *words) {
   snprintf(pem, sizeof pem, "%s/%s.pem", p->certs, name);
   snprintf(key, sizeof key, "%s/%s.key", p->certs, name);
   snprintf(ca, sizeof ca, "%s/ca.pem", p->certs);
+  snprintf(ocsp, sizeof ocsp, "%s/%s.ocsp", p->certs, name);
   gnutls_certificate_allocate_credentials(&p->credentials);
   gnutls_certificate_set_x509_trust_file(p->credentials, ca,
                                          GNUTLS_X509_FMT_PEM);
   if (gnutls_certificate_set_x509_key_file(p->credentials, pem, key,
                                            GNUTLS_X509_FMT_PEM) < 0)
     return fault(p, "no certificate %s", pem);
+  gnutls_certificate_set_ocsp_status_request_function(p->credentials, staple,
+                                                      ocsp);
   gnutls_init(&p->tls, GNUTLS_SERVER | GNUTLS_NO_SIGNAL);
   gnutls_set_default_priority(p->tls);
   if (option && strncmp(option, "NORMAL", 6) == 0)
@@ -168,12 +208,10 @@ static bool start_tls(struct peer *p, char *words) {
   do
     code = gnutls_handshake(p->tls);
   while (code < 0 && !gnutls_error_is_fatal(code) && code != GNUTLS_E_AGAIN);
-  fprintf(p->log, "-- TLS %s%s\n",
-          code == 0 ? "started" : gnutls_strerror(code),
-          code == 0 && gnutls_certificate_get_ours(p->tls) && ask
-              ? ", with a client certificate"
-              : "");
-  return code == 0 || fault(p, "TLS handshake: %s", gnutls_strerror(code));
+  fprintf(p->log, "-- TLS %s\n", code == 0 ? "started" : gnutls_strerror(code));
+  if (code != 0)
+    return fault(p, "TLS handshake: %s", gnutls_strerror(code));
+  return !ask || check_client(p);
 }
 
 /* The client hears why, and has read it before the connection ends.  */
@@ -380,6 +418,13 @@ static void shut(struct peer *p, bool reset) {
   p->fd = -1;
 }
 
+/* The user of the client gives up.  */
+static bool cancel(struct peer *p) {
+  fputs("-- cancel\n", p->log);
+  return (p->cancel_fd > 0 && write(p->cancel_fd, "", 1) == 1) ||
+         fault(p, "there is nobody who could cancel");
+}
+
 static bool expect_line(struct peer *p, const char *pattern) {
   if (!hear(p))
     return fault(p, "expected \"%s\", the client left", pattern);
@@ -422,6 +467,8 @@ static bool step(struct peer *p, char *line) {
     swallow(p, strtol(words, NULL, 10));
   else if (is(line, "stall", &words))
     return stall(p);
+  else if (is(line, "cancel", &words))
+    return cancel(p);
   else if (is(line, "pause", &words))
     (void)poll(NULL, 0, (int)strtol(words, NULL, 10));
   else if (is(line, "reset", &words))
