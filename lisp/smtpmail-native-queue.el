@@ -268,6 +268,7 @@ Give up after SECONDS, if non-nil."
     (while (and (not (funcall done))
                 (or (null until) (< (float-time) until)))
       (accept-process-output nil 0.05)
+      (smtpmail-native-channel-dispatch)
       (unless noninteractive
         (redisplay)))))
 
@@ -598,7 +599,11 @@ SECONDS is how long the attempt took, if this Emacs made it."
         (when (and (eq (plist-get state :status) 'ready)
                    (plist-get state :next))
           (smtpmail-native-queue--schedule (plist-get state :next))))
-      (smtpmail-native-queue--advance))
+      ;; To look through those that wait for each that is done would take
+      ;; longer than to send them.
+      (when (< (hash-table-count smtpmail-native-queue--active)
+               (/ smtpmail-native-queue--in-flight 2))
+        (smtpmail-native-queue--advance)))
     (when (and (plist-get found :typed)
                (smtpmail-native-auth-string (plist-get result :mechanism)))
       (smtpmail-native-queue--unlock (smtpmail-native-entry-envelope entry)))))
