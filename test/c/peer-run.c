@@ -355,6 +355,41 @@ static bool data(struct peer *p) {
   return !p->why[0];
 }
 
+/* bdat: take the chunks of a message up to the last, and answer all but that
+   one.  */
+static bool bdat(struct peer *p) {
+  char file[512], last[8] = "";
+  FILE *out = NULL;
+  unsigned long octets = 0, size = 0;
+  p->messages++;
+  if (p->deliver) {
+    snprintf(file, sizeof file, "%s/%04d.eml", p->deliver, p->messages);
+    out = fopen(file, "w");
+  }
+  while (!p->why[0] && !last[0]) {
+    if (!hear(p) || sscanf(p->line, "BDAT %lu %7s", &size, last) < 1) {
+      fault(p, "expected BDAT, got \"%s\"", p->line);
+      break;
+    }
+    for (unsigned long i = 0; i < size; i++) {
+      int c = get(p);
+      if (c == EOF && !fault(p, "the client left during a chunk"))
+        break;
+      if (out)
+        fputc(c, out);
+    }
+    octets += size;
+    if (!last[0])
+      say(p, "250 2.0.0 chunk");
+    else if (strcmp(last, "LAST") != 0)
+      fault(p, "BDAT SIZE %s", last);
+  }
+  if (out)
+    fclose(out);
+  fprintf(p->log, "-- message %d: %lu octets\n", p->messages, octets);
+  return !p->why[0];
+}
+
 /* Decode \r \n \t \\ \xNN in place; returns the length.  */
 static size_t decode(char *text) {
   char *to = text;
@@ -425,6 +460,49 @@ static bool cancel(struct peer *p) {
          fault(p, "there is nobody who could cancel");
 }
 
+/* Take the next connection.  */
+static bool welcome(struct peer *p) {
+  struct pollfd waiting = {.fd = p->listening, .events = POLLIN};
+  struct timeval limit = {.tv_sec = p->timeout_ms / 1000,
+                          .tv_usec = p->timeout_ms % 1000 * 1000};
+  p->from = p->to = 0;
+  p->tls = NULL;
+  p->credentials = NULL;
+  p->fd = poll(&waiting, 1, p->timeout_ms) > 0
+              ? accept(p->listening, NULL, NULL)
+              : -1;
+  if (p->fd < 0)
+    return fault(p, "nobody connects");
+  setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+  setsockopt(p->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  setsockopt(p->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  return true;
+}
+
+static void part(struct peer *p) {
+  if (p->tls) {
+    if (p->fd >= 0)
+      gnutls_bye(p->tls, GNUTLS_SHUT_WR);
+    gnutls_deinit(p->tls);
+    gnutls_certificate_free_credentials(p->credentials);
+    p->tls = NULL;
+  }
+  shut(p, false);
+}
+
+/* Close this connection, and take the next.  */
+static bool next_connection(struct peer *p) {
+  part(p);
+  fprintf(p->log, "-- next connection\n");
+  return welcome(p);
+}
+
+/* What the client has to send in one go: it is there without waiting.  */
+static bool flight(struct peer *p) {
+  bool more_lines = p->from < p->to;
+  return more_lines || fault(p, "the client waits for a reply first");
+}
+
 static bool expect_line(struct peer *p, const char *pattern) {
   if (!hear(p))
     return fault(p, "expected \"%s\", the client left", pattern);
@@ -457,6 +535,12 @@ static bool step(struct peer *p, char *line) {
     return auth(p, words);
   else if (is(line, "data", &words))
     return data(p);
+  else if (is(line, "bdat", &words))
+    return bdat(p);
+  else if (is(line, "next", &words))
+    return next_connection(p);
+  else if (is(line, "flight", &words))
+    return flight(p);
   else if (is(line, "raw", &words))
     put(p, words, decode(words));
   else if (is(line, "drip", &words))
@@ -495,7 +579,9 @@ static bool play(struct peer *p, const char *script) {
     snprintf(line, sizeof line, "%.*s", (int)len, script);
     script += len + (script[len] == '\n');
     good =
-        p->fd >= 0 || strspn(line, " ") == strlen(line) ? step(p, line) : true;
+        p->fd >= 0 || strspn(line, " ") == strlen(line) || !strcmp(line, "next")
+            ? step(p, line)
+            : true;
   }
   if (good)
     farewell(p);
@@ -503,28 +589,12 @@ static bool play(struct peer *p, const char *script) {
 }
 
 bool peer_run(struct peer *p, int listening, const char *script) {
-  struct pollfd waiting = {.fd = listening, .events = POLLIN};
-  struct timeval limit = {.tv_sec = p->timeout_ms / 1000,
-                          .tv_usec = p->timeout_ms % 1000 * 1000};
   p->why[0] = '\0';
-  p->from = p->to = 0;
-  p->tls = NULL;
-  p->credentials = NULL;
-  p->fd =
-      poll(&waiting, 1, p->timeout_ms) > 0 ? accept(listening, NULL, NULL) : -1;
-  if (p->fd < 0)
-    return fault(p, "nobody connects");
-  setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-  setsockopt(p->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-  setsockopt(p->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  p->listening = listening;
+  if (!welcome(p))
+    return false;
   bool good = play(p, script);
-  if (p->tls) {
-    if (p->fd >= 0)
-      gnutls_bye(p->tls, GNUTLS_SHUT_WR);
-    gnutls_deinit(p->tls);
-    gnutls_certificate_free_credentials(p->credentials);
-  }
-  shut(p, false);
+  part(p);
   fflush(p->log);
   return good;
 }

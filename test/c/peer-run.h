@@ -21,6 +21,7 @@ struct peer {
   /* Set by the run.  */
   char why[1024]; /* what the client did wrong, "" for nothing */
   int messages;
+  int listening;
   int fd;
   gnutls_session_t tls;
   gnutls_certificate_credentials_t credentials;

@@ -166,6 +166,8 @@ static void make_job(struct dialogue *d) {
   fill_server(d);
   write_message(d);
   d->job->probe = word(d->client, "probe", value, sizeof value);
+  d->job->partial = word(d->client, "partial", value, sizeof value);
+  d->job->chunking = word(d->client, "chunking", value, sizeof value);
   d->job->sender = copy(word(d->client, "sender", value, sizeof value)
                             ? value
                             : "alice@example.org");
