@@ -257,6 +257,13 @@ TLS, and its certificate.  Nothing secret is sent."
       (special-mode))
     (display-buffer buffer)))
 
+;;;; Scripts
+
+(autoload 'smtpmail-native-batch-send "smtpmail-native-batch"
+  "Send a message as the rest of the command line says, and end Emacs.")
+(autoload 'smtpmail-native-batch-flush "smtpmail-native-batch"
+  "Send all that waits in the outbox, each mail once, and end Emacs.")
+
 ;; What an Emacs that has ended has left is taken up by the next one.
 (unless noninteractive
   (run-with-idle-timer 2 nil #'smtpmail-native-queue-start))

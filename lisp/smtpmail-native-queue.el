@@ -79,6 +79,7 @@ The argument is its id, or nil when it may concern all of them.")
   "An attempt that is under way."
   (entry nil :documentation "Its entry, claimed.")
   (job nil :documentation "Id of the module's job.")
+  (attempt 0 :documentation "Its number.")
   (found nil :documentation "The credentials, see `smtpmail-native-auth-find'.")
   (start nil :documentation "When it began, seconds.")
   (sent 0 :documentation "Octets so far.")
@@ -101,8 +102,14 @@ or nil if the entry has not been looked at yet.")
 (defvar smtpmail-native-queue--timer nil
   "The timer of the next look at the outbox, or nil.")
 
+(defvar smtpmail-native-queue--once nil
+  "Non-nil while no entry is to be looked at again by itself.")
+
 (defvar smtpmail-native-queue--advance-timer nil
   "The timer that goes on with `smtpmail-native-queue--ready', or nil.")
+
+(defvar smtpmail-native-queue--kept (make-hash-table :test #'equal)
+  "Credentials that were found a moment ago, by account.")
 
 (defvar smtpmail-native-queue--idle-timer nil
   "The timer that asks for passwords, or nil.")
@@ -261,6 +268,7 @@ Give up after SECONDS, if non-nil."
     (while (and (not (funcall done))
                 (or (null until) (< (float-time) until)))
       (accept-process-output nil 0.05)
+      (smtpmail-native-channel-dispatch)
       (unless noninteractive
         (redisplay)))))
 
@@ -296,15 +304,18 @@ The value is an alist as in :results of `smtpmail-native-outbox-set'."
       (setf (alist-get (car answer) merged nil nil #'equal) (cdr answer)))
     merged))
 
+(defun smtpmail-native-queue--remaining (entry results)
+  "Return the recipients of ENTRY that are not done with by RESULTS."
+  (seq-remove (lambda (address)
+                (memq (cadr (assoc address results)) '(sent refused)))
+              (plist-get (smtpmail-native-entry-envelope entry) :recipients)))
+
 (defun smtpmail-native-queue-remaining (entry)
   "Return the recipients of ENTRY that the mail is still to be sent to.
 Those that have got it are none of them, nor are those that a server has
 refused while it took the mail for others."
-  (let ((results (plist-get (smtpmail-native-entry-state entry) :results)))
-    (seq-remove (lambda (address)
-                  (memq (cadr (assoc address results)) '(sent refused)))
-                (plist-get (smtpmail-native-entry-envelope entry)
-                           :recipients))))
+  (smtpmail-native-queue--remaining
+   entry (plist-get (smtpmail-native-entry-state entry) :results)))
 
 (defun smtpmail-native-queue--verdict (receipt)
   "Return what RECEIPT of a failed attempt means for its entry.
@@ -329,9 +340,10 @@ or `cancelled'."
     (smtpmail-native-error-describe receipt (plist-get envelope :host)
                                     (plist-get envelope :port))))
 
-(defun smtpmail-native-queue--defer (entry text)
+(defun smtpmail-native-queue--defer (entry text news)
   "Let ENTRY be tried again later; TEXT says what has failed.
-When it has been tried for `smtpmail-native-expire' the user is to decide."
+NEWS is a plist of its state that is put down as well.  When it has been
+tried for `smtpmail-native-expire' the user is to decide."
   (let* ((state (smtpmail-native-entry-state entry))
          (tries (1+ (or (plist-get state :tries) 0)))
          (now (float-time))
@@ -342,76 +354,82 @@ When it has been tried for `smtpmail-native-expire' the user is to decide."
                     (car (last smtpmail-native-queue--back-off)))))
     (if (and smtpmail-native-expire
              (> (- now created) smtpmail-native-expire))
-        (smtpmail-native-outbox-set entry :status 'held :hold 'expired
-                                    :next nil :tries tries :text text)
-      (smtpmail-native-outbox-set entry :status 'ready
-                                  :next (truncate (+ now pause))
-                                  :tries tries :text text))))
+        (apply #'smtpmail-native-outbox-set
+               entry :status 'held :hold 'expired :next nil
+               :tries tries :text text news)
+      (apply #'smtpmail-native-outbox-set
+             entry :status 'ready :next (truncate (+ now pause))
+             :tries tries :text text news))))
 
-(defun smtpmail-native-queue--settle-failure (entry receipt cancelled)
+(defun smtpmail-native-queue--settle-failure (entry receipt cancelled news)
   "Put down what the failed attempt of RECEIPT means for ENTRY.
-CANCELLED non-nil means that the user has cancelled it."
-  (let ((text (smtpmail-native-queue--explain entry receipt)))
+CANCELLED non-nil means that the user has cancelled it.  NEWS is a plist
+of its state that is put down as well."
+  (let* ((text (smtpmail-native-queue--explain entry receipt))
+         (set (lambda (&rest plist)
+                (apply #'smtpmail-native-outbox-set entry
+                       (append plist (list :next nil :text text) news)))))
     (pcase (smtpmail-native-queue--verdict receipt)
-      ('deferred (smtpmail-native-queue--defer entry text))
-      ((and (or 'refused 'unknown) verdict)
-       (smtpmail-native-outbox-set entry :status verdict :next nil :text text))
+      ('deferred (smtpmail-native-queue--defer entry text news))
+      ((and (or 'refused 'unknown) verdict) (funcall set :status verdict))
       ((and (or 'password 'certificate) verdict)
-       (smtpmail-native-outbox-set entry :status 'held :hold verdict :next nil
-                                   :refused (eq (plist-get receipt :kind) 'auth)
-                                   :text text))
+       (funcall set :status 'held :hold verdict
+                :refused (eq (plist-get receipt :kind) 'auth)))
       ('cancelled
        (if cancelled
-           (smtpmail-native-outbox-set entry :status 'held :hold 'user
-                                       :next nil :text text)
-         (smtpmail-native-outbox-set entry :status 'ready :next nil
-                                     :text text))))))
+           (funcall set :status 'held :hold 'user)
+         (funcall set :status 'ready))))))
 
 (defun smtpmail-native-queue--settle (entry &optional receipt cancelled)
   "Put down what the last attempt has led to for ENTRY, which is claimed.
 It is told by RECEIPT, default the one on the disk.  CANCELLED non-nil
-means that the user has cancelled the attempt.  Do nothing if that is put
-down already, or if there is no receipt of that attempt: then the end of
-data has never been sent."
+means that the user has cancelled the attempt.  Return nil, and do nothing,
+if that is put down already.  An attempt without a receipt has led to
+nothing: the end of data was never sent."
   (let* ((receipt (or receipt (smtpmail-native-entry-receipt entry)))
          (state (smtpmail-native-entry-state entry))
-         (attempt (or (plist-get state :attempt) 0)))
-    (when (and (> attempt (or (plist-get state :settled) 0))
-               (eql attempt (or (plist-get receipt :attempt) attempt))
-               receipt)
+         (attempt (plist-get receipt :attempt)))
+    (when (and receipt
+               (> (or attempt most-positive-fixnum)
+                  (or (plist-get state :settled) 0)))
       ;; Where nobody was to get the mail unless all did, a refused recipient
       ;; has not been dealt with: the next attempt, if any, is for all.
       (let* ((each (or (eq (plist-get receipt :kind) 'ok)
                        (plist-get receipt :in-doubt)
-                       (and (plist-get state :partial)
+                       (and (plist-get receipt :partial)
                             (eq (plist-get receipt :stage) 'rcpt))))
-             (answers (and each (smtpmail-native-queue--answers receipt))))
-        (smtpmail-native-outbox-set
-         entry
-         :settled attempt :undo nil
-         :results (smtpmail-native-queue--merge (plist-get state :results)
-                                                answers))
+             (answers (and each (smtpmail-native-queue--answers receipt)))
+             (news (list :settled (or attempt
+                                      (1+ (or (plist-get state :settled) 0)))
+                         :undo nil
+                         :results (smtpmail-native-queue--merge
+                                   (plist-get state :results) answers))))
         (if (and answers (not (plist-get receipt :in-doubt)))
-            (smtpmail-native-queue--settle-recipients entry)
-          (smtpmail-native-queue--settle-failure entry receipt cancelled))))))
+            (smtpmail-native-queue--settle-recipients entry news)
+          (smtpmail-native-queue--settle-failure entry receipt cancelled
+                                                 news))
+        t))))
 
-(defun smtpmail-native-queue--settle-recipients (entry)
-  "Put down for ENTRY what the answers for its recipients amount to."
-  (let* ((results (plist-get (smtpmail-native-entry-state entry) :results))
+(defun smtpmail-native-queue--settle-recipients (entry news)
+  "Put down for ENTRY what the answers for its recipients amount to.
+NEWS is a plist of its state, with these answers in :results."
+  (let* ((results (plist-get news :results))
          (rest (seq-remove (lambda (result) (eq (cadr result) 'sent)) results))
          (text (mapconcat (lambda (result)
                             (format "<%s>: %s %s" (nth 0 result) (nth 2 result)
                                     (nth 4 result)))
                           rest "; ")))
     (cond
-     ((smtpmail-native-queue-remaining entry)
+     ((smtpmail-native-queue--remaining entry results)
       (smtpmail-native-queue--defer
-       entry (concat "Not yet taken for all recipients: " text)))
+       entry (concat "Not yet taken for all recipients: " text) news))
      (rest
-      (smtpmail-native-outbox-set
-       entry :status 'refused :next nil
-       :text (concat "Not taken for all recipients: " text)))
-     (t (smtpmail-native-outbox-set entry :status 'sent :next nil :text nil)))))
+      (apply #'smtpmail-native-outbox-set
+             entry :status 'refused :next nil
+             :text (concat "Not taken for all recipients: " text) news))
+     ;; Its receipt says so already, and the entry is deleted in a moment.
+     (t (smtpmail-native-outbox-note entry :status 'sent
+                                     :results results)))))
 ;;;; Telling
 
 (defun smtpmail-native-queue--people (entry)
@@ -544,6 +562,7 @@ SECONDS is how long the attempt took, if this Emacs made it."
          (smtpmail-native-auth-worked found))
         ((and (eq (plist-get result :kind) 'auth)
               (eql (plist-get result :code) 535))
+         (smtpmail-native-queue--forget-kept)
          (smtpmail-native-auth-failed found))))
 
 (defun smtpmail-native-queue--done (sending result)
@@ -567,8 +586,10 @@ SECONDS is how long the attempt took, if this Emacs made it."
       (smtpmail-native-queue--settle
        entry
        (unless (eql (plist-get (smtpmail-native-entry-receipt entry) :attempt)
-                    (plist-get (smtpmail-native-entry-state entry) :attempt))
-         result)
+                    (smtpmail-native-sending-attempt sending))
+         (append (list :attempt (smtpmail-native-sending-attempt sending)
+                       :partial smtpmail-native-partial-recipients)
+                 result))
        (smtpmail-native-sending-cancelled sending)))
     (setf (smtpmail-native-sending-result sending) result)
     (unless (smtpmail-native-sending-waiter sending)
@@ -578,7 +599,11 @@ SECONDS is how long the attempt took, if this Emacs made it."
         (when (and (eq (plist-get state :status) 'ready)
                    (plist-get state :next))
           (smtpmail-native-queue--schedule (plist-get state :next))))
-      (smtpmail-native-queue--advance))
+      ;; To look through those that wait for each that is done would take
+      ;; longer than to send them.
+      (when (< (hash-table-count smtpmail-native-queue--active)
+               (/ smtpmail-native-queue--in-flight 2))
+        (smtpmail-native-queue--advance)))
     (when (and (plist-get found :typed)
                (smtpmail-native-auth-string (plist-get result :mechanism)))
       (smtpmail-native-queue--unlock (smtpmail-native-entry-envelope entry)))))
@@ -607,13 +632,13 @@ entry is still claimed."
   (let* ((envelope (smtpmail-native-entry-envelope entry))
          (state (smtpmail-native-entry-state entry))
          (id (smtpmail-native-entry-id entry))
-         (attempt (1+ (max (or (plist-get state :attempt) 0)
+         (attempt (1+ (max (or (plist-get state :settled) 0)
                            (or (plist-get (smtpmail-native-entry-receipt entry)
                                           :attempt)
                                0))))
          (encode (lambda (text) (encode-coding-string text 'utf-8)))
          (sending (make-smtpmail-native-sending
-                   :entry entry :found found :waiter waiter
+                   :entry entry :attempt attempt :found found :waiter waiter
                    :start (float-time)
                    :total (or (plist-get envelope :size) 0)))
          (job (append
@@ -629,10 +654,12 @@ entry is still claimed."
                      :attempt attempt
                      :partial smtpmail-native-partial-recipients)
                (smtpmail-native-queue--connection envelope))))
-    (smtpmail-native-outbox-set entry :attempt attempt :status 'ready :hold nil
-                                :next nil :undo nil
-                                :partial smtpmail-native-partial-recipients
-                                :wait waiter)
+    (unless (and (eq (plist-get state :status) 'ready)
+                 (null (plist-get state :next))
+                 (null (plist-get state :undo))
+                 (eq (plist-get state :wait) waiter))
+      (smtpmail-native-outbox-set entry :status 'ready :hold nil :next nil
+                                  :undo nil :wait waiter))
     (smtpmail-native-queue--new-trace (plist-get envelope :host) id)
     (puthash id sending smtpmail-native-queue--active)
     (condition-case err
@@ -657,12 +684,41 @@ is asked for anything: `smtpmail-native-auth-error' says what is missing."
                                (plist-get envelope :port)
                                demanded)))
 
+(defun smtpmail-native-queue--forget-kept ()
+  "Forget the credentials that are kept for a drain of the outbox."
+  (maphash (lambda (_key found) (smtpmail-native-auth-release found))
+           smtpmail-native-queue--kept)
+  (clrhash smtpmail-native-queue--kept))
+
+(defun smtpmail-native-queue--kept-credentials (envelope)
+  "Find the credentials for ENVELOPE as silently as may be.
+Those that were found a moment ago serve again: a look into auth-source for
+each of a hundred mails takes longer than to send them."
+  (let* ((key (smtpmail-native-queue--account-key envelope))
+         (kept (gethash key smtpmail-native-queue--kept)))
+    (unless kept
+      (setq kept (smtpmail-native-queue--credentials-for envelope nil nil))
+      (when (= (hash-table-count smtpmail-native-queue--kept) 0)
+        (run-at-time 5 nil #'smtpmail-native-queue--forget-kept))
+      (puthash key kept smtpmail-native-queue--kept))
+    (let ((found (copy-sequence kept)))
+      (when (plist-get found :password)
+        (setq found (plist-put found :password
+                               (copy-sequence (plist-get found :password)))))
+      found)))
+
 (defun smtpmail-native-queue--hold (entry hold text)
   "Hold ENTRY, which is claimed, for the reason HOLD and let go of it.
 TEXT is told to the user."
   (smtpmail-native-outbox-set entry :status 'held :hold hold :next nil
                               :undo nil :wait nil :text text)
   (smtpmail-native-queue--conclude entry))
+
+(defun smtpmail-native-queue--leave-ready (entry text)
+  "Let go of ENTRY, which is claimed, and tell TEXT."
+  (smtpmail-native-outbox-release entry)
+  (smtpmail-native-queue--say "Mail to %s: %s.  It still waits"
+                              (smtpmail-native-queue--people entry) text))
 
 (defun smtpmail-native-queue--attempt (entry &optional ask found)
   "Send ENTRY, which is claimed, in the background.
@@ -672,13 +728,18 @@ the user; no error is signalled."
   (condition-case err
       (smtpmail-native-queue--begin
        entry
-       (or found
-           (smtpmail-native-queue--credentials-for
-            (smtpmail-native-entry-envelope entry)
-            (eq (plist-get (smtpmail-native-entry-state entry) :hold) 'password)
-            ask)))
+       (let ((envelope (smtpmail-native-entry-envelope entry))
+             (demanded (eq (plist-get (smtpmail-native-entry-state entry) :hold)
+                           'password)))
+         (cond (found)
+               ((or ask demanded)
+                (smtpmail-native-queue--credentials-for envelope demanded ask))
+               ((smtpmail-native-queue--kept-credentials envelope)))))
     (smtpmail-native-auth-error
-     (smtpmail-native-queue--hold entry 'password (cadr err)))
+     (if smtpmail-native-queue--once
+         ;; Another Emacs may know the password, or can ask for it.
+         (smtpmail-native-queue--leave-ready entry (cadr err))
+       (smtpmail-native-queue--hold entry 'password (cadr err))))
     (smtpmail-native-outbox-error
      (display-warning 'smtpmail-native (cadr err))
      (smtpmail-native-outbox-release entry))
@@ -705,29 +766,32 @@ the user; no error is signalled."
     (and (smtpmail-native-entry-envelope entry)
          (or (eq (plist-get state :status) 'sent)
              (plist-get state :wait)
-             (> (or (plist-get state :attempt) 0)
-                (or (plist-get state :settled) 0))))))
+             (let ((receipt (smtpmail-native-entry-receipt entry)))
+               (and receipt
+                    (> (or (plist-get receipt :attempt) most-positive-fixnum)
+                       (or (plist-get state :settled) 0))))))))
 
 (defun smtpmail-native-queue--recover (entry)
   "Settle what another Emacs has left of ENTRY, which is claimed.
-Return non-nil if it is still there and may be sent."
-  (let ((before (plist-get (smtpmail-native-entry-state entry) :settled)))
-    (smtpmail-native-queue--settle entry)
-    (let ((state (smtpmail-native-entry-state entry)))
-      (cond
-       ((or (eq (plist-get state :status) 'sent)
-            (not (eql before (plist-get state :settled))))
-        ;; Its own Emacs did not live to tell.
-        (let ((ready (eq (plist-get state :status) 'ready)))
-          (unless (and ready (null (plist-get state :next)))
-            (smtpmail-native-queue--conclude entry))
-          (and (smtpmail-native-entry-claim entry) ready)))
-       ((plist-get state :wait)
-        (smtpmail-native-queue--hold
-         entry 'interrupted
-         "Emacs ended while its sender waited; nothing was sent")
-        nil)
-       (t t)))))
+Return non-nil if it is still claimed, and may be sent now."
+  (let* ((news (smtpmail-native-queue--settle entry))
+         (state (smtpmail-native-entry-state entry))
+         (at-once (and (eq (plist-get state :status) 'ready)
+                       (null (plist-get state :next)))))
+    (cond
+     ((and (plist-get state :wait)
+           (not (eq (plist-get state :status) 'sent))
+           (or (null news) at-once))
+      (smtpmail-native-queue--hold
+       entry 'interrupted
+       "Emacs ended while its sender waited; nothing was sent")
+      nil)
+     ;; Its own Emacs did not live to tell.
+     ((or (and news (not at-once))
+          (eq (plist-get state :status) 'sent))
+      (smtpmail-native-queue--conclude entry)
+      nil)
+     (t t))))
 
 (defun smtpmail-native-queue--account-key (envelope)
   "Return what tells the account of ENVELOPE from others."
@@ -820,8 +884,10 @@ Give Emacs back after a moment, and go on from a timer."
 
 (defun smtpmail-native-queue--schedule (time)
   "See to it that the outbox is looked at by TIME, in seconds."
-  (when (or (not (memq smtpmail-native-queue--timer timer-list))
-            (< time (float-time (timer--time smtpmail-native-queue--timer))))
+  (when (and (not smtpmail-native-queue--once)
+             (or (not (memq smtpmail-native-queue--timer timer-list))
+                 (< time (float-time
+                          (timer--time smtpmail-native-queue--timer)))))
     (when smtpmail-native-queue--timer
       (cancel-timer smtpmail-native-queue--timer))
     (setq smtpmail-native-queue--timer
@@ -883,17 +949,22 @@ there of it is in %s" (abbreviate-file-name folder))))
           account))
 
 (defun smtpmail-native-queue--make-durable (entry)
-  "Let the module sync ENTRY, which nobody sends yet, to the disk."
-  (smtpmail-native-channel-submit
-   (list :sync t
-         :entry (smtpmail-native-outbox-encode
-                 (smtpmail-native-outbox-file entry)))
-   (lambda (_kind plist)
-     (unless (eq (plist-get plist :kind) 'ok)
-       (display-warning
-        'smtpmail-native
-        (format "A mail in the outbox may not survive a power failure: %s"
-                (smtpmail-native-error-text (plist-get plist :text))))))))
+  "Let the module sync ENTRY, which nobody sends yet, to the disk.
+A batch Emacs waits for that, because leaving it would end the sync."
+  (let ((done nil))
+    (smtpmail-native-channel-submit
+     (list :sync t
+           :entry (smtpmail-native-outbox-encode
+                   (smtpmail-native-outbox-file entry)))
+     (lambda (_kind plist)
+       (setq done t)
+       (unless (eq (plist-get plist :kind) 'ok)
+         (display-warning
+          'smtpmail-native
+          (format "A mail in the outbox may not survive a power failure: %s"
+                  (smtpmail-native-error-text (plist-get plist :text)))))))
+    (when noninteractive
+      (smtpmail-native-queue--await (lambda () done) nil))))
 
 (defun smtpmail-native-queue--leave (entry)
   "Make ENTRY durable and let go of it."
@@ -1200,6 +1271,15 @@ Return nil if it is not under way in this Emacs."
     (smtpmail-native-outbox-set entry :status 'sent :next nil)
     (smtpmail-native-queue--finish entry)))
 
+(defun smtpmail-native-queue-waiting-p (entry)
+  "Return non-nil if `smtpmail-native-queue-flush' would send ENTRY."
+  (let* ((state (smtpmail-native-entry-state entry))
+         (status (plist-get state :status)))
+    (and (null (smtpmail-native-entry-problem entry))
+         (or (eq status 'ready)
+             (and (eq status 'held)
+                  (memq (plist-get state :hold) '(queue expired)))))))
+
 (defun smtpmail-native-queue-flush ()
   "Send at once all that waits, also what `smtpmail-queue-mail' has held.
 What the user holds, what was refused and what may have arrived is left
@@ -1208,12 +1288,9 @@ alone.  Return the number of entries that are to be sent."
     (dolist (entry (smtpmail-native-outbox-list))
       (let* ((state (smtpmail-native-entry-state entry))
              (status (plist-get state :status)))
-        (when (and (null (smtpmail-native-entry-problem entry))
+        (when (and (smtpmail-native-queue-waiting-p entry)
                    (not (gethash (smtpmail-native-entry-id entry)
-                                 smtpmail-native-queue--active))
-                   (or (eq status 'ready)
-                       (and (eq status 'held)
-                            (memq (plist-get state :hold) '(queue expired)))))
+                                 smtpmail-native-queue--active)))
           (setq count (1+ count))
           (when (and (or (plist-get state :next) (eq status 'held))
                      (smtpmail-native-outbox-claim entry))
@@ -1221,9 +1298,22 @@ alone.  Return the number of entries that are to be sent."
                 (smtpmail-native-outbox-set entry :status 'ready :hold nil
                                             :next nil :undo nil)
               (smtpmail-native-outbox-release entry))))))
-    (when (> count 0)
-      (smtpmail-native-queue-resume))
+    ;; Also when there is none: others may have left something to be settled.
+    (smtpmail-native-queue-resume)
     count))
+
+(defun smtpmail-native-queue-flush-waiting ()
+  "Do `smtpmail-native-queue-flush' and wait until all that is over.
+Each entry is tried once, and so the time is bounded by those of the
+attempts.  Signal `smtpmail-native-error' if the outbox cannot be used."
+  (smtpmail-native-load)
+  (let ((smtpmail-native-queue--once t))
+    (smtpmail-native-queue-flush)
+    (smtpmail-native-queue--await
+     (lambda ()
+       (and (null smtpmail-native-queue--ready)
+            (= 0 (hash-table-count smtpmail-native-queue--active))))
+     nil)))
 
 (defun smtpmail-native-queue-undo-candidate ()
   "Return the id of the newest entry whose sending can still be undone."

@@ -364,7 +364,7 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
                     (set-buffer-modified-p nil)
                     (kill-emacs)))
            (emacs (make-process
-                   :name "emacs" :buffer nil :noquery t :connection-type 'pty
+                   :name "emacs" :buffer (get-buffer-create " *emacs*") :noquery t :connection-type 'pty
                    :command (list (expand-file-name invocation-name
                                                     invocation-directory)
                                   "-Q" "-nw" "-L" smtpmail-native-test-folder

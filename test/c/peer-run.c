@@ -7,6 +7,7 @@
 #include <fnmatch.h>
 #include <gnutls/x509.h>
 #include <gsasl.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -513,6 +514,7 @@ bool peer_run(struct peer *p, int listening, const char *script) {
       poll(&waiting, 1, p->timeout_ms) > 0 ? accept(listening, NULL, NULL) : -1;
   if (p->fd < 0)
     return fault(p, "nobody connects");
+  setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
   setsockopt(p->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   setsockopt(p->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
   bool good = play(p, script);
