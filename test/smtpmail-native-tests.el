@@ -180,7 +180,17 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
               "Recipient refused by .*<bob@example.org>: 550 5.1.1 no such user")
              (("S: 220 x" "C: EHLO *" "S: 250 x" "C: MAIL *" "S: 530 5.7.0 auth"
                "C: QUIT")
-              smtpmail-native-auth-error "smtpmail-auth-credentials")
+              smtpmail-native-auth-error
+              "No password for .* (it says 530 5.7.0 auth): looked in \
+`smtpmail-auth-credentials' (not set) and `auth-sources'")
+             (("S: 220 x" "C: EHLO *" "S: 250 x" "C: MAIL *"
+               "S: 530 5.7.0 Must issue a STARTTLS command first" "C: QUIT")
+              smtpmail-native-auth-error "STARTTLS .*smtpmail-stream-type")
+             (("S: 220 x" "C: EHLO *" "S: 250-x" "S: 250 AUTH PLAIN"
+               "auth PLAIN user wrong"
+               "C: QUIT")
+              smtpmail-native-auth-error
+              "Authentication failed .*: 535 .*check user and password")
              (("close") smtpmail-native-connection-error "closed")
              (("raw HTTP/1.1 400 Bad\\r\\n" "stall")
               smtpmail-native-connection-error "HTTP")
@@ -189,7 +199,10 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
               smtpmail-native-unknown-outcome
               "No answer to the end of the message from .*look whether")))
     (smtpmail-native-test-with-server (nth 0 case)
-      (let ((err (smtpmail-native-tests--send)))
+      (let* ((smtpmail-auth-credentials
+              (and (member "auth PLAIN user wrong" (nth 0 case))
+                   `(("localhost" ,port "user" "pass"))))
+             (err (smtpmail-native-tests--send)))
         (should (eq (car err) (nth 1 case)))
         (should (string-match-p (nth 2 case) (cadr err))))
       (smtpmail-native-test-verdict server))))

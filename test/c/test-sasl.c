@@ -147,8 +147,10 @@ static const struct {
 
 static enum smn_kind next_plain(struct client *c, const char *challenge) {
   char *encoded = NULL;
-  CHECK_INT(gsasl_base64_to(challenge, strlen(challenge), &encoded, NULL),
-            GSASL_OK);
+  if (!CHECK(gsasl_base64_to(challenge, strlen(challenge), &encoded, NULL) ==
+                 GSASL_OK &&
+             encoded))
+    return SMN_SYSTEM;
   enum smn_kind kind = next(c, encoded);
   gsasl_free(encoded);
   return kind;
