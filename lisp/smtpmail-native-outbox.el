@@ -372,6 +372,13 @@ is left behind then."
           (smtpmail-native-outbox-release entry)
           (ignore-errors (delete-directory folder t)))))))
 
+(defun smtpmail-native-outbox-note (entry &rest plist)
+  "Change the state of ENTRY by PLIST in memory alone."
+  (let ((state (copy-sequence (smtpmail-native-entry-state entry))))
+    (while plist
+      (setq state (plist-put state (pop plist) (pop plist))))
+    (setf (smtpmail-native-entry-state entry) state)))
+
 (defun smtpmail-native-outbox-set (entry &rest plist)
   "Change the state of ENTRY by PLIST, and write it to the disk.
 The entry has to be claimed.  Signal `smtpmail-native-outbox-error' if it
@@ -384,7 +391,6 @@ The state's properties are
   :next      time of the next try, seconds, or nil for at once
   :undo      non-nil while the user may still undo the sending
   :wait      non-nil if its sender waits, and will hear what comes of it
-  :attempt   number of the last attempt that was begun
   :settled   number of the last attempt whose receipt has been settled
   :tries     how many failed
   :results   alist of what became of each recipient that has been answered:
@@ -393,16 +399,14 @@ The state's properties are
   :replies   the same, for the last attempt, where it was to be all or nobody:
              these recipients have not been dealt with
   :text      why the last attempt failed, for people
+  :finished  non-nil if it has been sent and only could not be deleted
   :copy      plist of how the sent copy is filed"
-  (let ((state (copy-sequence (smtpmail-native-entry-state entry))))
-    (while plist
-      (setq state (plist-put state (pop plist) (pop plist))))
-    (setf (smtpmail-native-entry-state entry) state)
-    (condition-case err
-        (smtpmail-native-outbox--write
-         (smtpmail-native-outbox-file entry "state")
-         (smtpmail-native-outbox--print state))
-      (file-error (smtpmail-native-outbox--fail err "Cannot write to")))))
+  (apply #'smtpmail-native-outbox-note entry plist)
+  (condition-case err
+      (smtpmail-native-outbox--write
+       (smtpmail-native-outbox-file entry "state")
+       (smtpmail-native-outbox--print (smtpmail-native-entry-state entry)))
+    (file-error (smtpmail-native-outbox--fail err "Cannot write to"))))
 
 (defun smtpmail-native-outbox-save-draft (entry text)
   "Keep TEXT, the mail of ENTRY as it was written, beside it."

@@ -79,6 +79,8 @@ The argument is its id, or nil when it may concern all of them.")
   "An attempt that is under way."
   (entry nil :documentation "Its entry, claimed.")
   (job nil :documentation "Id of the module's job.")
+  (attempt 0 :documentation "Its number.")
+  (partial nil :documentation "`smtpmail-native-partial-recipients' then.")
   (found nil :documentation "The credentials, see `smtpmail-native-auth-find'.")
   (start nil :documentation "When it began, seconds.")
   (sent 0 :documentation "Octets so far.")
@@ -106,6 +108,9 @@ or nil if the entry has not been looked at yet.")
 
 (defvar smtpmail-native-queue--advance-timer nil
   "The timer that goes on with `smtpmail-native-queue--ready', or nil.")
+
+(defvar smtpmail-native-queue--kept (make-hash-table :test #'equal)
+  "Credentials that were found a moment ago, by account.")
 
 (defvar smtpmail-native-queue--idle-timer nil
   "The timer that asks for passwords, or nil.")
@@ -264,6 +269,7 @@ Give up after SECONDS, if non-nil."
     (while (and (not (funcall done))
                 (or (null until) (< (float-time) until)))
       (accept-process-output nil 0.05)
+      (smtpmail-native-channel-dispatch)
       (unless noninteractive
         (redisplay)))))
 
@@ -403,40 +409,54 @@ They are the answers for its recipients."
             :text (concat "Not taken for all recipients: " text)))
      (t (list :status 'sent :hold nil :next nil :text nil)))))
 
+(defun smtpmail-native-queue--news-p (receipt state)
+  "Return non-nil if RECEIPT tells of an attempt that is not settled in STATE.
+One that cannot be read may be of any attempt."
+  (and receipt
+       (let ((attempt (plist-get receipt :attempt)))
+         (if attempt
+             (> attempt (or (plist-get state :settled) 0))
+           (not (eq (plist-get state :status) 'unknown))))))
+
 (defun smtpmail-native-queue--settle (entry &optional receipt cancelled)
   "Put down what the last attempt has led to for ENTRY, which is claimed.
 It is told by RECEIPT, default the one on the disk.  CANCELLED non-nil
 means that the user has cancelled the attempt, as does a state of `held'
-that was put down during it.  Do nothing if that is put
-down already, or if there is no receipt of that attempt: then the end of
-data has never been sent.
+that was put down during it.  Return nil, and do nothing, if that is put
+down already.  An attempt without a receipt has led to nothing: the end of
+data was never sent.
 
 All is put down in one step: whoever is killed in the middle of it has
 settled nothing, and the next one does it again."
   (let* ((receipt (or receipt (smtpmail-native-entry-receipt entry)))
          (state (smtpmail-native-entry-state entry))
-         (attempt (or (plist-get state :attempt) 0)))
-    (when (and (> attempt (or (plist-get state :settled) 0))
-               (eql attempt (or (plist-get receipt :attempt) attempt))
-               receipt)
+         (attempt (plist-get receipt :attempt)))
+    (when (smtpmail-native-queue--news-p receipt state)
       ;; Where nobody was to get the mail unless all did, a refused recipient
       ;; has not been dealt with: the next attempt, if any, is for all.
       (let* ((each (or (eq (plist-get receipt :kind) 'ok)
                        (plist-get receipt :in-doubt)
-                       (and (plist-get state :partial)
+                       (and (plist-get receipt :partial)
                             (eq (plist-get receipt :stage) 'rcpt))))
              (all (smtpmail-native-queue--answers receipt))
              (answers (and each all))
              (results (smtpmail-native-queue--merge (plist-get state :results)
-                                                    answers)))
-        (apply #'smtpmail-native-outbox-set entry
-               :settled attempt :undo nil :results results
-               :replies (and (not each) all)
-               (if (and answers (not (plist-get receipt :in-doubt)))
-                   (smtpmail-native-queue--amount entry results)
-                 (smtpmail-native-queue--failure
-                  entry receipt
-                  (or cancelled (eq (plist-get state :status) 'held)))))))))
+                                                    answers))
+             (change (if (and answers (not (plist-get receipt :in-doubt)))
+                         (smtpmail-native-queue--amount entry results)
+                       (smtpmail-native-queue--failure
+                        entry receipt
+                        (or cancelled (eq (plist-get state :status) 'held))))))
+        (apply (if (eq (plist-get change :status) 'sent)
+                   ;; Its receipt says so already, and the entry is deleted in
+                   ;; a moment.
+                   #'smtpmail-native-outbox-note
+                 #'smtpmail-native-outbox-set)
+               entry
+               :settled (or attempt (1+ (or (plist-get state :settled) 0)))
+               :undo nil :results results :replies (and (not each) all)
+               change)
+        t))))
 
 ;;;; Telling
 
@@ -543,16 +563,19 @@ It has been sent, and so a failure is only told."
 
 (defun smtpmail-native-queue--finish (entry)
   "File the copies of ENTRY, which has been sent, run the hook, delete it."
-  (smtpmail-native-queue--file-copies entry)
-  (smtpmail-native-queue--run-hook 'smtpmail-native-sent-functions entry)
+  (unless (plist-get (smtpmail-native-entry-state entry) :finished)
+    (smtpmail-native-queue--file-copies entry)
+    (smtpmail-native-queue--run-hook 'smtpmail-native-sent-functions entry))
   (remhash (smtpmail-native-entry-id entry) smtpmail-native-queue--traces)
   ;; An error would look as if it had not been sent.
   (condition-case err
       (smtpmail-native-outbox-remove entry)
     (smtpmail-native-outbox-error
-     (smtpmail-native-outbox-release entry)
      (display-warning 'smtpmail-native
-                      (format "The mail was sent.  %s" (cadr err))))))
+                      (format "The mail was sent.  %s" (cadr err)))
+     (ignore-errors
+       (smtpmail-native-outbox-set entry :status 'sent :finished t))
+     (smtpmail-native-outbox-release entry))))
 
 (defun smtpmail-native-queue--conclude (entry &optional seconds)
   "Do what the state of ENTRY, just settled, asks for, and let go of it.
@@ -581,6 +604,7 @@ That is no matter of the mail, and so an error is only told."
                  (smtpmail-native-auth-worked found))
                 ((and (eq (plist-get result :kind) 'auth)
                       (eql (plist-get result :code) 535))
+                 (smtpmail-native-queue--forget-kept)
                  (smtpmail-native-auth-failed found)))
         (error (message "smtpmail-native: %s" (error-message-string err))))
     (smtpmail-native-auth-release found)))
@@ -597,7 +621,11 @@ Where that cannot be written, the receipt stays for the next look."
                (smtpmail-native-error-text unrecorded))))
     (condition-case err
         (smtpmail-native-queue--settle
-         entry result (smtpmail-native-sending-cancelled sending))
+         entry
+         (append (list :attempt (smtpmail-native-sending-attempt sending)
+                       :partial (smtpmail-native-sending-partial sending))
+                 result)
+         (smtpmail-native-sending-cancelled sending))
       (smtpmail-native-outbox-error
        (display-warning 'smtpmail-native (cadr err))))))
 
@@ -619,7 +647,11 @@ Where that cannot be written, the receipt stays for the next look."
         (when (and (eq (plist-get state :status) 'ready)
                    (plist-get state :next))
           (smtpmail-native-queue--schedule (plist-get state :next)))))
-    (smtpmail-native-queue--advance)
+    ;; To look through those that wait for each that is done would take longer
+    ;; than to send them.
+    (when (< (hash-table-count smtpmail-native-queue--active)
+             (/ smtpmail-native-queue--in-flight 2))
+      (smtpmail-native-queue--advance))
     (when (and (plist-get found :typed)
                (smtpmail-native-auth-string (plist-get result :mechanism)))
       (smtpmail-native-queue--unlock (smtpmail-native-entry-envelope entry)))))
@@ -648,13 +680,14 @@ entry is still claimed."
   (let* ((envelope (smtpmail-native-entry-envelope entry))
          (state (smtpmail-native-entry-state entry))
          (id (smtpmail-native-entry-id entry))
-         (attempt (1+ (max (or (plist-get state :attempt) 0)
+         (attempt (1+ (max (or (plist-get state :settled) 0)
                            (or (plist-get (smtpmail-native-entry-receipt entry)
                                           :attempt)
                                0))))
          (encode (lambda (text) (encode-coding-string text 'utf-8)))
          (sending (make-smtpmail-native-sending
-                   :entry entry :found found :waiter waiter
+                   :entry entry :attempt attempt :found found :waiter waiter
+                   :partial smtpmail-native-partial-recipients
                    :start (float-time)
                    :total (or (plist-get envelope :size) 0)))
          (job (append
@@ -673,10 +706,12 @@ entry is still claimed."
     ;; Whoever hears that it has not begun may let go of the entry, and so a
     ;; quit must not come in between.
     (let ((inhibit-quit t))
-      (smtpmail-native-outbox-set entry :attempt attempt :status 'ready
-                                  :hold nil :next nil :undo nil
-                                  :partial smtpmail-native-partial-recipients
-                                  :wait waiter)
+      (unless (and (eq (plist-get state :status) 'ready)
+                   (null (plist-get state :next))
+                   (null (plist-get state :undo))
+                   (eq (plist-get state :wait) waiter))
+        (smtpmail-native-outbox-set entry :status 'ready :hold nil :next nil
+                                    :undo nil :wait waiter))
       (smtpmail-native-queue--new-trace (plist-get envelope :host) id)
       (puthash id sending smtpmail-native-queue--active)
       (condition-case err
@@ -701,6 +736,29 @@ is asked for anything: `smtpmail-native-auth-error' says what is missing."
                                (plist-get envelope :port)
                                demanded)))
 
+(defun smtpmail-native-queue--forget-kept ()
+  "Forget the credentials that are kept for a drain of the outbox."
+  (maphash (lambda (_key found) (smtpmail-native-auth-release found))
+           smtpmail-native-queue--kept)
+  (clrhash smtpmail-native-queue--kept))
+
+(defun smtpmail-native-queue--kept-credentials (envelope)
+  "Find the credentials for ENVELOPE as silently as may be.
+Those that were found a moment ago serve again: a look into auth-source for
+each of a hundred mails takes longer than to send them."
+  (let* ((key (smtpmail-native-queue--account-key envelope))
+         (kept (gethash key smtpmail-native-queue--kept)))
+    (unless kept
+      (setq kept (smtpmail-native-queue--credentials-for envelope nil nil))
+      (when (= (hash-table-count smtpmail-native-queue--kept) 0)
+        (run-at-time 5 nil #'smtpmail-native-queue--forget-kept))
+      (puthash key kept smtpmail-native-queue--kept))
+    (let ((found (copy-sequence kept)))
+      (when (plist-get found :password)
+        (setq found (plist-put found :password
+                               (copy-sequence (plist-get found :password)))))
+      found)))
+
 (defun smtpmail-native-queue--hold (entry hold text)
   "Hold ENTRY, which is claimed, for the reason HOLD and let go of it.
 TEXT is told to the user.  Return nil."
@@ -714,6 +772,16 @@ TEXT is told to the user.  Return nil."
   (smtpmail-native-outbox-release entry)
   (smtpmail-native-queue--say "Mail to %s: %s.  It still waits"
                               (smtpmail-native-queue--people entry) text))
+
+(defun smtpmail-native-queue--found (entry ask)
+  "Find the credentials for an attempt with ENTRY.
+ASK non-nil means that the user may be asked."
+  (let ((envelope (smtpmail-native-entry-envelope entry))
+        (demanded (eq (plist-get (smtpmail-native-entry-state entry) :hold)
+                      'password)))
+    (if (or ask demanded)
+        (smtpmail-native-queue--credentials-for envelope demanded ask)
+      (smtpmail-native-queue--kept-credentials envelope))))
 
 (defun smtpmail-native-queue--attempt (entry &optional ask found)
   "Send ENTRY, which is claimed, in the background.
@@ -729,12 +797,7 @@ the user; no error is signalled."
               (unless found
                 (setq found
                       (let ((inhibit-quit inhibited))
-                        (smtpmail-native-queue--credentials-for
-                         (smtpmail-native-entry-envelope entry)
-                         (eq (plist-get (smtpmail-native-entry-state entry)
-                                        :hold)
-                             'password)
-                         ask))))
+                        (smtpmail-native-queue--found entry ask))))
               (smtpmail-native-queue--begin entry found)
               (setq begun t))
           (smtpmail-native-auth-error
@@ -773,33 +836,31 @@ the user; no error is signalled."
     (and (smtpmail-native-entry-envelope entry)
          (or (eq (plist-get state :status) 'sent)
              (plist-get state :wait)
-             (> (or (plist-get state :attempt) 0)
-                (or (plist-get state :settled) 0))))))
+             (smtpmail-native-queue--news-p
+              (smtpmail-native-entry-receipt entry) state)))))
 
 (defun smtpmail-native-queue--recover (entry)
   "Settle what another Emacs has left of ENTRY, which is claimed.
 Return non-nil if it is still claimed and may be sent."
-  (let ((before (plist-get (smtpmail-native-entry-state entry) :settled)))
-    (smtpmail-native-queue--settle entry)
-    (let* ((state (smtpmail-native-entry-state entry))
-           (news (not (eql before (plist-get state :settled))))
-           (waited (plist-get state :wait))
-           (ready (eq (plist-get state :status) 'ready)))
-      (cond
-       ((and waited ready)
-        (smtpmail-native-queue--hold
-         entry 'interrupted
-         "Emacs ended while its sender waited, and it was not sent"))
-       ((not (or news waited (eq (plist-get state :status) 'sent)))
-        t)
-       ((and ready (null (plist-get state :next)))
-        t)
-       (t
-        ;; Its own Emacs did not live to tell.
-        (when waited
-          (smtpmail-native-outbox-set entry :wait nil))
-        (smtpmail-native-queue--conclude entry)
-        nil)))))
+  (let* ((news (smtpmail-native-queue--settle entry))
+         (state (smtpmail-native-entry-state entry))
+         (waited (plist-get state :wait))
+         (ready (eq (plist-get state :status) 'ready)))
+    (cond
+     ((and waited ready)
+      (smtpmail-native-queue--hold
+       entry 'interrupted
+       "Emacs ended while its sender waited, and it was not sent"))
+     ((not (or news waited (eq (plist-get state :status) 'sent)))
+      t)
+     ((and ready (null (plist-get state :next)))
+      t)
+     (t
+      ;; Its own Emacs did not live to tell.
+      (when waited
+        (smtpmail-native-outbox-set entry :wait nil))
+      (smtpmail-native-queue--conclude entry)
+      nil))))
 
 (defun smtpmail-native-queue--account-key (envelope)
   "Return what tells the account of ENVELOPE from others."
@@ -1119,9 +1180,10 @@ FOUND are the credentials that were used, TRIES the tries so far."
         (stage (plist-get result :stage)))
     (and (eq kind 'reply)
          (not (plist-get result :in-doubt))
-         (or (and (= code 530)
-                  (eq (plist-get found :source) 'none)
-                  (smtpmail-native-queue--ask-p))
+         ;; In batch the next look for credentials says where it was done.
+         (or (and (eq (smtpmail-native-error-demand result) 'auth)
+                  (not (plist-get found :password))
+                  (not (eq (plist-get found :source) 'classic)))
              (and (<= 400 code 499) (/= code 421)
                   (eq stage 'mail)
                   (< tries (or smtpmail-retries 0)))))))
@@ -1145,7 +1207,7 @@ tried again after a second, `smtpmail-retries' times in all."
                                (signal (car err) (cdr err))))))
         (when (smtpmail-native-queue--once-more-p result found tries)
           (if (eql (plist-get result :code) 530)
-              (setq demanded t)
+              (setq demanded (smtpmail-native-error-words result))
             (smtpmail-native-queue--await #'ignore 1))
           (setq result nil))))
     result))

@@ -535,13 +535,13 @@ static bool wait_for_workers(int ms) {
 bool smn_engine_shutdown(int timeout_ms) {
   pthread_mutex_lock(&engine.lock);
   engine.stopping = true;
-  while (engine.queue)
-    (void)cancel_waiting(engine.queue->job->id);
   pthread_cond_broadcast(&engine.changed);
   /* What is nearly done may well get done; a mail whose end is on its way
      would become one of unknown outcome.  */
   bool all = wait_for_workers(timeout_ms / 2);
   if (!all) {
+    while (engine.queue)
+      (void)cancel_waiting(engine.queue->job->id);
     for (struct worker *w = engine.workers; w; w = w->next)
       cancel(w);
     all = wait_for_workers(timeout_ms - timeout_ms / 2);

@@ -36,6 +36,8 @@ static bool sync_directory(int fd) {
 
 static bool sync_file(int directory, const char *file) {
   struct stat stat;
+  if (strcmp(file, "lock") == 0)
+    return true; /* it means nothing once the power is gone */
   if (fstatat(directory, file, &stat, AT_SYMLINK_NOFOLLOW) != 0)
     return errno == ENOENT; /* a temporary one of Lisp, gone by now */
   if (!S_ISREG(stat.st_mode))
@@ -135,6 +137,7 @@ static bool print(struct smn_buf *out, const struct smn_job *job,
   const struct smn_error *err = &result->error;
   bool good = smn_buf_add_string(out, "(") &&
               add_key_number(out, ":attempt ", (uint64_t)job->attempt) &&
+              add_key(out, " :partial ", job->partial ? "t" : "nil") &&
               add_key_number(out, " :time ", (uint64_t)time(NULL)) &&
               add_key(out, " :kind ", smn_kind_name(err->kind)) &&
               add_key(out, " :stage ", smn_stage_name(err->stage)) &&

@@ -160,7 +160,7 @@
     (should (string-match-p "550 5.7.1 never" (plist-get (cdar told) :text)))
     (should (= 0 (smtpmail-native-queue-flush)))
     (smtpmail-native-queue-tests--settle)
-    (should (= 1 (smtpmail-native-queue-tests--state :attempt)))
+    (should (= 1 (smtpmail-native-queue-tests--state :settled)))
     (should (= 1 (length told)))))
 
 (ert-deftest smtpmail-native-queue-tests-unknown ()
@@ -175,7 +175,7 @@
       (smtpmail-native-queue-start)
       (smtpmail-native-queue-tests--settle)
       (should (eq (smtpmail-native-queue-tests--state :status) 'unknown))
-      (should (= 1 (smtpmail-native-queue-tests--state :attempt)))
+      (should (= 1 (smtpmail-native-queue-tests--state :settled)))
       (smtpmail-native-queue-mark-sent id)
       (should (equal (mapcar #'car told) '(sent failed)))
       (should-not (smtpmail-native-outbox-ids)))))
@@ -325,11 +325,12 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
                    (lambda (&rest args)
                      (setq writes (1+ writes))
                      (apply write args))))
+          ;; Of what was sent the receipt tells enough.
           (smtpmail-native-queue--settle entry)
-          (should (= writes 1))
+          (should (= writes (if (eq kind 'ok) 0 1)))
           (let ((state (smtpmail-native-entry-state entry)))
             (smtpmail-native-queue--settle (smtpmail-native-outbox-load entry))
-            (should (= writes 1))
+            (should (<= writes 1))
             (should (equal state (smtpmail-native-entry-state entry)))))
         (smtpmail-native-outbox-remove entry)))))
 
@@ -345,7 +346,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
                      (setq meddle nil)
                      (funcall claim entry)
                      (smtpmail-native-outbox-set
-                      entry :status 'unknown :hold nil :attempt 1 :settled 1)
+                      entry :status 'unknown :hold nil :settled 1)
                      (smtpmail-native-outbox-release entry))
                    (funcall claim entry))))
         (smtpmail-native-queue-flush)
@@ -430,8 +431,10 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
       (should (eq (plist-get (smtpmail-native-sink-send "<1@x>" 'wait) :kind)
                   'ok)))
     (should (eq (smtpmail-native-queue-tests--state :status) 'sent))
-    (should-not (smtpmail-native-outbox-claimed-p
-                 (car (smtpmail-native-outbox-ids))))))
+    (smtpmail-native-queue-resume)
+    (smtpmail-native-queue-tests--settle)
+    (should-not (smtpmail-native-outbox-ids))
+    (should (equal (mapcar #'car told) '(sent)))))
 
 ;;;; The user's word
 

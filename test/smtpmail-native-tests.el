@@ -49,7 +49,11 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
       (let ((seen (smtpmail-native-test-verdict server)))
         (should (string-match-p "C: STARTTLS\n\\(?:.*\n\\)*-- TLS started" seen))
         (should (string-match-p (concat "C: AUTH " mechanism) seen))
-        (should (string-match-p "^-- authenticated user" seen)))
+        (should (string-match-p "^-- authenticated user" seen))
+        (unless (member key '(nil ""))
+          (should (string-match-p
+                   "^-- the client is CN=test client, says CN=test authority"
+                   seen))))
       (should (equal (plist-get smtpmail-native-queue-last-result :mechanism)
                      mechanism)))))
 
@@ -176,7 +180,17 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
               "Recipient refused by .*<bob@example.org>: 550 5.1.1 no such user")
              (("S: 220 x" "C: EHLO *" "S: 250 x" "C: MAIL *" "S: 530 5.7.0 auth"
                "C: QUIT")
-              smtpmail-native-auth-error "smtpmail-auth-credentials")
+              smtpmail-native-auth-error
+              "No password for .* (it says 530 5.7.0 auth): looked in \
+`smtpmail-auth-credentials' (not set) and `auth-sources'")
+             (("S: 220 x" "C: EHLO *" "S: 250 x" "C: MAIL *"
+               "S: 530 5.7.0 Must issue a STARTTLS command first" "C: QUIT")
+              smtpmail-native-auth-error "STARTTLS .*smtpmail-stream-type")
+             (("S: 220 x" "C: EHLO *" "S: 250-x" "S: 250 AUTH PLAIN"
+               "auth PLAIN user wrong"
+               "C: QUIT")
+              smtpmail-native-auth-error
+              "Authentication failed .*: 535 .*check user and password")
              (("close") smtpmail-native-connection-error "closed")
              (("raw HTTP/1.1 400 Bad\\r\\n" "stall")
               smtpmail-native-connection-error "HTTP")
@@ -185,7 +199,10 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
               smtpmail-native-unknown-outcome
               "No answer to the end of the message from .*look whether")))
     (smtpmail-native-test-with-server (nth 0 case)
-      (let ((err (smtpmail-native-tests--send)))
+      (let* ((smtpmail-auth-credentials
+              (and (member "auth PLAIN user wrong" (nth 0 case))
+                   `(("localhost" ,port "user" "pass"))))
+             (err (smtpmail-native-tests--send)))
         (should (eq (car err) (nth 1 case)))
         (should (string-match-p (nth 2 case) (cadr err))))
       (smtpmail-native-test-verdict server))))
@@ -226,11 +243,22 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
           (should (eq (car err) 'smtpmail-native-usage-error))
           (should (string-match-p (nth 2 case) (cadr err))))))))
 
+(defun smtpmail-native-tests--quit-when (server regexp)
+  "Type \\[keyboard-quit] as soon as the process SERVER has said REGEXP."
+  (let ((timer nil))
+    (setq timer (run-at-time
+                 0 0.01
+                 (lambda ()
+                   (when (string-match-p
+                          regexp (smtpmail-native-test--output server))
+                     (cancel-timer timer)
+                     (setq quit-flag t)))))))
+
 (ert-deftest smtpmail-native-tests-quit-before-end ()
   "Quitting before the end of data: nothing is sent."
   (smtpmail-native-test-with-server
       (smtpmail-native-test-script "C: EHLO *" "stall")
-    (run-at-time 0.3 nil (lambda () (setq quit-flag t)))
+    (smtpmail-native-tests--quit-when server "^C: EHLO")
     (let ((err (smtpmail-native-tests--send)))
       (should (eq (car err) 'smtpmail-native-cancelled)))
     (smtpmail-native-test-verdict server)))
@@ -241,7 +269,7 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
       (smtpmail-native-test-script
        (smtpmail-native-test-ehlo)
        (butlast smtpmail-native-test-mail 3) "stall")
-    (run-at-time 0.5 nil (lambda () (setq quit-flag t)))
+    (smtpmail-native-tests--quit-when server "^-- message 1")
     (let ((err (smtpmail-native-tests--send)))
       (should (eq (car err) 'smtpmail-native-unknown-outcome)))
     (smtpmail-native-test-verdict server)))
@@ -336,7 +364,7 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
                     (set-buffer-modified-p nil)
                     (kill-emacs)))
            (emacs (make-process
-                   :name "emacs" :buffer nil :noquery t :connection-type 'pty
+                   :name "emacs" :buffer (get-buffer-create " *emacs*") :noquery t :connection-type 'pty
                    :command (list (expand-file-name invocation-name
                                                     invocation-directory)
                                   "-Q" "-nw" "-L" smtpmail-native-test-folder

@@ -9,7 +9,10 @@
 /* Write into DIRECTORY: ca.pem, crl.pem, and NAME.pem with NAME.key for
    good (localhost, 127.0.0.1, ::1), expired, notyet, wronghost, selfsigned,
    ip (127.0.0.1 alone), cnonly, wildcard (*.example.org), revoked, clientonly
-   (no server may use it) and client.  False when that fails.  */
+   (no server may use it) and client; with a response of OCSP in NAME.ocsp,
+   stapled, stapled-revoked, stapled-stale, stapled-forged (not signed by the
+   authority) and must-stapled; and must-staple, which has none but has to.
+   False when that fails.  */
 bool certs_make(const char *directory);
 
 #endif
