@@ -327,14 +327,27 @@ The mail may be sent by now: no error and no quit leaves this function."
                   (plist-get found :host) (plist-get found :port)
                   (get (car err) 'error-message)))))))
 
-(defun smtpmail-native-auth-worked (found)
+(defun smtpmail-native-auth--save-when-idle (found)
+  "Let auth-source save FOUND when the user is not doing anything."
+  (when (functionp (plist-get found :save))
+    (run-with-idle-timer
+     2 nil
+     (lambda ()
+       (if (active-minibuffer-window)
+           (run-at-time 5 nil #'smtpmail-native-auth--save-when-idle found)
+         (smtpmail-native-auth--save found))))))
+
+(defun smtpmail-native-auth-worked (found &optional later)
   "Remember that the server has accepted FOUND.
-A typed password is kept for this session, and offered to auth-source."
+A typed password is kept for this session, and offered to auth-source,
+which may ask the user; LATER non-nil means not while the user types."
   (let ((password (plist-get found :password)))
     (when (and (plist-get found :typed) password)
       (puthash (smtpmail-native-auth--forget found) (copy-sequence password)
                smtpmail-native-auth--typed))
-    (smtpmail-native-auth--save found)))
+    (if later
+        (smtpmail-native-auth--save-when-idle found)
+      (smtpmail-native-auth--save found))))
 
 (defun smtpmail-native-auth-failed (found)
   "Forget FOUND, which the server has refused."

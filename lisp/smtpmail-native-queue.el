@@ -595,13 +595,14 @@ SECONDS is how long the attempt took, if this Emacs made it."
       (smtpmail-native-outbox-release entry)
       (smtpmail-native-queue--changed id))))
 
-(defun smtpmail-native-queue--judge-credentials (result found)
+(defun smtpmail-native-queue--judge-credentials (result found later)
   "Tell the source of the credentials FOUND what RESULT says of them.
-That is no matter of the mail, and so an error is only told."
+LATER non-nil means that the user must not be asked anything now.  That is
+no matter of the mail, and so an error is only told."
   (unwind-protect
       (condition-case err
           (cond ((smtpmail-native-auth-string (plist-get result :mechanism))
-                 (smtpmail-native-auth-worked found))
+                 (smtpmail-native-auth-worked found later))
                 ((and (eq (plist-get result :kind) 'auth)
                       (eql (plist-get result :code) 535))
                  (smtpmail-native-queue--forget-kept)
@@ -637,7 +638,8 @@ Where that cannot be written, the receipt stays for the next look."
     (setq smtpmail-native-queue-last-result result)
     (unwind-protect
         (progn
-          (smtpmail-native-queue--judge-credentials result found)
+          (smtpmail-native-queue--judge-credentials
+           result found (not (smtpmail-native-sending-waiter sending)))
           (smtpmail-native-queue--settle-result sending result))
       (setf (smtpmail-native-sending-result sending) result))
     (unless (smtpmail-native-sending-waiter sending)
@@ -1537,7 +1539,8 @@ attempts.  Signal `smtpmail-native-error' if the outbox cannot be used."
   "Ask for the passwords that entries of the outbox are held for.
 Do it later if the user is doing something in the minibuffer."
   (if (or (active-minibuffer-window) executing-kbd-macro)
-      (smtpmail-native-queue--ask-when-idle)
+      ;; An idle timer would fire again at once, and for ever.
+      (run-at-time 5 nil #'smtpmail-native-queue--ask-when-idle)
     (let ((seen nil))
       (dolist (entry (smtpmail-native-queue--locked))
         (let ((key (smtpmail-native-queue--account-key

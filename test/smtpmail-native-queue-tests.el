@@ -662,6 +662,29 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
       (should-not (smtpmail-native-outbox-claimed-p
                    (car (smtpmail-native-outbox-ids)))))))
 
+(ert-deftest smtpmail-native-queue-tests-busy-user ()
+  "Who is in the minibuffer is asked later, and not by an endless idle timer."
+  (let ((timer-list nil)
+        (timer-idle-list nil)
+        (noninteractive nil))
+    (cl-letf (((symbol-function 'active-minibuffer-window) (lambda () t)))
+      (smtpmail-native-queue--ask-now)
+      (should-not timer-idle-list)
+      (should (= 1 (length timer-list))))))
+
+(ert-deftest smtpmail-native-queue-tests-save-later ()
+  "In the background auth-source does not ask whether it shall save."
+  (let ((timer-list nil)
+        (timer-idle-list nil)
+        (saved 0))
+    (dolist (later '(t nil))
+      (smtpmail-native-auth-worked
+       (list :host "h" :port 25 :user "u"
+             :save (lambda () (setq saved (1+ saved))))
+       later)
+      (should (= saved (if later 0 1))))
+    (should (= 1 (length timer-idle-list)))))
+
 ;;;; Many mails
 
 (ert-deftest smtpmail-native-queue-tests-order ()
