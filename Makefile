@@ -89,6 +89,11 @@ $(BUILD)/lisp.stamp: $(EL) $(BUILD)/config.mk
 	  -f batch-byte-compile $(EL)
 	@touch $@
 
+# Programs that share no code with the module.
+$(BUILD)/plain/sink $(BUILD)/plain/killer: $(BUILD)/plain/%: \
+    $(BUILD)/plain/%.o
+	$(CC) -o $@ $<
+
 # A log is the outcome of one part; to be added up, a failure must not end make.
 $(LOG)/asan-%.log: $(BUILD)/asan/% FORCE
 	@tools/run $@ env ASAN_OPTIONS=detect_leaks=1 $< test/peer

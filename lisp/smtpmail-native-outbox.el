@@ -121,6 +121,16 @@ The value is nil if there is no such file.  Nothing is evaluated."
         (read (current-buffer)))
     (file-missing nil)))
 
+(defun smtpmail-native-outbox--plain (object)
+  "Return OBJECT with the properties of its strings left out.
+They may hold what can be printed but not be read."
+  (cond ((stringp object) (substring-no-properties object))
+        ((proper-list-p object)
+         (mapcar #'smtpmail-native-outbox--plain object))
+        ((consp object) (cons (smtpmail-native-outbox--plain (car object))
+                              (smtpmail-native-outbox--plain (cdr object))))
+        (t object)))
+
 (defun smtpmail-native-outbox--print (object)
   "Return the printed form of OBJECT, in full, with a newline."
   (let ((print-length nil)
@@ -128,8 +138,10 @@ The value is nil if there is no such file.  Nothing is evaluated."
         (print-circle nil)
         (print-quoted t)
         (print-escape-newlines t)
-        (print-escape-nonascii nil))
-    (concat (prin1-to-string object) "\n")))
+        (print-escape-nonascii nil)
+        (print-escape-multibyte nil)
+        (print-escape-control-characters nil))
+    (concat (prin1-to-string (smtpmail-native-outbox--plain object)) "\n")))
 
 ;;;; Envelopes
 
@@ -154,7 +166,11 @@ an error if it has another form."
       (error "It is not of the form (setq VARIABLE VALUE...)"))
     (setq form (cdr form))
     (while form
-      (push (cons (car form) (cadr form)) alist)
+      (push (cons (car form)
+                  (if (eq (car-safe (cadr form)) 'quote)
+                      (car-safe (cdr-safe (cadr form)))
+                    (cadr form)))
+            alist)
       (setq form (cddr form)))
     (nreverse alist)))
 
@@ -185,7 +201,8 @@ On an error note the problem and return nil."
 (defun smtpmail-native-outbox--check-message (entry)
   "Note in ENTRY if its message is not all there."
   (let* ((file (smtpmail-native-outbox-file entry "message"))
-         (size (file-attribute-size (file-attributes file)))
+         (size (file-attribute-size
+                (ignore-errors (file-attributes file))))
          (wanted (plist-get (smtpmail-native-entry-envelope entry) :size)))
     (unless (smtpmail-native-entry-problem entry)
       (setf (smtpmail-native-entry-problem entry)
@@ -193,6 +210,20 @@ On an error note the problem and return nil."
                   ((and wanted (/= size wanted))
                    (format "its message has %d octets instead of %d"
                            size wanted)))))))
+
+(defun smtpmail-native-outbox--plist (entry name coding key otherwise)
+  "Return the plist in the file NAME of ENTRY, of the coding system CODING.
+If it cannot be read or has no symbol for KEY, return OTHERWISE."
+  (let ((plist (condition-case nil
+                   (smtpmail-native-outbox--read
+                    (smtpmail-native-outbox-file entry name) coding)
+                 (error nil))))
+    (if (and (proper-list-p plist)
+             (cl-evenp (length plist))
+             (plist-get plist key)
+             (symbolp (plist-get plist key)))
+        plist
+      otherwise)))
 
 (defun smtpmail-native-outbox-load (entry)
   "Read the files of ENTRY anew, and return it."
@@ -207,16 +238,15 @@ On an error note the problem and return nil."
   ;; A state or receipt that is cut off was lost with the machine's power: what
   ;; it said is unknown, the mail itself is not harmed.
   (setf (smtpmail-native-entry-state entry)
-        (condition-case nil
-            (smtpmail-native-outbox--read
-             (smtpmail-native-outbox-file entry "state") 'utf-8-emacs)
-          (error '(:status unknown :text "its state cannot be read"))))
+        (smtpmail-native-outbox--plist
+         entry "state" 'utf-8-emacs :status
+         '(:status unknown :text "its state cannot be read")))
   (setf (smtpmail-native-entry-receipt entry)
-        (condition-case nil
-            (smtpmail-native-outbox--read
-             (smtpmail-native-outbox-file entry "receipt") 'no-conversion)
-          (error '(:in-doubt t :kind system :stage end-of-data
-                   :text "the receipt cannot be read"))))
+        (and (file-exists-p (smtpmail-native-outbox-file entry "receipt"))
+             (smtpmail-native-outbox--plist
+              entry "receipt" 'no-conversion :kind
+              '(:in-doubt t :kind system :stage end-of-data
+                :text "the receipt cannot be read"))))
   (smtpmail-native-outbox--check-message entry)
   entry)
 
@@ -329,7 +359,8 @@ is left behind then."
                 (with-file-modes #o700
                   (make-directory folder))
                 (setf (smtpmail-native-entry-claim entry)
-                      (smtpmail-native-outbox--lock folder))
+                      (or (smtpmail-native-outbox--lock folder)
+                          (signal 'file-error (list "Locked" folder))))
                 (smtpmail-native-outbox--fill
                  folder octets (smtpmail-native-entry-envelope entry) state)
                 (rename-file folder (directory-file-name target))
@@ -372,6 +403,12 @@ The state's properties are
        (smtpmail-native-outbox-file entry "state")
        (smtpmail-native-outbox--print (smtpmail-native-entry-state entry)))
     (file-error (smtpmail-native-outbox--fail err "Cannot write to"))))
+
+(defun smtpmail-native-outbox-forget-receipt (entry)
+  "Put the receipt of ENTRY aside, which cannot be read."
+  (let ((file (smtpmail-native-outbox-file entry "receipt")))
+    (setf (smtpmail-native-entry-receipt entry) nil)
+    (ignore-errors (rename-file file (concat file ".damaged") t))))
 
 (defun smtpmail-native-outbox-save-draft (entry text)
   "Keep TEXT, the mail of ENTRY as it was written, beside it."

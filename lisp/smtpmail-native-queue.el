@@ -80,6 +80,7 @@ The argument is its id, or nil when it may concern all of them.")
   (entry nil :documentation "Its entry, claimed.")
   (job nil :documentation "Id of the module's job.")
   (attempt 0 :documentation "Its number.")
+  (partial nil :documentation "Non-nil if it is for those who are accepted.")
   (found nil :documentation "The credentials, see `smtpmail-native-auth-find'.")
   (start nil :documentation "When it began, seconds.")
   (sent 0 :documentation "Octets so far.")
@@ -297,18 +298,33 @@ The value is an alist as in :results of `smtpmail-native-outbox-set'."
                 answers))))
     (nreverse answers)))
 
+(defun smtpmail-native-queue--by-address (results)
+  "Return a hash table of RESULTS, an alist of recipients.
+Its keys are octets: what was read back from a receipt may be another
+string for the same address."
+  (let ((table (make-hash-table :test #'equal)))
+    (dolist (result results)
+      (puthash (encode-coding-string (car result) 'utf-8) result table))
+    table))
+
 (defun smtpmail-native-queue--merge (results answers)
   "Return RESULTS, an alist of recipients, brought up to date by ANSWERS."
-  (let ((merged (copy-alist results)))
-    (dolist (answer answers)
-      (setf (alist-get (car answer) merged nil nil #'equal) (cdr answer)))
-    merged))
+  (let ((new (smtpmail-native-queue--by-address answers)))
+    (append (seq-remove (lambda (result)
+                          (gethash (encode-coding-string (car result) 'utf-8)
+                                   new))
+                        results)
+            answers)))
 
 (defun smtpmail-native-queue--remaining (entry results)
-  "Return the recipients of ENTRY that are not done with by RESULTS."
-  (seq-remove (lambda (address)
-                (memq (cadr (assoc address results)) '(sent refused)))
-              (plist-get (smtpmail-native-entry-envelope entry) :recipients)))
+  "Return the recipients of ENTRY that RESULTS leave to be sent to."
+  (let ((table (smtpmail-native-queue--by-address results)))
+    (seq-remove (lambda (address)
+                  (memq (cadr (gethash (encode-coding-string address 'utf-8)
+                                       table))
+                        '(sent refused)))
+                (plist-get (smtpmail-native-entry-envelope entry)
+                           :recipients))))
 
 (defun smtpmail-native-queue-remaining (entry)
   "Return the recipients of ENTRY that the mail is still to be sent to.
@@ -340,10 +356,10 @@ or `cancelled'."
     (smtpmail-native-error-describe receipt (plist-get envelope :host)
                                     (plist-get envelope :port))))
 
-(defun smtpmail-native-queue--defer (entry text news)
-  "Let ENTRY be tried again later; TEXT says what has failed.
-NEWS is a plist of its state that is put down as well.  When it has been
-tried for `smtpmail-native-expire' the user is to decide."
+(defun smtpmail-native-queue--deferral (entry text)
+  "Return the change of the state of ENTRY that lets it be tried again later.
+TEXT says what has failed.  When it has been tried for
+`smtpmail-native-expire' the user is to decide."
   (let* ((state (smtpmail-native-entry-state entry))
          (tries (1+ (or (plist-get state :tries) 0)))
          (now (float-time))
@@ -354,44 +370,62 @@ tried for `smtpmail-native-expire' the user is to decide."
                     (car (last smtpmail-native-queue--back-off)))))
     (if (and smtpmail-native-expire
              (> (- now created) smtpmail-native-expire))
-        (apply #'smtpmail-native-outbox-set
-               entry :status 'held :hold 'expired :next nil
-               :tries tries :text text news)
-      (apply #'smtpmail-native-outbox-set
-             entry :status 'ready :next (truncate (+ now pause))
-             :tries tries :text text news))))
+        (list :status 'held :hold 'expired :next nil :tries tries :text text)
+      (list :status 'ready :next (truncate (+ now pause))
+            :tries tries :text text))))
 
-(defun smtpmail-native-queue--settle-failure (entry receipt cancelled news)
-  "Put down what the failed attempt of RECEIPT means for ENTRY.
-CANCELLED non-nil means that the user has cancelled it.  NEWS is a plist
-of its state that is put down as well."
-  (let* ((text (smtpmail-native-queue--explain entry receipt))
-         (set (lambda (&rest plist)
-                (apply #'smtpmail-native-outbox-set entry
-                       (append plist (list :next nil :text text) news)))))
-    (pcase (smtpmail-native-queue--verdict receipt)
-      ('deferred (smtpmail-native-queue--defer entry text news))
-      ((and (or 'refused 'unknown) verdict) (funcall set :status verdict))
-      ((and (or 'password 'certificate) verdict)
-       (funcall set :status 'held :hold verdict
-                :refused (eq (plist-get receipt :kind) 'auth)))
-      ('cancelled
-       (if cancelled
-           (funcall set :status 'held :hold 'user)
-         (funcall set :status 'ready))))))
+(defun smtpmail-native-queue--failure (entry receipt cancelled)
+  "Return the change of state that the failed attempt of RECEIPT means for ENTRY.
+CANCELLED non-nil means that the user wants it to be held."
+  (let ((text (smtpmail-native-queue--explain entry receipt))
+        (verdict (smtpmail-native-queue--verdict receipt)))
+    (cond
+     ((memq verdict '(refused unknown))
+      (list :status verdict :hold nil :next nil :text text))
+     (cancelled
+      (list :status 'held :hold 'user :next nil :text text))
+     ((memq verdict '(password certificate))
+      (list :status 'held :hold verdict :next nil
+            :refused (eq (plist-get receipt :kind) 'auth)
+            :text text))
+     ((eq verdict 'cancelled)
+      (list :status 'ready :next nil :text text))
+     (t (smtpmail-native-queue--deferral entry text)))))
+
+(defun smtpmail-native-queue--amount (entry results)
+  "Return the change of the state of ENTRY that RESULTS amount to.
+They are the answers for its recipients."
+  (let* ((rest (seq-remove (lambda (result) (eq (cadr result) 'sent)) results))
+         (text (mapconcat (lambda (result)
+                            (format "<%s>: %s %s" (nth 0 result) (nth 2 result)
+                                    (nth 4 result)))
+                          rest "; ")))
+    (cond
+     ((smtpmail-native-queue--remaining entry results)
+      (smtpmail-native-queue--deferral
+       entry (concat "Not yet taken for all recipients: " text)))
+     (rest
+      (list :status 'refused :hold nil :next nil
+            :text (concat "Not taken for all recipients: " text)))
+     (t (list :status 'sent :hold nil :next nil :text nil)))))
 
 (defun smtpmail-native-queue--settle (entry &optional receipt cancelled)
   "Put down what the last attempt has led to for ENTRY, which is claimed.
 It is told by RECEIPT, default the one on the disk.  CANCELLED non-nil
-means that the user has cancelled the attempt.  Return nil, and do nothing,
-if that is put down already.  An attempt without a receipt has led to
-nothing: the end of data was never sent."
+means that the user has cancelled the attempt, as does a state of `held'
+that was put down during it.  Return nil, and do nothing, if that is put
+down already.  An attempt without a receipt has led to nothing: the end of
+data has never been sent.
+
+All is put down in one step: whoever is killed in the middle of it has
+settled nothing, and the next one does it again."
   (let* ((receipt (or receipt (smtpmail-native-entry-receipt entry)))
          (state (smtpmail-native-entry-state entry))
-         (attempt (plist-get receipt :attempt)))
-    (when (and receipt
-               (> (or attempt most-positive-fixnum)
-                  (or (plist-get state :settled) 0)))
+         (settled (or (plist-get state :settled) 0))
+         (attempt (and receipt
+                       ;; One that cannot be read is the last one.
+                       (or (plist-get receipt :attempt) (1+ settled)))))
+    (when (and receipt (> attempt settled))
       ;; Where nobody was to get the mail unless all did, a refused recipient
       ;; has not been dealt with: the next attempt, if any, is for all.
       (let* ((each (or (eq (plist-get receipt :kind) 'ok)
@@ -399,37 +433,22 @@ nothing: the end of data was never sent."
                        (and (plist-get receipt :partial)
                             (eq (plist-get receipt :stage) 'rcpt))))
              (answers (and each (smtpmail-native-queue--answers receipt)))
-             (news (list :settled (or attempt
-                                      (1+ (or (plist-get state :settled) 0)))
-                         :undo nil
-                         :results (smtpmail-native-queue--merge
-                                   (plist-get state :results) answers))))
-        (if (and answers (not (plist-get receipt :in-doubt)))
-            (smtpmail-native-queue--settle-recipients entry news)
-          (smtpmail-native-queue--settle-failure entry receipt cancelled
-                                                 news))
+             (results (smtpmail-native-queue--merge (plist-get state :results)
+                                                    answers))
+             (change (if (and answers (not (plist-get receipt :in-doubt)))
+                         (smtpmail-native-queue--amount entry results)
+                       (smtpmail-native-queue--failure
+                        entry receipt
+                        (or cancelled (eq (plist-get state :status) 'held))))))
+        (apply (if (eq (plist-get change :status) 'sent)
+                   ;; The receipt says so, and the entry is deleted in a moment.
+                   #'smtpmail-native-outbox-note
+                 #'smtpmail-native-outbox-set)
+               entry :settled attempt :undo nil :results results change)
+        (unless (plist-get receipt :attempt)
+          (smtpmail-native-outbox-forget-receipt entry))
         t))))
 
-(defun smtpmail-native-queue--settle-recipients (entry news)
-  "Put down for ENTRY what the answers for its recipients amount to.
-NEWS is a plist of its state, with these answers in :results."
-  (let* ((results (plist-get news :results))
-         (rest (seq-remove (lambda (result) (eq (cadr result) 'sent)) results))
-         (text (mapconcat (lambda (result)
-                            (format "<%s>: %s %s" (nth 0 result) (nth 2 result)
-                                    (nth 4 result)))
-                          rest "; ")))
-    (cond
-     ((smtpmail-native-queue--remaining entry results)
-      (smtpmail-native-queue--defer
-       entry (concat "Not yet taken for all recipients: " text) news))
-     (rest
-      (apply #'smtpmail-native-outbox-set
-             entry :status 'refused :next nil
-             :text (concat "Not taken for all recipients: " text) news))
-     ;; Its receipt says so already, and the entry is deleted in a moment.
-     (t (smtpmail-native-outbox-note entry :status 'sent
-                                     :results results)))))
 ;;;; Telling
 
 (defun smtpmail-native-queue--people (entry)
@@ -536,7 +555,13 @@ It has been sent, and so a failure is only told."
   (smtpmail-native-queue--file-copies entry)
   (smtpmail-native-queue--run-hook 'smtpmail-native-sent-functions entry)
   (remhash (smtpmail-native-entry-id entry) smtpmail-native-queue--traces)
-  (smtpmail-native-outbox-remove entry))
+  ;; An error would look as if it had not been sent.
+  (condition-case err
+      (smtpmail-native-outbox-remove entry)
+    (smtpmail-native-outbox-error
+     (smtpmail-native-outbox-release entry)
+     (display-warning 'smtpmail-native
+                      (format "The mail was sent.  %s" (cadr err))))))
 
 (defun smtpmail-native-queue--conclude (entry &optional seconds)
   "Do what the state of ENTRY, just settled, asks for, and let go of it.
@@ -557,53 +582,61 @@ SECONDS is how long the attempt took, if this Emacs made it."
       (smtpmail-native-queue--changed id))))
 
 (defun smtpmail-native-queue--judge-credentials (result found)
-  "Tell the source of the credentials FOUND what RESULT says of them."
-  (cond ((smtpmail-native-auth-string (plist-get result :mechanism))
-         (smtpmail-native-auth-worked found))
-        ((and (eq (plist-get result :kind) 'auth)
-              (eql (plist-get result :code) 535))
-         (smtpmail-native-queue--forget-kept)
-         (smtpmail-native-auth-failed found))))
+  "Tell the source of the credentials FOUND what RESULT says of them.
+That is no matter of the mail, and so an error is only told."
+  (unwind-protect
+      (condition-case err
+          (cond ((smtpmail-native-auth-string (plist-get result :mechanism))
+                 (smtpmail-native-auth-worked found))
+                ((and (eq (plist-get result :kind) 'auth)
+                      (eql (plist-get result :code) 535))
+                 (smtpmail-native-auth-failed found)))
+        (error (message "smtpmail-native: %s" (error-message-string err))))
+    (smtpmail-native-auth-release found)))
+
+(defun smtpmail-native-queue--settle-result (sending result)
+  "Put down what RESULT, a plist of the module, means for SENDING.
+Where that cannot be written, the receipt stays for the next look."
+  (let ((entry (smtpmail-native-sending-entry sending))
+        (unrecorded (plist-get result :unrecorded)))
+    (when unrecorded
+      (display-warning
+       'smtpmail-native
+       (format "What came of a mail could not be written down: %s"
+               (smtpmail-native-error-text unrecorded))))
+    (condition-case err
+        (smtpmail-native-queue--settle
+         entry
+         (append (list :attempt (smtpmail-native-sending-attempt sending)
+                       :partial (smtpmail-native-sending-partial sending))
+                 result)
+         (smtpmail-native-sending-cancelled sending))
+      (smtpmail-native-outbox-error
+       (display-warning 'smtpmail-native (cadr err))))))
 
 (defun smtpmail-native-queue--done (sending result)
   "Take RESULT, a plist of the module, as the end of SENDING."
   (let* ((entry (smtpmail-native-sending-entry sending))
-         (id (smtpmail-native-entry-id entry))
          (found (smtpmail-native-sending-found sending)))
-    (remhash id smtpmail-native-queue--active)
+    (remhash (smtpmail-native-entry-id entry) smtpmail-native-queue--active)
     (setq smtpmail-native-queue-last-result result)
     (unwind-protect
-        (smtpmail-native-queue--judge-credentials result found)
-      (smtpmail-native-auth-release found))
-    (smtpmail-native-outbox-load entry)
-    (let ((unrecorded (plist-get result :unrecorded)))
-      (when unrecorded
-        (display-warning
-         'smtpmail-native
-         (format "What came of a mail could not be written down: %s"
-                 (smtpmail-native-error-text unrecorded))))
-      ;; There is no receipt of a mail that was cancelled while it waited.
-      (smtpmail-native-queue--settle
-       entry
-       (unless (eql (plist-get (smtpmail-native-entry-receipt entry) :attempt)
-                    (smtpmail-native-sending-attempt sending))
-         (append (list :attempt (smtpmail-native-sending-attempt sending)
-                       :partial smtpmail-native-partial-recipients)
-                 result))
-       (smtpmail-native-sending-cancelled sending)))
-    (setf (smtpmail-native-sending-result sending) result)
+        (progn
+          (smtpmail-native-queue--judge-credentials result found)
+          (smtpmail-native-queue--settle-result sending result))
+      (setf (smtpmail-native-sending-result sending) result))
     (unless (smtpmail-native-sending-waiter sending)
       (smtpmail-native-queue--conclude
        entry (- (float-time) (smtpmail-native-sending-start sending)))
       (let ((state (smtpmail-native-entry-state entry)))
         (when (and (eq (plist-get state :status) 'ready)
                    (plist-get state :next))
-          (smtpmail-native-queue--schedule (plist-get state :next))))
-      ;; To look through those that wait for each that is done would take
-      ;; longer than to send them.
-      (when (< (hash-table-count smtpmail-native-queue--active)
-               (/ smtpmail-native-queue--in-flight 2))
-        (smtpmail-native-queue--advance)))
+          (smtpmail-native-queue--schedule (plist-get state :next)))))
+    ;; To look through those that wait for each that is done would take longer
+    ;; than to send them.
+    (when (< (hash-table-count smtpmail-native-queue--active)
+             (/ smtpmail-native-queue--in-flight 2))
+      (smtpmail-native-queue--advance))
     (when (and (plist-get found :typed)
                (smtpmail-native-auth-string (plist-get result :mechanism)))
       (smtpmail-native-queue--unlock (smtpmail-native-entry-envelope entry)))))
@@ -639,6 +672,7 @@ entry is still claimed."
          (encode (lambda (text) (encode-coding-string text 'utf-8)))
          (sending (make-smtpmail-native-sending
                    :entry entry :attempt attempt :found found :waiter waiter
+                   :partial smtpmail-native-partial-recipients
                    :start (float-time)
                    :total (or (plist-get envelope :size) 0)))
          (job (append
@@ -654,24 +688,27 @@ entry is still claimed."
                      :attempt attempt
                      :partial smtpmail-native-partial-recipients)
                (smtpmail-native-queue--connection envelope))))
-    (unless (and (eq (plist-get state :status) 'ready)
-                 (null (plist-get state :next))
-                 (null (plist-get state :undo))
-                 (eq (plist-get state :wait) waiter))
-      (smtpmail-native-outbox-set entry :status 'ready :hold nil :next nil
-                                  :undo nil :wait waiter))
-    (smtpmail-native-queue--new-trace (plist-get envelope :host) id)
-    (puthash id sending smtpmail-native-queue--active)
-    (condition-case err
-        (setf (smtpmail-native-sending-job sending)
-              (smtpmail-native-channel-submit
-               job (lambda (kind plist)
-                     (smtpmail-native-queue--handle sending kind plist))))
-      (error
-       (remhash id smtpmail-native-queue--active)
-       (signal (car err) (cdr err))))
-    (smtpmail-native-queue--changed id)
-    sending))
+    ;; Whoever hears that it has not begun may let go of the entry, and so a
+    ;; quit must not come in between.
+    (let ((inhibit-quit t))
+      (unless (and (eq (plist-get state :status) 'ready)
+                   (null (plist-get state :next))
+                   (null (plist-get state :undo))
+                   (eq (plist-get state :wait) waiter))
+        (smtpmail-native-outbox-set entry :status 'ready :hold nil :next nil
+                                    :undo nil :wait waiter))
+      (smtpmail-native-queue--new-trace (plist-get envelope :host) id)
+      (puthash id sending smtpmail-native-queue--active)
+      (condition-case err
+          (setf (smtpmail-native-sending-job sending)
+                (smtpmail-native-channel-submit
+                 job (lambda (kind plist)
+                       (smtpmail-native-queue--handle sending kind plist))))
+        (error
+         (remhash id smtpmail-native-queue--active)
+         (signal (car err) (cdr err))))
+      (smtpmail-native-queue--changed id)
+      sending)))
 
 (defun smtpmail-native-queue--credentials-for (envelope demanded ask)
   "Find the credentials for the server of ENVELOPE.
@@ -709,10 +746,11 @@ each of a hundred mails takes longer than to send them."
 
 (defun smtpmail-native-queue--hold (entry hold text)
   "Hold ENTRY, which is claimed, for the reason HOLD and let go of it.
-TEXT is told to the user."
+TEXT is told to the user.  Return nil."
   (smtpmail-native-outbox-set entry :status 'held :hold hold :next nil
                               :undo nil :wait nil :text text)
-  (smtpmail-native-queue--conclude entry))
+  (smtpmail-native-queue--conclude entry)
+  nil)
 
 (defun smtpmail-native-queue--leave-ready (entry text)
   "Let go of ENTRY, which is claimed, and tell TEXT."
@@ -725,31 +763,46 @@ TEXT is told to the user."
 ASK non-nil means that the user may be asked for a password.  FOUND are
 the credentials if they are known already.  What hinders it is told to
 the user; no error is signalled."
-  (condition-case err
-      (smtpmail-native-queue--begin
-       entry
-       (let ((envelope (smtpmail-native-entry-envelope entry))
-             (demanded (eq (plist-get (smtpmail-native-entry-state entry) :hold)
-                           'password)))
-         (cond (found)
-               ((or ask demanded)
-                (smtpmail-native-queue--credentials-for envelope demanded ask))
-               ((smtpmail-native-queue--kept-credentials envelope)))))
-    (smtpmail-native-auth-error
-     (if smtpmail-native-queue--once
-         ;; Another Emacs may know the password, or can ask for it.
-         (smtpmail-native-queue--leave-ready entry (cadr err))
-       (smtpmail-native-queue--hold entry 'password (cadr err))))
-    (smtpmail-native-outbox-error
-     (display-warning 'smtpmail-native (cadr err))
-     (smtpmail-native-outbox-release entry))
-    (quit
-     (smtpmail-native-queue--hold entry 'password "No password was given"))
-    (error
-     (smtpmail-native-queue--hold
-      entry 'user (if (get (car err) 'smtpmail-native-error)
-                      (cadr err)
-                    (error-message-string err))))))
+  (let ((found found)
+        (inhibited inhibit-quit)
+        (begun nil))
+    (unwind-protect
+        (condition-case err
+            (let ((inhibit-quit t))
+              (unless found
+                (setq found
+                      (let ((inhibit-quit inhibited)
+                            (envelope (smtpmail-native-entry-envelope entry))
+                            (demanded (eq (plist-get
+                                           (smtpmail-native-entry-state entry)
+                                           :hold)
+                                          'password)))
+                        (if (or ask demanded)
+                            (smtpmail-native-queue--credentials-for
+                             envelope demanded ask)
+                          (smtpmail-native-queue--kept-credentials envelope)))))
+              (smtpmail-native-queue--begin entry found)
+              (setq begun t))
+          (smtpmail-native-auth-error
+           (if smtpmail-native-queue--once
+               ;; Another Emacs may know the password, or can ask for it.
+               (smtpmail-native-queue--leave-ready entry (cadr err))
+             (smtpmail-native-queue--hold entry 'password (cadr err))))
+          (smtpmail-native-outbox-error
+           (display-warning 'smtpmail-native (cadr err))
+           (smtpmail-native-queue--schedule
+            (+ (float-time) smtpmail-native-queue--rescan)))
+          (quit
+           (smtpmail-native-queue--hold entry 'password
+                                        "No password was given"))
+          (error
+           (smtpmail-native-queue--hold
+            entry 'user (if (get (car err) 'smtpmail-native-error)
+                            (cadr err)
+                          (error-message-string err)))))
+      (unless begun
+        (smtpmail-native-auth-release found)
+        (smtpmail-native-outbox-release entry)))))
 
 ;;;; Which entry is next
 
@@ -773,25 +826,26 @@ the user; no error is signalled."
 
 (defun smtpmail-native-queue--recover (entry)
   "Settle what another Emacs has left of ENTRY, which is claimed.
-Return non-nil if it is still claimed, and may be sent now."
+Return non-nil if it is still claimed and may be sent."
   (let* ((news (smtpmail-native-queue--settle entry))
          (state (smtpmail-native-entry-state entry))
-         (at-once (and (eq (plist-get state :status) 'ready)
-                       (null (plist-get state :next)))))
+         (waited (plist-get state :wait))
+         (ready (eq (plist-get state :status) 'ready)))
     (cond
-     ((and (plist-get state :wait)
-           (not (eq (plist-get state :status) 'sent))
-           (or (null news) at-once))
+     ((and waited ready)
       (smtpmail-native-queue--hold
        entry 'interrupted
-       "Emacs ended while its sender waited; nothing was sent")
-      nil)
-     ;; Its own Emacs did not live to tell.
-     ((or (and news (not at-once))
-          (eq (plist-get state :status) 'sent))
+       "Emacs ended while its sender waited, and it was not sent"))
+     ((not (or news waited (eq (plist-get state :status) 'sent)))
+      t)
+     ((and ready (null (plist-get state :next)))
+      t)
+     (t
+      ;; Its own Emacs did not live to tell.
+      (when (and waited (not (eq (plist-get state :status) 'sent)))
+        (smtpmail-native-outbox-set entry :wait nil))
       (smtpmail-native-queue--conclude entry)
-      nil)
-     (t t))))
+      nil))))
 
 (defun smtpmail-native-queue--account-key (envelope)
   "Return what tells the account of ENVELOPE from others."
@@ -813,37 +867,55 @@ Return non-nil if it is still claimed, and may be sent now."
              smtpmail-native-queue--active)
     (< count smtpmail-native-queue--in-flight)))
 
+(defun smtpmail-native-queue--next-look (entry)
+  "Return when ENTRY, which is not sent now, is due, in seconds, or nil."
+  (let ((state (smtpmail-native-entry-state entry)))
+    (and (null (smtpmail-native-entry-problem entry))
+         (eq (plist-get state :status) 'ready)
+         (or (plist-get state :next) (float-time)))))
+
 (defun smtpmail-native-queue--try (id)
   "Send the entry ID if it is due and nobody works on it.
 Return the key of its account if that has no free session, a time in
 seconds when the entry is to be looked at again, or nil."
-  (let* ((now (float-time))
-         (entry (and (not (gethash id smtpmail-native-queue--active))
+  (let* ((entry (and (not (gethash id smtpmail-native-queue--active))
                      (smtpmail-native-outbox-get id)))
          (envelope (and entry (smtpmail-native-entry-envelope entry)))
          (unsettled (and entry (smtpmail-native-queue--unsettled-p entry)))
-         (due (and entry (smtpmail-native-queue--due-p entry now))))
+         (due (and entry (smtpmail-native-queue--due-p entry (float-time)))))
     (cond
      ((null entry) nil)
      ((not (or due unsettled))
-      (let ((state (smtpmail-native-entry-state entry)))
-        (and (eq (plist-get state :status) 'ready)
-             (plist-get state :next))))
+      (smtpmail-native-queue--next-look entry))
      ((and due (not unsettled) (not (smtpmail-native-queue--free-p envelope)))
       (smtpmail-native-queue--account-key envelope))
      ;; Another Emacs has it, and may end before it is done.
      ((not (smtpmail-native-outbox-claim entry))
-      (+ now smtpmail-native-queue--rescan))
-     ((and unsettled (not (smtpmail-native-queue--recover entry)))
-      (plist-get (smtpmail-native-entry-state entry) :next))
-     ((not (smtpmail-native-queue--due-p entry now))
-      (smtpmail-native-outbox-release entry)
-      nil)
-     ((smtpmail-native-queue--free-p envelope)
-      (ignore (smtpmail-native-queue--attempt entry)))
+      (+ (float-time) smtpmail-native-queue--rescan))
      (t
-      (smtpmail-native-outbox-release entry)
-      (smtpmail-native-queue--account-key envelope)))))
+      (let ((done nil))
+        (unwind-protect
+            (prog1 (smtpmail-native-queue--try-claimed entry)
+              (setq done t))
+          (unless done
+            (smtpmail-native-outbox-release entry))))))))
+
+(defun smtpmail-native-queue--try-claimed (entry)
+  "Do for ENTRY, which is claimed, what `smtpmail-native-queue--try' does.
+Its files have been read anew: what was true of it before may be no more."
+  (cond
+   ((and (smtpmail-native-queue--unsettled-p entry)
+         (not (smtpmail-native-queue--recover entry)))
+    (smtpmail-native-queue--next-look entry))
+   ((not (smtpmail-native-queue--due-p entry (float-time)))
+    (smtpmail-native-outbox-release entry)
+    (smtpmail-native-queue--next-look entry))
+   ((smtpmail-native-queue--free-p (smtpmail-native-entry-envelope entry))
+    (ignore (smtpmail-native-queue--attempt entry)))
+   (t
+    (smtpmail-native-outbox-release entry)
+    (smtpmail-native-queue--account-key
+     (smtpmail-native-entry-envelope entry)))))
 
 (defun smtpmail-native-queue--advance ()
   "Send entries that are due, as far as there are free sessions.
@@ -861,7 +933,7 @@ Give Emacs back after a moment, and go on from a timer."
                    (error
                     (display-warning 'smtpmail-native
                                      (error-message-string err))
-                    nil)))))
+                    (+ (float-time) smtpmail-native-queue--rescan))))))
           (cond ((consp result) (push (cons id result) waiting))
                 (result (smtpmail-native-queue--schedule result))))))
     (when smtpmail-native-queue--ready
@@ -951,18 +1023,23 @@ there of it is in %s" (abbreviate-file-name folder))))
 (defun smtpmail-native-queue--make-durable (entry)
   "Let the module sync ENTRY, which nobody sends yet, to the disk.
 A batch Emacs waits for that, because leaving it would end the sync."
-  (let ((done nil))
-    (smtpmail-native-channel-submit
-     (list :sync t
-           :entry (smtpmail-native-outbox-encode
-                   (smtpmail-native-outbox-file entry)))
-     (lambda (_kind plist)
-       (setq done t)
-       (unless (eq (plist-get plist :kind) 'ok)
-         (display-warning
-          'smtpmail-native
-          (format "A mail in the outbox may not survive a power failure: %s"
-                  (smtpmail-native-error-text (plist-get plist :text)))))))
+  (let* ((done nil)
+         (hear (lambda (_kind plist)
+                 (setq done t)
+                 (unless (eq (plist-get plist :kind) 'ok)
+                   (display-warning
+                    'smtpmail-native
+                    (format "A mail in the outbox may not survive a power \
+failure: %s" (smtpmail-native-error-text (plist-get plist :text))))))))
+    ;; The mail is in the outbox all the same.
+    (condition-case err
+        (smtpmail-native-channel-submit
+         (list :sync t
+               :entry (smtpmail-native-outbox-encode
+                       (smtpmail-native-outbox-file entry)))
+         hear)
+      (smtpmail-native-error
+       (funcall hear 'done (list :kind 'system :text (cadr err)))))
     (when noninteractive
       (smtpmail-native-queue--await (lambda () done) nil))))
 
@@ -993,6 +1070,7 @@ HOLD is the reason, or nil for `smtpmail-native-undo-seconds' from now.
 Return the entry's id."
   (let* ((next (and (not hold)
                     (ceiling (+ (float-time) smtpmail-native-undo-seconds))))
+         (inhibit-quit t)
          (entry (smtpmail-native-outbox-commit
                  octets envelope
                  (if hold
@@ -1013,7 +1091,8 @@ left behind then."
         (entry nil)
         (begun nil))
     (unwind-protect
-        (progn
+        ;; A quit that came behind the commit would leave the caller unaware.
+        (let ((inhibit-quit t))
           (setq entry (smtpmail-native-outbox-commit octets envelope
                                                      '(:status ready)))
           (if (or (plist-get found :typed)
@@ -1044,6 +1123,17 @@ Return the reporter, a new one if there is much to send."
                                   (smtpmail-native-sending-sent sending))
         reporter))))
 
+(defun smtpmail-native-queue--stop-waiting (sending done)
+  "Cancel SENDING and wait a moment for its end, which DONE tells.
+If it does not come, the attempt goes on behind the back of its sender, and
+keeps its entry."
+  (let ((inhibit-quit t))
+    (setf (smtpmail-native-sending-cancelled sending) t)
+    (smtpmail-native-channel-cancel (smtpmail-native-sending-job sending))
+    (smtpmail-native-queue--await done 5)
+    (unless (smtpmail-native-sending-result sending)
+      (setf (smtpmail-native-sending-waiter sending) nil))))
+
 (defun smtpmail-native-queue--watch (sending)
   "Wait for the end of SENDING and return its result, a plist of the module.
 Emacs stays alive meanwhile; `C-g' cancels it, and the result tells what
@@ -1053,14 +1143,16 @@ has become of the mail."
                  (setq reporter (smtpmail-native-queue--reporter
                                  sending reporter))
                  (smtpmail-native-sending-result sending))))
-    (condition-case nil
-        (let ((inhibit-quit nil))
-          (smtpmail-native-queue--await done nil))
-      (quit
-       (setf (smtpmail-native-sending-cancelled sending) t)
-       (smtpmail-native-channel-cancel (smtpmail-native-sending-job sending))
-       (let ((inhibit-quit t))
-         (smtpmail-native-queue--await done 5))))
+    (unwind-protect
+        (condition-case nil
+            (let ((inhibit-quit nil))
+              (smtpmail-native-queue--await done nil))
+          (quit (smtpmail-native-queue--stop-waiting sending done)))
+      ;; A throw out of the wait, like that of `with-timeout', ends it, too.
+      (when (and (null (smtpmail-native-sending-result sending))
+                 (smtpmail-native-sending-waiter sending))
+        (smtpmail-native-queue--stop-waiting
+         sending (lambda () (smtpmail-native-sending-result sending)))))
     (or (smtpmail-native-sending-result sending)
         (list :kind 'cancelled :stage 'end-of-data :in-doubt t
               :text "cancelled, and the session does not end"))))
@@ -1111,36 +1203,56 @@ tried again after a second, `smtpmail-retries' times in all."
    (smtpmail-native-error-condition result)
    (smtpmail-native-queue--explain entry result)))
 
+(defun smtpmail-native-queue--end-waiting (entry)
+  "Let go of ENTRY, whose sender does not wait any more; return its status.
+It is deleted if it has not been sent, because the sender still has it.
+What may have been sent stays, and so does what is still under way."
+  (let* ((inhibit-quit t)
+         (id (smtpmail-native-entry-id entry))
+         (sending (gethash id smtpmail-native-queue--active))
+         (status (plist-get (smtpmail-native-entry-state entry) :status)))
+    (cond
+     (sending 'active)
+     ((eq status 'sent)
+      (smtpmail-native-queue--finish entry)
+      (smtpmail-native-queue--changed id)
+      status)
+     ((or (eq status 'unknown)
+          (assq 'sent (mapcar #'cdr (plist-get
+                                     (smtpmail-native-entry-state entry)
+                                     :results))))
+      (condition-case err
+          (smtpmail-native-outbox-set entry :wait nil)
+        (smtpmail-native-outbox-error
+         (display-warning 'smtpmail-native (cadr err))))
+      (if (eq status 'unknown)
+          (smtpmail-native-outbox-release entry)
+        (smtpmail-native-queue--conclude entry))
+      (smtpmail-native-queue--changed id)
+      status)
+     (t
+      (smtpmail-native-queue--withdraw entry)
+      status))))
+
 (defun smtpmail-native-queue--send-waiting (octets envelope)
   "Send OCTETS with ENVELOPE, and wait for the outcome.
 Return the result of the module if the server has taken the mail; for the
 recipients whom it has refused then, the entry stays in the outbox.  Else
 signal a child of `smtpmail-native-error'; the mail is not in the outbox
 any more, unless its outcome is unknown."
-  (let ((entry (smtpmail-native-outbox-commit octets envelope
-                                              '(:status ready :wait t)))
-        (kept nil))
+  (let ((entry nil)
+        (result nil))
     (unwind-protect
-        (let* ((result (smtpmail-native-queue--try-waiting entry))
-               (status (plist-get (smtpmail-native-entry-state entry) :status)))
-          (cond
-           ((eq status 'sent)
-            (setq kept t)
-            (smtpmail-native-queue--finish entry))
-           ((eq (plist-get result :kind) 'ok)
-            (setq kept t)
-            (smtpmail-native-outbox-set entry :wait nil)
-            (smtpmail-native-queue--conclude entry))
-           ((plist-get result :in-doubt)
-            (setq kept t)
-            (smtpmail-native-outbox-set entry :wait nil)
-            (smtpmail-native-outbox-release entry)
-            (smtpmail-native-queue--changed (smtpmail-native-entry-id entry))
-            (smtpmail-native-queue--complain entry result))
-           (t (smtpmail-native-queue--complain entry result)))
-          result)
-      (unless kept
-        (smtpmail-native-queue--withdraw entry)))))
+        (progn
+          (let ((inhibit-quit t))
+            (setq entry (smtpmail-native-outbox-commit
+                         octets envelope '(:status ready :wait t))))
+          (setq result (smtpmail-native-queue--try-waiting entry)))
+      (when entry
+        (smtpmail-native-queue--end-waiting entry)))
+    (unless (eq (plist-get result :kind) 'ok)
+      (smtpmail-native-queue--complain entry result))
+    result))
 
 (defun smtpmail-native-queue-send (mail how)
   "Send MAIL, a plist of `smtpmail-native-message-prepare', by way of HOW.
@@ -1210,11 +1322,39 @@ Signal `smtpmail-native-usage-error' if it is gone or under way."
          "Another Emacs works on this mail")))
     entry))
 
+(defun smtpmail-native-queue--settled (entry)
+  "Return ENTRY, which is claimed, with what was left of it settled.
+Signal `smtpmail-native-usage-error' if that shows what the user could not
+know: that it has arrived, or may have."
+  (let ((known (plist-get (smtpmail-native-entry-state entry) :status))
+        (done nil))
+    (unwind-protect
+        (progn
+          (when (smtpmail-native-queue--unsettled-p entry)
+            (smtpmail-native-queue--recover entry)
+            (let ((status (plist-get (smtpmail-native-entry-state entry)
+                                     :status)))
+              (when (or (eq status 'sent)
+                        (and (eq status 'unknown) (not (eq known 'unknown))))
+                (smtpmail-native-error-signal
+                 'smtpmail-native-usage-error
+                 (if (eq status 'sent)
+                     "This mail has been sent already"
+                   "This mail may have been sent by an Emacs that has ended; \
+look whether it arrived before you send it again")))))
+          (setq done t))
+      (unless done
+        (smtpmail-native-outbox-release entry)))
+    (if (smtpmail-native-entry-claim entry)
+        entry
+      (smtpmail-native-queue--claimed (smtpmail-native-entry-id entry)))))
+
 (defun smtpmail-native-queue-retry (id)
   "Send the entry ID now, whatever it waits for, and whatever came of it.
 The user has asked for that, and so may be asked for a password.  Signal
 `smtpmail-native-usage-error' if it cannot be sent."
-  (let ((entry (smtpmail-native-queue--claimed id)))
+  (let ((entry (smtpmail-native-queue--settled
+                (smtpmail-native-queue--claimed id))))
     (when (smtpmail-native-entry-problem entry)
       (smtpmail-native-outbox-release entry)
       (smtpmail-native-error-signal
@@ -1237,12 +1377,15 @@ The user has asked for that, and so may be asked for a password.  Signal
   "Ask for the password of ENTRY, which is claimed, and send it."
   (let* ((envelope (smtpmail-native-entry-envelope entry))
          (smtpmail-smtp-user (plist-get envelope :user))
-         (found (condition-case nil
-                    (smtpmail-native-auth-ask-again
-                     (plist-get envelope :host) (plist-get envelope :port))
-                  (quit 'quit))))
-    (if (eq found 'quit)
-        (smtpmail-native-outbox-release entry)
+         (found nil))
+    (unwind-protect
+        (setq found (condition-case nil
+                        (smtpmail-native-auth-ask-again
+                         (plist-get envelope :host) (plist-get envelope :port))
+                      (quit nil)))
+      (unless found
+        (smtpmail-native-outbox-release entry)))
+    (when found
       (smtpmail-native-queue--attempt entry t found))))
 
 (defun smtpmail-native-queue-hold (id)
@@ -1257,6 +1400,13 @@ Return nil if it is not under way in this Emacs."
   (let ((sending (gethash id smtpmail-native-queue--active)))
     (when sending
       (setf (smtpmail-native-sending-cancelled sending) t)
+      ;; Should this Emacs end before the attempt does, the next one knows.
+      (unless (smtpmail-native-sending-waiter sending)
+        (condition-case err
+            (smtpmail-native-outbox-set (smtpmail-native-sending-entry sending)
+                                        :status 'held :hold 'user)
+          (smtpmail-native-outbox-error
+           (display-warning 'smtpmail-native (cadr err)))))
       (smtpmail-native-channel-cancel (smtpmail-native-sending-job sending)))))
 
 (defun smtpmail-native-queue-delete (id)
@@ -1280,24 +1430,34 @@ Return nil if it is not under way in this Emacs."
              (and (eq status 'held)
                   (memq (plist-get state :hold) '(queue expired)))))))
 
+(defun smtpmail-native-queue--let-go-on (entry wanted)
+  "Make ENTRY due now, if it is ours to do and the predicate WANTED holds.
+Another Emacs may have done something to it since it was read.  An error is
+a warning, so that other entries are not held up."
+  (condition-case err
+      (when (and (or (plist-get (smtpmail-native-entry-state entry) :next)
+                     (plist-get (smtpmail-native-entry-state entry) :hold))
+                 (smtpmail-native-outbox-claim entry))
+        (unwind-protect
+            (when (and (funcall wanted entry)
+                       (not (smtpmail-native-queue--unsettled-p entry)))
+              (smtpmail-native-outbox-set entry :status 'ready :hold nil
+                                          :refused nil :next nil :undo nil))
+          (smtpmail-native-outbox-release entry)))
+    (error (display-warning 'smtpmail-native (error-message-string err)))))
+
 (defun smtpmail-native-queue-flush ()
   "Send at once all that waits, also what `smtpmail-queue-mail' has held.
 What the user holds, what was refused and what may have arrived is left
 alone.  Return the number of entries that are to be sent."
   (let ((count 0))
     (dolist (entry (smtpmail-native-outbox-list))
-      (let* ((state (smtpmail-native-entry-state entry))
-             (status (plist-get state :status)))
-        (when (and (smtpmail-native-queue-waiting-p entry)
-                   (not (gethash (smtpmail-native-entry-id entry)
-                                 smtpmail-native-queue--active)))
-          (setq count (1+ count))
-          (when (and (or (plist-get state :next) (eq status 'held))
-                     (smtpmail-native-outbox-claim entry))
-            (unwind-protect
-                (smtpmail-native-outbox-set entry :status 'ready :hold nil
-                                            :next nil :undo nil)
-              (smtpmail-native-outbox-release entry))))))
+      (when (and (smtpmail-native-queue-waiting-p entry)
+                 (not (gethash (smtpmail-native-entry-id entry)
+                               smtpmail-native-queue--active)))
+        (setq count (1+ count))
+        (smtpmail-native-queue--let-go-on entry
+                                          #'smtpmail-native-queue-waiting-p)))
     ;; Also when there is none: others may have left something to be settled.
     (smtpmail-native-queue-resume)
     count))
@@ -1326,26 +1486,25 @@ attempts.  Signal `smtpmail-native-error' if the outbox cannot be used."
 
 ;;;; Passwords that are missing
 
+(defun smtpmail-native-queue--locked-p (entry)
+  "Return non-nil if ENTRY is held for want of a password."
+  (let ((state (smtpmail-native-entry-state entry)))
+    (and (eq (plist-get state :status) 'held)
+         (eq (plist-get state :hold) 'password)
+         (null (smtpmail-native-entry-problem entry)))))
+
 (defun smtpmail-native-queue--locked ()
   "Return the entries that are held for want of a password."
-  (seq-filter (lambda (entry)
-                (let ((state (smtpmail-native-entry-state entry)))
-                  (and (eq (plist-get state :status) 'held)
-                       (eq (plist-get state :hold) 'password)
-                       (null (smtpmail-native-entry-problem entry)))))
-              (smtpmail-native-outbox-list)))
+  (seq-filter #'smtpmail-native-queue--locked-p (smtpmail-native-outbox-list)))
 
 (defun smtpmail-native-queue--unlock (envelope)
   "Send what was held for a password of the account of ENVELOPE."
   (let ((key (smtpmail-native-queue--account-key envelope)))
     (dolist (entry (smtpmail-native-queue--locked))
-      (when (and (equal key (smtpmail-native-queue--account-key
-                             (smtpmail-native-entry-envelope entry)))
-                 (smtpmail-native-outbox-claim entry))
-        (unwind-protect
-            (smtpmail-native-outbox-set entry :status 'ready :hold nil
-                                        :refused nil :next nil)
-          (smtpmail-native-outbox-release entry))
+      (when (equal key (smtpmail-native-queue--account-key
+                        (smtpmail-native-entry-envelope entry)))
+        (smtpmail-native-queue--let-go-on entry
+                                          #'smtpmail-native-queue--locked-p)
         (setq smtpmail-native-queue--ready
               (nconc smtpmail-native-queue--ready
                      (list (list (smtpmail-native-entry-id entry)))))))
@@ -1376,7 +1535,9 @@ Do it later if the user is doing something in the minibuffer."
             (push (smtpmail-native-entry-id entry)
                   smtpmail-native-queue--declined)
             (when (smtpmail-native-outbox-claim entry)
-              (smtpmail-native-queue--attempt-asking entry))))))))
+              (if (smtpmail-native-queue--locked-p entry)
+                  (smtpmail-native-queue--attempt-asking entry)
+                (smtpmail-native-outbox-release entry)))))))))
 
 ;;;; Leaving Emacs
 

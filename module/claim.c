@@ -42,9 +42,11 @@ enum smn_kind smn_claim_take(const char *file, int *claim,
   if (!made)
     return smn_fail(err, SMN_SYSTEM, "no memory");
   int fd = open(file, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-  if (fd < 0)
-    kind = smn_fail_errno(err, SMN_FILE, errno, "cannot lock %s", file);
-  else if (lock(fd) != 0) {
+  if (fd < 0) {
+    /* Whoever held it has just taken the directory away.  */
+    if (errno != ENOENT)
+      kind = smn_fail_errno(err, SMN_FILE, errno, "cannot lock %s", file);
+  } else if (lock(fd) != 0) {
     if (errno != EWOULDBLOCK)
       kind = smn_fail_errno(err, SMN_FILE, errno, "cannot lock %s", file);
   } else if (in_place(file, fd)) {
