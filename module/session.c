@@ -4,14 +4,14 @@
    Replies are untrusted: they reach the observer and the result only with the
    secrets of this session taken out, because a server may echo them.  */
 #include "session.h"
+#include "auth.h"
 #include "conn.h"
+#include "redact.h"
 #include "reply.h"
-#include "sasl.h"
 #include "wire.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <gnutls/gnutls.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,14 +20,9 @@
 #include <unistd.h>
 
 #define COMMAND_MAX 16384      /* longer than any line that we may send */
-#define AUTH_LINE_MAX 510      /* RFC 5321 4.5.3.1.4, without CRLF */
-#define AUTH_STEPS_MAX 8       /* challenges before a server is looping */
 #define BLOCK 65536            /* octets of the file that are read at once */
 #define AFTER_DATA 10          /* times the timeout behind the end of data */
-#define NEEDLE_MIN 3           /* shorter secrets would blot out all text */
 #define PROGRESS_OCTETS 262144 /* between two reports */
-
-static const char omitted[] = "<omitted>";
 
 struct smn_session {
   const struct smn_job *job;
@@ -37,80 +32,14 @@ struct smn_session {
   struct smn_conn *conn;
   struct smn_reply reply;
   struct smn_capabilities caps;
-  struct smn_buf command;  /* secret: the line that is being sent */
-  struct smn_buf response; /* secret: what AUTH sends, base64 */
-  struct smn_buf needles;  /* secret: NUL-terminated, never to be shown */
+  struct smn_buf command; /* secret: the line that is being sent */
+  struct smn_buf needles; /* secret: what is never to be shown */
 };
 
-/* Secrets in text of the server */
-
-static void add_needle(struct smn_session *s, const char *bytes, size_t len) {
-  if (len < NEEDLE_MIN || memchr(bytes, '\0', len))
-    return;
-  if (smn_buf_add(&s->needles, bytes, len))
-    s->needles.len++; /* the NUL that always follows the content */
-}
-
-static void add_password_needles(struct smn_session *s) {
-  const struct smn_buf *password = &s->job->server.password;
-  add_needle(s, password->data, password->len);
-  gnutls_datum_t raw = {(unsigned char *)password->data,
-                        (unsigned)password->len};
-  gnutls_datum_t encoded = {NULL, 0};
-  if (raw.size && gnutls_base64_encode2(&raw, &encoded) == 0) {
-    add_needle(s, (char *)encoded.data, encoded.size);
-    smn_wipe(encoded.data, encoded.size);
-    gnutls_free(encoded.data);
-  }
-}
-
-/* The response itself, and its last word decoded: the digest of CRAM-MD5.  */
-static void add_response_needles(struct smn_session *s) {
-  add_needle(s, s->response.data, s->response.len);
-  gnutls_datum_t encoded = {(unsigned char *)s->response.data,
-                            (unsigned)s->response.len};
-  gnutls_datum_t raw = {NULL, 0};
-  if (encoded.size == 0 || gnutls_base64_decode2(&encoded, &raw) != 0)
-    return;
-  size_t at = raw.size;
-  while (at > 0 && raw.data[at - 1] != ' ')
-    at--;
-  if (at > 0)
-    add_needle(s, (char *)raw.data + at, raw.size - at);
-  smn_wipe(raw.data, raw.size);
-  gnutls_free(raw.data);
-}
-
-static bool needle_at(const struct smn_session *s, const char *text, size_t len,
-                      size_t *found) {
-  const char *needle = s->needles.data;
-  const char *end = needle + s->needles.len;
-  for (; needle && needle < end; needle += strlen(needle) + 1) {
-    size_t n = strlen(needle);
-    if (n <= len && memcmp(text, needle, n) == 0) {
-      *found = n;
-      return true;
-    }
-  }
-  return false;
-}
-
-/* Copy TEXT into OUT (the same place, or LEN octets) without any secret.  The
-   mark is cut where it is longer than what it stands for, so that text never
-   grows.  */
+/* Copy TEXT into OUT (the same place, or LEN octets) without any secret.  */
 static size_t redact(const struct smn_session *s, const char *text, size_t len,
                      char *out) {
-  size_t from = 0, to = 0, found = 0;
-  while (from < len) {
-    if (s->needles.len && needle_at(s, text + from, len - from, &found)) {
-      size_t n = sizeof omitted - 1 < found ? sizeof omitted - 1 : found;
-      memcpy(out + to, omitted, n);
-      from += found;
-      to += n;
-    } else
-      out[to++] = text[from++];
-  }
-  return to;
+  return smn_redact(&s->needles, text, len, out);
 }
 
 /* Lines out and in */
@@ -152,16 +81,8 @@ static enum smn_kind read_reply(struct smn_session *s) {
   return read_reply_within(s, s->job->server.timeout_ms);
 }
 
-/* The reply is no success: a refusal, or something out of step.  */
 static enum smn_kind unexpected(struct smn_session *s) {
-  if (s->reply.code >= 400)
-    return smn_reply_fail(&s->reply, s->err);
-  char quoted[512];
-  smn_quote(quoted, sizeof quoted, s->reply.text.data, s->reply.text.len);
-  int code = s->reply.code;
-  smn_fail(s->err, SMN_PROTOCOL, "reply out of step: %d %s", code, quoted);
-  s->err->code = code;
-  return SMN_PROTOCOL;
+  return smn_reply_unexpected(&s->reply, s->err);
 }
 
 /* WANTED is a code, or the first digit of a class of codes.  */
@@ -340,157 +261,29 @@ static bool may_show_secrets(const struct smn_session *s) {
   return false;
 }
 
-/* Send AUTH, with the initial response where it fits on the line.  *HELD tells
-   that it did not and waits for the first 334.  */
-static enum smn_kind begin_auth(struct smn_session *s, struct smn_sasl *sasl,
-                                const char *mechanism, bool *held) {
-  bool has = false;
-  char shown[64];
-  *held = false;
-  enum smn_kind kind = smn_sasl_first(sasl, &s->response, &has, s->err);
-  if (kind != SMN_OK)
-    return kind;
-  if (has)
-    add_response_needles(s);
-  *held = has && strlen("AUTH ") + strlen(mechanism) + 1 + s->response.len >
-                     AUTH_LINE_MAX;
-  bool inlined = has && !*held;
-  snprintf(shown, sizeof shown, "AUTH %s%s%s", mechanism, inlined ? " " : "",
-           inlined ? omitted : "");
-  smn_buf_clear(&s->command);
-  if (!smn_buf_add_string(&s->command, "AUTH ") ||
-      !smn_buf_add_string(&s->command, mechanism) ||
-      (inlined &&
-       (!smn_buf_add_string(&s->command, " ") ||
-        !smn_buf_add(&s->command, s->response.data, s->response.len))))
-    return smn_fail(s->err, SMN_USAGE, "the credentials are too long");
-  kind = send_command(s, shown);
+static enum smn_kind exchange(void *session, const char *shown) {
+  struct smn_session *s = session;
+  enum smn_kind kind = send_command(s, shown);
   return kind == SMN_OK ? read_reply(s) : kind;
-}
-
-static enum smn_kind send_response(struct smn_session *s) {
-  smn_buf_clear(&s->command);
-  if (s->response.len &&
-      !smn_buf_add(&s->command, s->response.data, s->response.len))
-    return smn_fail(s->err, SMN_USAGE, "the credentials are too long");
-  enum smn_kind kind = send_command(s, s->response.len ? omitted : "");
-  return kind == SMN_OK ? read_reply(s) : kind;
-}
-
-/* "*" ends the exchange (RFC 4954 4); its reply tells nothing new, so *err
-   stays as it is.  */
-static void cancel_auth(struct smn_session *s) {
-  struct smn_error kept = *s->err;
-  smn_buf_clear(&s->command);
-  if (smn_buf_add_string(&s->command, "*") && send_command(s, NULL) == SMN_OK)
-    (void)read_reply(s);
-  *s->err = kept;
-}
-
-static enum smn_kind run_auth(struct smn_session *s, struct smn_sasl *sasl,
-                              const char *mechanism) {
-  bool held;
-  enum smn_kind kind = begin_auth(s, sasl, mechanism, &held);
-  for (int step = 0; kind == SMN_OK && s->reply.code == 334; step++) {
-    if (step == AUTH_STEPS_MAX)
-      kind = smn_fail(s->err, SMN_AUTH, "%s: the server asks without end",
-                      mechanism);
-    else if (!held) {
-      kind = smn_sasl_next(sasl, s->reply.text.data, s->reply.text.len,
-                           &s->response, s->err);
-      add_response_needles(s);
-    }
-    held = false;
-    if (kind != SMN_OK) {
-      cancel_auth(s);
-      return kind;
-    }
-    kind = send_response(s);
-  }
-  if (kind == SMN_OK)
-    kind = expect(s, 235);
-  return kind == SMN_OK ? smn_sasl_finish(sasl, s->err) : kind;
-}
-
-static enum smn_kind auth_by(struct smn_session *s, const char *mechanism) {
-  const struct smn_server *server = &s->job->server;
-  const struct smn_credentials credentials = {
-      .user = server->user,
-      .authzid = server->authzid,
-      .password = &server->password,
-  };
-  struct smn_sasl *sasl = NULL;
-  enum smn_kind kind = smn_sasl_start(&sasl, mechanism, &credentials, s->err);
-  if (kind == SMN_OK)
-    kind = run_auth(s, sasl, mechanism);
-  smn_sasl_free(sasl);
-  smn_buf_clear(&s->response);
-  smn_buf_clear(&s->command);
-  return kind;
-}
-
-/* May the next of the mechanisms be tried after this refusal?  A mechanism that
-   is refused makes room for any other; a password that is refused only, once,
-   for one that shows it to a server whose name TLS has proved, since a server
-   may hold no secret for challenges.  */
-static bool next_mechanism(const struct smn_session *s, const char *refused,
-                           bool *fell_back, bool *plaintext_only) {
-  int code = s->err->code;
-  if (s->err->kind != SMN_REPLY)
-    return false;
-  if (code == 504 || code == 534)
-    return true;
-  if (code != 535 || *fell_back || smn_sasl_plaintext(refused) ||
-      !smn_conn_encrypted(s->conn))
-    return false;
-  return *fell_back = *plaintext_only = true;
-}
-
-static enum smn_kind auth_in_order(struct smn_session *s, char *order) {
-  bool fell_back = false, plaintext_only = false;
-  enum smn_kind kind = SMN_AUTH;
-  for (char *mechanism = order, *end; *mechanism; mechanism = end) {
-    end = mechanism + strcspn(mechanism, " ");
-    if (*end)
-      *end++ = '\0';
-    if (plaintext_only && !smn_sasl_plaintext(mechanism))
-      continue;
-    kind = auth_by(s, mechanism);
-    if (kind == SMN_OK) {
-      snprintf(s->result->mechanism, sizeof s->result->mechanism, "%s",
-               mechanism);
-      break;
-    }
-    if (!next_mechanism(s, mechanism, &fell_back, &plaintext_only))
-      break;
-  }
-  /* 4yz is the server's trouble, and so is 421; the rest is ours.  */
-  if (kind == SMN_REPLY && s->err->code >= 500)
-    kind = s->err->kind = SMN_AUTH;
-  return kind;
 }
 
 static enum smn_kind authenticate(struct smn_session *s) {
-  const struct smn_server *server = &s->job->server;
-  char order[256];
-  if (!server->authenticate)
+  if (!s->job->server.authenticate)
     return SMN_OK;
   s->err->stage = SMN_STAGE_AUTH;
-  /* A relay that knows no AUTH says 530 if it wants one after all.  */
-  if (!s->caps.mechanisms[0] && !server->mechanisms)
-    return SMN_OK;
-  if (smn_sasl_choose(s->caps.mechanisms, server->mechanisms, order,
-                      sizeof order) == 0)
-    return smn_fail(s->err, SMN_UNSUPPORTED,
-                    "no common mechanism: the server offers %s, wanted is %s",
-                    s->caps.mechanisms[0] ? s->caps.mechanisms : "none",
-                    server->mechanisms ? server->mechanisms
-                                       : "any that is known here");
-  if (!may_show_secrets(s))
-    return smn_fail(s->err, SMN_CLEARTEXT,
-                    "the connection is not encrypted, nothing secret was sent");
-  add_password_needles(s);
-  return auth_in_order(s, order);
+  struct smn_auth auth = {
+      .server = &s->job->server,
+      .offered = s->caps.mechanisms,
+      .encrypted = smn_conn_encrypted(s->conn),
+      .may_show_secrets = may_show_secrets(s),
+      .reply = &s->reply,
+      .command = &s->command,
+      .needles = &s->needles,
+      .result = s->result,
+      .exchange = exchange,
+      .session = s,
+  };
+  return smn_auth_run(&auth);
 }
 
 /* MAIL, RCPT */
@@ -780,7 +573,6 @@ enum smn_kind smn_session_run(const struct smn_job *job,
   enum smn_kind kind;
   smn_reply_init(&s->reply);
   if (!smn_buf_init_secret(&s->command, COMMAND_MAX) ||
-      !smn_buf_init_secret(&s->response, SMN_SASL_RESPONSE_MAX) ||
       !smn_buf_init_secret(&s->needles, 8 * COMMAND_MAX))
     kind = smn_fail(s->err, SMN_SYSTEM, "no memory");
   else if ((kind = smn_job_check(job, s->err)) == SMN_OK)
@@ -790,7 +582,6 @@ enum smn_kind smn_session_run(const struct smn_job *job,
   quit(s);
   smn_conn_close(s->conn);
   smn_buf_free(&s->needles);
-  smn_buf_free(&s->response);
   smn_buf_free(&s->command);
   smn_reply_free(&s->reply);
   return kind;
