@@ -8,12 +8,15 @@
 
 #include "job.h"
 #include "reply.h"
+#include "sasl.h"
 
 struct smn_auth {
   const struct smn_server *server;
   const char *offered;   /* mechanisms, as in struct smn_capabilities */
   bool encrypted;        /* by TLS to a server that was verified */
   bool may_show_secrets; /* on this connection */
+  bool certificate;      /* the client has one for TLS */
+  const struct smn_binding *binding; /* of the TLS channel, or NULL */
   const struct smn_reply *reply;
   struct smn_buf *command; /* secret: the line to be sent, without its end */
   struct smn_buf *needles; /* secret, see redact.h */
@@ -25,8 +28,9 @@ struct smn_auth {
 };
 
 /* Authenticate as the server of the job says; a server that offers no AUTH to a
-   job that asks for no certain mechanism is left alone.  The mechanism that
-   succeeded stands in the result.  */
+   job that asks for no certain mechanism is left alone, and so is one that
+   offers no EXTERNAL to a client certificate without a password.  Mechanism,
+   and token_refused, stand in the result.  */
 enum smn_kind smn_auth_run(const struct smn_auth *auth);
 
 #endif

@@ -84,6 +84,16 @@ static enum smn_kind check_address(struct smn_error *err, const char *field,
                 : SMN_OK;
 }
 
+/* A client certificate, or a mechanism by name (GSSAPI), may do without a
+   password; a token may do without a user.  */
+static enum smn_kind check_credentials(const struct smn_server *server,
+                                       struct smn_error *err) {
+  if (server->password.data ? server->user || server->token
+                            : server->cert_file || server->mechanisms)
+    return SMN_OK;
+  return smn_fail(err, SMN_USAGE, "user or password is missing");
+}
+
 static enum smn_kind check_server(const struct smn_server *server,
                                   struct smn_error *err) {
   enum smn_kind kind = check_word(err, "server", server->host);
@@ -94,10 +104,8 @@ static enum smn_kind check_server(const struct smn_server *server,
                     server->port);
   if (kind == SMN_OK && server->timeout_ms < 1)
     kind = smn_fail(err, SMN_USAGE, "the timeout is not positive");
-  if (kind == SMN_OK && server->authenticate &&
-      (!server->user || !server->password.data))
-    kind = smn_fail(err, SMN_USAGE, "user or password is missing");
-  return kind;
+  return kind == SMN_OK && server->authenticate ? check_credentials(server, err)
+                                                : kind;
 }
 
 enum smn_kind smn_job_check(const struct smn_job *job, struct smn_error *err) {

@@ -35,7 +35,9 @@ struct smn_server {
   enum smn_cleartext cleartext;
   int timeout_ms; /* of each wait; ten times that behind the end of data */
   bool trace;
-  bool authenticate; /* user and password are to be used */
+  bool authenticate; /* what follows, or the client certificate, is to be
+                        used */
+  bool token;        /* the password is a token (OAuth 2.0) */
   char *user;        /* UTF-8 */
   char *authzid;     /* UTF-8 */
   struct smn_buf password;
@@ -76,6 +78,8 @@ struct smn_result {
   char *greeting;     /* probe: quoted */
   char *capabilities; /* probe: the lines of EHLO, quoted, '\n' between */
   char mechanism[32]; /* that succeeded, "" without */
+  bool token_refused; /* AUTH failed because of the token */
+  char notes[512];    /* what went well and yet should be shown, "" without */
   struct smn_tls_info tls;
   size_t recipient_count;
   struct smn_recipient_result *recipients;

@@ -50,11 +50,22 @@ static void trace(const struct smn_session *s, bool from_server,
     s->observer->trace(s->observer->context, from_server, text, len);
 }
 
+/* A challenge may hold a secret at any offset of its base64, and tells nobody
+   anything that reads a trace.  */
+static void trace_reply(const struct smn_session *s, const char *line,
+                        size_t len) {
+  static const char challenge[] = "334 " SMN_OMITTED;
+  char shown[SMN_LINE_MAX];
+  if (len > 4 && memcmp(line, "334", 3) == 0)
+    trace(s, true, challenge, sizeof challenge - 1);
+  else
+    trace(s, true, shown, redact(s, line, len, shown));
+}
+
 /* The parser sees the raw line, since a challenge may look like anything; what
    others get to see is redacted.  */
 static enum smn_kind read_reply_within(struct smn_session *s, int timeout_ms) {
   enum smn_kind kind = SMN_OK;
-  char shown[SMN_LINE_MAX];
   smn_reply_clear(&s->reply);
   smn_conn_deadline(s->conn, timeout_ms);
   while (kind == SMN_OK && !s->reply.complete) {
@@ -62,7 +73,7 @@ static enum smn_kind read_reply_within(struct smn_session *s, int timeout_ms) {
     size_t len;
     kind = smn_conn_read_line(s->conn, &line, &len, s->err);
     if (kind == SMN_OK) {
-      trace(s, true, shown, redact(s, line, len, shown));
+      trace_reply(s, line, len);
       kind = smn_reply_line(&s->reply, line, len, s->err);
     }
   }
@@ -212,6 +223,31 @@ static enum smn_kind hello(struct smn_session *s) {
   return kind == SMN_OK ? expect(s, 250) : kind;
 }
 
+/* A name that is gone was forged before TLS, or the server thinks less of the
+   channel than it did: nothing follows from it, but it is worth a word.  */
+static void note_lost_mechanisms(struct smn_session *s, const char *before) {
+  struct smn_result *result = s->result;
+  const char *now = s->caps.mechanisms;
+  char lost[256] = "";
+  for (const char *at = before; *at;) {
+    size_t len = strcspn(at, " "), have = strlen(lost);
+    bool kept = false;
+    for (const char *word = now; *word && !kept;) {
+      size_t n = strcspn(word, " ");
+      kept = n == len && memcmp(word, at, len) == 0;
+      word += n + (word[n] == ' ');
+    }
+    if (!kept)
+      snprintf(lost + have, sizeof lost - have, "%s%.*s", have ? " " : "",
+               (int)len, at);
+    at += len + (at[len] == ' ');
+  }
+  if (lost[0])
+    snprintf(result->notes, sizeof result->notes,
+             "after STARTTLS the server no longer offers %s, but %.200s", lost,
+             now[0] ? now : "no mechanism");
+}
+
 static enum smn_kind secure(struct smn_session *s) {
   enum smn_stream stream = s->job->server.stream;
   if (stream == SMN_STREAM_PLAIN || stream == SMN_STREAM_TLS)
@@ -226,9 +262,15 @@ static enum smn_kind secure(struct smn_session *s) {
   enum smn_kind kind = command(s, "STARTTLS", NULL, NULL, NULL);
   if (kind == SMN_OK)
     kind = expect(s, 220);
+  if (kind != SMN_OK)
+    return kind;
+  const struct smn_capabilities before = s->caps;
+  kind = start_tls(s);
   if (kind == SMN_OK)
-    kind = start_tls(s);
-  return kind == SMN_OK ? hello(s) : kind;
+    kind = hello(s);
+  if (kind == SMN_OK)
+    note_lost_mechanisms(s, before.mechanisms);
+  return kind;
 }
 
 static enum smn_kind open_session(struct smn_session *s) {
@@ -268,6 +310,8 @@ static enum smn_kind exchange(void *session, const char *shown) {
 }
 
 static enum smn_kind authenticate(struct smn_session *s) {
+  struct smn_tls *tls = smn_conn_tls(s->conn);
+  struct smn_binding binding;
   if (!s->job->server.authenticate)
     return SMN_OK;
   s->err->stage = SMN_STAGE_AUTH;
@@ -276,6 +320,8 @@ static enum smn_kind authenticate(struct smn_session *s) {
       .offered = s->caps.mechanisms,
       .encrypted = smn_conn_encrypted(s->conn),
       .may_show_secrets = may_show_secrets(s),
+      .certificate = s->job->server.cert_file || s->job->server.key_file,
+      .binding = tls && smn_tls_binding(tls, &binding) ? &binding : NULL,
       .reply = &s->reply,
       .command = &s->command,
       .needles = &s->needles,

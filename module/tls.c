@@ -400,3 +400,30 @@ void smn_tls_bye(struct smn_tls *tls) {
 const struct smn_tls_info *smn_tls_info(const struct smn_tls *tls) {
   return &tls->info;
 }
+
+#define EXPORTER_LABEL "EXPORTER-Channel-Binding"
+#define EXPORTER_OCTETS 32
+
+bool smn_tls_binding(struct smn_tls *tls, struct smn_binding *binding) {
+  gnutls_datum_t unique = {NULL, 0};
+  if (!tls->up)
+    return false;
+  if (gnutls_protocol_get_version(tls->session) >= GNUTLS_TLS1_3) {
+    binding->type = "tls-exporter";
+    binding->len = EXPORTER_OCTETS;
+    return gnutls_prf_rfc5705(tls->session, sizeof EXPORTER_LABEL - 1,
+                              EXPORTER_LABEL, 0, NULL, EXPORTER_OCTETS,
+                              (char *)binding->octets) == 0;
+  }
+  if (!gnutls_session_ext_master_secret_status(tls->session) ||
+      gnutls_session_channel_binding(tls->session, GNUTLS_CB_TLS_UNIQUE,
+                                     &unique) != 0)
+    return false;
+  bool fits = unique.size > 0 && unique.size <= sizeof binding->octets;
+  binding->type = "tls-unique";
+  binding->len = fits ? unique.size : 0;
+  if (fits)
+    memcpy(binding->octets, unique.data, unique.size);
+  gnutls_free(unique.data);
+  return fits;
+}

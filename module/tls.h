@@ -35,6 +35,13 @@ struct smn_certificate {
   char spki_sha256[65]; /* of its public key (SubjectPublicKeyInfo) */
 };
 
+/* What ties an exchange to the TLS channel that it goes through.  */
+struct smn_binding {
+  const char *type; /* "tls-exporter" or "tls-unique" */
+  unsigned char octets[64];
+  size_t len;
+};
+
 struct smn_tls_info {
   char protocol[16]; /* "TLS1.3", "" while there is no TLS */
   char cipher[64];   /* "AES-256-GCM" */
@@ -81,6 +88,12 @@ void smn_tls_bye(struct smn_tls *tls);
 
 /* Valid as long as TLS; filled by the handshake, a failed one included.  */
 const struct smn_tls_info *smn_tls_info(const struct smn_tls *tls);
+
+/* What ties an exchange to this channel: tls-exporter (RFC 9266) for TLS 1.3,
+   tls-unique (RFC 5929) for TLS 1.2 with the extended master secret, without
+   which it could be had on two channels at once.  False: nothing may be
+   used.  */
+bool smn_tls_binding(struct smn_tls *tls, struct smn_binding *binding);
 
 void smn_tls_free(struct smn_tls *tls); /* NULL is harmless */
 
