@@ -174,7 +174,7 @@ static void *work(void *argument) {
       .cancel_fd = worker->cancel[0],
   };
   (void)smn_session_run(worker->job, &observer, &done->result);
-  smn_buf_free(&worker->job->server.password);
+  smn_job_forget(worker->job);
   pthread_mutex_lock(&engine.lock);
   done->job = worker->job;
   worker->job = NULL;

@@ -17,11 +17,16 @@ static void free_list(char **list) {
   free(list);
 }
 
+void smn_job_forget(struct smn_job *job) {
+  smn_buf_free(&job->server.password);
+  smn_buf_free(&job->server.passphrase);
+}
+
 void smn_job_free(struct smn_job *job) {
   if (!job)
     return;
   struct smn_server *server = &job->server;
-  smn_buf_free(&server->password);
+  smn_job_forget(job);
   free(server->host);
   free(server->helo);
   free(server->user);
@@ -32,6 +37,7 @@ void smn_job_free(struct smn_job *job) {
   free(server->priority);
   free(server->key_file);
   free(server->cert_file);
+  free_list(server->pins);
   free(job->sender);
   free_list(job->recipients);
   free(job->file);
@@ -104,6 +110,9 @@ static enum smn_kind check_server(const struct smn_server *server,
                     server->port);
   if (kind == SMN_OK && server->timeout_ms < 1)
     kind = smn_fail(err, SMN_USAGE, "the timeout is not positive");
+  for (char **pin = server->pins; kind == SMN_OK && pin && *pin; pin++)
+    if (!smn_tls_pin_valid(*pin))
+      kind = refuse(err, "pin", *pin, "is not a SHA-256 in 64 hex digits");
   return kind == SMN_OK && server->authenticate ? check_credentials(server, err)
                                                 : kind;
 }

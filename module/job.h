@@ -2,7 +2,7 @@
 /* job.h - the nouns: server, job, result.
    A job is a deep copy of all that a delivery needs.  It is built by one
    thread and handed over whole; whoever holds it owns everything in it and
-   frees it.  The password is in a secret buffer, here and nowhere else.  */
+   frees it.  Secrets are in secret buffers, here and nowhere else.  */
 #ifndef SMN_JOB_H
 #define SMN_JOB_H
 
@@ -46,8 +46,10 @@ struct smn_server {
   char **crlfiles;
   char *priority;
   int min_prime_bits;
-  char *key_file;
+  char *key_file; /* of the client: file or pkcs11: URI */
   char *cert_file;
+  struct smn_buf passphrase; /* of the key, or PIN of its token */
+  char **pins;               /* SHA-256 of the server's certificate or key */
 };
 
 struct smn_job {
@@ -73,17 +75,22 @@ struct smn_recipient_result {
 struct smn_result {
   struct smn_error error;
   bool in_doubt;
-  uint64_t octets;    /* of the message, as SIZE counts; 0 if not reached */
-  char *reply;        /* the reply to the end of data, quoted, or NULL */
-  char *greeting;     /* probe: quoted */
-  char *capabilities; /* probe: the lines of EHLO, quoted, '\n' between */
-  char mechanism[32]; /* that succeeded, "" without */
-  bool token_refused; /* AUTH failed because of the token */
-  char notes[512];    /* what went well and yet should be shown, "" without */
+  uint64_t octets;        /* of the message, as SIZE counts; 0 if not reached */
+  char *reply;            /* the reply to the end of data, quoted, or NULL */
+  char *greeting;         /* probe: quoted */
+  char *capabilities;     /* probe: the lines of EHLO, quoted, '\n' between */
+  char mechanism[32];     /* that succeeded, "" without */
+  bool token_refused;     /* AUTH failed because of the token */
+  bool passphrase_wanted; /* SMN_FILE: that of the client key is missing or
+                             wrong */
+  char notes[512]; /* what went well and yet should be shown, "" without */
   struct smn_tls_info tls;
   size_t recipient_count;
   struct smn_recipient_result *recipients;
 };
+
+/* Wipe the secrets of a job that has been done; the rest stays.  */
+void smn_job_forget(struct smn_job *job);
 
 /* An empty job, or NULL without memory; smn_job_free wipes the password.  */
 struct smn_job *smn_job_new(void);

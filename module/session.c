@@ -8,6 +8,7 @@
 #include "conn.h"
 #include "redact.h"
 #include "reply.h"
+#include "trust.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -29,6 +30,7 @@ struct smn_session {
   const struct smn_observer *observer;
   struct smn_result *result;
   struct smn_error *err; /* that of the result */
+  struct smn_trust *trust;
   struct smn_conn *conn;
   struct smn_reply reply;
   struct smn_capabilities caps;
@@ -153,9 +155,10 @@ static char *reply_copy(const struct smn_session *s) {
 
 /* Connect, greet, TLS */
 
-static enum smn_kind start_tls(struct smn_session *s) {
+static void tls_options(const struct smn_session *s,
+                        struct smn_tls_options *options) {
   const struct smn_server *server = &s->job->server;
-  const struct smn_tls_options options = {
+  *options = (struct smn_tls_options){
       .host = server->host,
       .trustfiles = server->trustfiles,
       .crlfiles = server->crlfiles,
@@ -163,7 +166,25 @@ static enum smn_kind start_tls(struct smn_session *s) {
       .min_prime_bits = server->min_prime_bits,
       .key_file = server->key_file,
       .cert_file = server->cert_file,
+      .passphrase = &server->passphrase,
+      .pins = server->pins,
+      .trust = s->trust,
   };
+}
+
+/* Files are read first: what cannot be used bothers no server.  */
+static enum smn_kind load_trust(struct smn_session *s) {
+  struct smn_tls_options options;
+  if (s->job->server.stream == SMN_STREAM_PLAIN)
+    return SMN_OK;
+  tls_options(s, &options);
+  return smn_trust_load(&s->trust, &options, &s->result->passphrase_wanted,
+                        s->err);
+}
+
+static enum smn_kind start_tls(struct smn_session *s) {
+  struct smn_tls_options options;
+  tls_options(s, &options);
   s->err->stage = SMN_STAGE_HANDSHAKE;
   enum smn_kind kind = smn_conn_start_tls(s->conn, &options, s->err);
   if (smn_conn_tls_info(s->conn))
@@ -275,9 +296,10 @@ static enum smn_kind secure(struct smn_session *s) {
 
 static enum smn_kind open_session(struct smn_session *s) {
   const struct smn_server *server = &s->job->server;
-  enum smn_kind kind =
-      smn_conn_open(&s->conn, server->host, server->port, server->timeout_ms,
-                    s->observer->cancel_fd, s->err);
+  enum smn_kind kind = load_trust(s);
+  if (kind == SMN_OK)
+    kind = smn_conn_open(&s->conn, server->host, server->port,
+                         server->timeout_ms, s->observer->cancel_fd, s->err);
   if (kind == SMN_OK && server->stream == SMN_STREAM_TLS)
     kind = start_tls(s);
   if (kind == SMN_OK)
@@ -627,6 +649,7 @@ enum smn_kind smn_session_run(const struct smn_job *job,
     s->err->kind = SMN_OK;
   quit(s);
   smn_conn_close(s->conn);
+  smn_trust_free(s->trust);
   smn_buf_free(&s->needles);
   smn_buf_free(&s->command);
   smn_reply_free(&s->reply);
