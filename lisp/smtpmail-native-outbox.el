@@ -149,13 +149,12 @@ They may hold what can be printed but not be read."
   "Return the text of message.el for ENVELOPE."
   (smtpmail-native-outbox--print
    (list 'setq
-         'smtpmail-recipient-address-list
-         (list 'quote (plist-get envelope :recipients))
+         'smtpmail-recipient-address-list (plist-get envelope :recipients)
          'smtpmail-smtp-server (plist-get envelope :host)
          'smtpmail-smtp-service (plist-get envelope :port)
          'smtpmail-smtp-user (plist-get envelope :user)
-         'smtpmail-stream-type (list 'quote (plist-get envelope :stream))
-         'smtpmail-native-envelope (list 'quote envelope))))
+         'smtpmail-stream-type (plist-get envelope :stream)
+         'smtpmail-native-envelope envelope)))
 
 (defun smtpmail-native-outbox-read-stock (file)
   "Return what FILE says, in the form of smtpmail, as an alist.
@@ -407,6 +406,12 @@ The state's properties are
        (smtpmail-native-outbox-file entry "state")
        (smtpmail-native-outbox--print (smtpmail-native-entry-state entry)))
     (file-error (smtpmail-native-outbox--fail err "Cannot write to"))))
+
+(defun smtpmail-native-outbox-forget-receipt (entry)
+  "Put the receipt of ENTRY aside, which cannot be read."
+  (let ((file (smtpmail-native-outbox-file entry "receipt")))
+    (setf (smtpmail-native-entry-receipt entry) nil)
+    (ignore-errors (rename-file file (concat file ".damaged") t))))
 
 (defun smtpmail-native-outbox-save-draft (entry text)
   "Keep TEXT, the mail of ENTRY as it was written, beside it."

@@ -80,7 +80,7 @@ The argument is its id, or nil when it may concern all of them.")
   (entry nil :documentation "Its entry, claimed.")
   (job nil :documentation "Id of the module's job.")
   (attempt 0 :documentation "Its number.")
-  (partial nil :documentation "`smtpmail-native-partial-recipients' then.")
+  (partial nil :documentation "Non-nil if it is for those who are accepted.")
   (found nil :documentation "The credentials, see `smtpmail-native-auth-find'.")
   (start nil :documentation "When it began, seconds.")
   (sent 0 :documentation "Octets so far.")
@@ -409,29 +409,23 @@ They are the answers for its recipients."
             :text (concat "Not taken for all recipients: " text)))
      (t (list :status 'sent :hold nil :next nil :text nil)))))
 
-(defun smtpmail-native-queue--news-p (receipt state)
-  "Return non-nil if RECEIPT tells of an attempt that is not settled in STATE.
-One that cannot be read may be of any attempt."
-  (and receipt
-       (let ((attempt (plist-get receipt :attempt)))
-         (if attempt
-             (> attempt (or (plist-get state :settled) 0))
-           (not (eq (plist-get state :status) 'unknown))))))
-
 (defun smtpmail-native-queue--settle (entry &optional receipt cancelled)
   "Put down what the last attempt has led to for ENTRY, which is claimed.
 It is told by RECEIPT, default the one on the disk.  CANCELLED non-nil
 means that the user has cancelled the attempt, as does a state of `held'
 that was put down during it.  Return nil, and do nothing, if that is put
 down already.  An attempt without a receipt has led to nothing: the end of
-data was never sent.
+data has never been sent.
 
 All is put down in one step: whoever is killed in the middle of it has
 settled nothing, and the next one does it again."
   (let* ((receipt (or receipt (smtpmail-native-entry-receipt entry)))
          (state (smtpmail-native-entry-state entry))
-         (attempt (plist-get receipt :attempt)))
-    (when (smtpmail-native-queue--news-p receipt state)
+         (settled (or (plist-get state :settled) 0))
+         (attempt (and receipt
+                       ;; One that cannot be read is the last one.
+                       (or (plist-get receipt :attempt) (1+ settled)))))
+    (when (and receipt (> attempt settled))
       ;; Where nobody was to get the mail unless all did, a refused recipient
       ;; has not been dealt with: the next attempt, if any, is for all.
       (let* ((each (or (eq (plist-get receipt :kind) 'ok)
@@ -448,14 +442,13 @@ settled nothing, and the next one does it again."
                         entry receipt
                         (or cancelled (eq (plist-get state :status) 'held))))))
         (apply (if (eq (plist-get change :status) 'sent)
-                   ;; Its receipt says so already, and the entry is deleted in
-                   ;; a moment.
+                   ;; The receipt says so, and the entry is deleted in a moment.
                    #'smtpmail-native-outbox-note
                  #'smtpmail-native-outbox-set)
-               entry
-               :settled (or attempt (1+ (or (plist-get state :settled) 0)))
-               :undo nil :results results :replies (and (not each) all)
-               change)
+               entry :settled attempt :undo nil :results results
+               :replies (and (not each) all) change)
+        (unless (plist-get receipt :attempt)
+          (smtpmail-native-outbox-forget-receipt entry))
         t))))
 
 ;;;; Telling
@@ -775,16 +768,6 @@ TEXT is told to the user.  Return nil."
   (smtpmail-native-queue--say "Mail to %s: %s.  It still waits"
                               (smtpmail-native-queue--people entry) text))
 
-(defun smtpmail-native-queue--found (entry ask)
-  "Find the credentials for an attempt with ENTRY.
-ASK non-nil means that the user may be asked."
-  (let ((envelope (smtpmail-native-entry-envelope entry))
-        (demanded (eq (plist-get (smtpmail-native-entry-state entry) :hold)
-                      'password)))
-    (if (or ask demanded)
-        (smtpmail-native-queue--credentials-for envelope demanded ask)
-      (smtpmail-native-queue--kept-credentials envelope))))
-
 (defun smtpmail-native-queue--attempt (entry &optional ask found)
   "Send ENTRY, which is claimed, in the background.
 ASK non-nil means that the user may be asked for a password.  FOUND are
@@ -798,8 +781,16 @@ the user; no error is signalled."
             (let ((inhibit-quit t))
               (unless found
                 (setq found
-                      (let ((inhibit-quit inhibited))
-                        (smtpmail-native-queue--found entry ask))))
+                      (let ((inhibit-quit inhibited)
+                            (envelope (smtpmail-native-entry-envelope entry))
+                            (demanded (eq (plist-get
+                                           (smtpmail-native-entry-state entry)
+                                           :hold)
+                                          'password)))
+                        (if (or ask demanded)
+                            (smtpmail-native-queue--credentials-for
+                             envelope demanded ask)
+                          (smtpmail-native-queue--kept-credentials envelope)))))
               (smtpmail-native-queue--begin entry found)
               (setq begun t))
           (smtpmail-native-auth-error
@@ -838,8 +829,10 @@ the user; no error is signalled."
     (and (smtpmail-native-entry-envelope entry)
          (or (eq (plist-get state :status) 'sent)
              (plist-get state :wait)
-             (smtpmail-native-queue--news-p
-              (smtpmail-native-entry-receipt entry) state)))))
+             (let ((receipt (smtpmail-native-entry-receipt entry)))
+               (and receipt
+                    (> (or (plist-get receipt :attempt) most-positive-fixnum)
+                       (or (plist-get state :settled) 0))))))))
 
 (defun smtpmail-native-queue--recover (entry)
   "Settle what another Emacs has left of ENTRY, which is claimed.
@@ -859,7 +852,7 @@ Return non-nil if it is still claimed and may be sent."
       t)
      (t
       ;; Its own Emacs did not live to tell.
-      (when waited
+      (when (and waited (not (eq (plist-get state :status) 'sent)))
         (smtpmail-native-outbox-set entry :wait nil))
       (smtpmail-native-queue--conclude entry)
       nil))))

@@ -106,3 +106,17 @@ void smn_buf_free(struct smn_buf *buf) {
   buf->data = NULL;
   buf->len = buf->cap = 0;
 }
+
+void smn_scrub_heap(void) {
+  enum { BLOCKS = 24, SMALLEST = 16, LARGEST = 2048 };
+  void *blocks[BLOCKS];
+  for (size_t size = SMALLEST; size <= LARGEST; size += 16) {
+    for (int i = 0; i < BLOCKS; i++) {
+      blocks[i] = malloc(size);
+      if (blocks[i])
+        smn_wipe(blocks[i], size);
+    }
+    for (int i = 0; i < BLOCKS; i++)
+      free(blocks[i]);
+  }
+}

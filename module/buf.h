@@ -49,4 +49,9 @@ void smn_buf_free(struct smn_buf *buf);
 /* Wipe the LEN octets at BYTES in a way that is not optimised away.  */
 void smn_wipe(void *bytes, size_t len);
 
+/* A library may free copies of a secret without wiping them.  All that can be
+   done from outside is to be given the same small blocks again, which the
+   allocator hands to the thread that has freed them, and to wipe them.  */
+void smn_scrub_heap(void);
+
 #endif

@@ -1,59 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* dialogue.c - commands out, replies in, and no secret in what is shown.  */
 #include "dialogue.h"
+#include "redact.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define NEEDLE_MIN 3 /* shorter secrets would blot out all text */
-
-static const char omitted[] = "<omitted>";
-
 void smn_dialogue_focus(struct smn_session *s, const struct smn_task *task) {
   s->task = task;
   s->err = task ? &task->result->error : &s->nobodys;
-}
-
-/* Secrets in text of the server */
-
-void smn_dialogue_hide(struct smn_session *s, const char *bytes, size_t len) {
-  if (len < NEEDLE_MIN || memchr(bytes, '\0', len))
-    return;
-  if (smn_buf_add(&s->needles, bytes, len))
-    s->needles.len++; /* the NUL that always follows the content */
-}
-
-static bool needle_at(const struct smn_session *s, const char *text, size_t len,
-                      size_t *found) {
-  const char *needle = s->needles.data;
-  const char *end = needle + s->needles.len;
-  for (; needle && needle < end; needle += strlen(needle) + 1) {
-    size_t n = strlen(needle);
-    if (n <= len && memcmp(text, needle, n) == 0) {
-      *found = n;
-      return true;
-    }
-  }
-  return false;
-}
-
-/* Copy TEXT into OUT (the same place, or LEN octets) without any secret.  The
-   mark is cut where it is longer than what it stands for, so that text never
-   grows.  */
-static size_t redact(const struct smn_session *s, const char *text, size_t len,
-                     char *out) {
-  size_t from = 0, to = 0, found = 0;
-  while (from < len) {
-    if (s->needles.len && needle_at(s, text + from, len - from, &found)) {
-      size_t n = sizeof omitted - 1 < found ? sizeof omitted - 1 : found;
-      memcpy(out + to, omitted, n);
-      from += found;
-      to += n;
-    } else
-      out[to++] = text[from++];
-  }
-  return to;
 }
 
 /* Lines out and in */
@@ -67,11 +23,28 @@ void smn_dialogue_trace(const struct smn_session *s, bool from_server,
     observer->trace(observer->context, from_server, text, len);
 }
 
+/* Take the secrets out of the LEN octets at TEXT, in place.  */
+static size_t redact(const struct smn_session *s, char *text, size_t len) {
+  return smn_redact(&s->needles, text, len, text);
+}
+
+/* A challenge may hold a secret at any offset of its base64, and tells nobody
+   anything that reads a trace.  */
+static void trace_reply(const struct smn_session *s, const char *line,
+                        size_t len) {
+  static const char challenge[] = "334 " SMN_OMITTED;
+  char shown[SMN_LINE_MAX];
+  if (len > 4 && memcmp(line, "334", 3) == 0)
+    smn_dialogue_trace(s, true, challenge, sizeof challenge - 1);
+  else
+    smn_dialogue_trace(s, true, shown,
+                       smn_redact(&s->needles, line, len, shown));
+}
+
 /* The parser sees the raw line, since a challenge may look like anything; what
    others get to see is redacted.  */
 enum smn_kind smn_dialogue_read(struct smn_session *s, int factor) {
   enum smn_kind kind = SMN_OK;
-  char shown[SMN_LINE_MAX];
   smn_reply_clear(&s->reply);
   smn_conn_deadline(s->conn, (int64_t)s->task->job->server.timeout_ms * factor);
   while (kind == SMN_OK && !s->reply.complete) {
@@ -79,31 +52,23 @@ enum smn_kind smn_dialogue_read(struct smn_session *s, int factor) {
     size_t len;
     kind = smn_conn_read_line(s->conn, &line, &len, s->err);
     if (kind == SMN_OK) {
-      smn_dialogue_trace(s, true, shown, redact(s, line, len, shown));
+      trace_reply(s, line, len);
       kind = smn_reply_line(&s->reply, line, len, s->err);
     }
   }
   if (s->reply.code != 334) {
     char *text = s->reply.text.data;
-    s->reply.text.len = redact(s, text, s->reply.text.len, text);
+    s->reply.text.len = redact(s, text, s->reply.text.len);
   }
   if (kind == SMN_PROTOCOL) {
     char *text = s->err->text;
-    text[redact(s, text, strlen(text), text)] = '\0';
+    text[redact(s, text, strlen(text))] = '\0';
   }
   return kind;
 }
 
-/* The reply is no success: a refusal, or something out of step.  */
 enum smn_kind smn_dialogue_unexpected(struct smn_session *s) {
-  if (s->reply.code >= 400)
-    return smn_reply_fail(&s->reply, s->err);
-  char quoted[512];
-  smn_quote(quoted, sizeof quoted, s->reply.text.data, s->reply.text.len);
-  int code = s->reply.code;
-  smn_fail(s->err, SMN_PROTOCOL, "reply out of step: %d %s", code, quoted);
-  s->err->code = code;
-  return SMN_PROTOCOL;
+  return smn_reply_unexpected(&s->reply, s->err);
 }
 
 enum smn_kind smn_dialogue_expect(struct smn_session *s, int wanted) {

@@ -11,6 +11,7 @@
 #include "conn.h"
 #include "reply.h"
 #include "session.h"
+#include "trust.h"
 
 #define SMN_COMMAND_MAX 16384 /* longer than any line that we may send */
 
@@ -23,10 +24,11 @@ struct smn_session {
   struct smn_reply reply;
   struct smn_capabilities caps;
   struct smn_buf command;  /* secret: the line that is being sent */
-  struct smn_buf response; /* secret: what AUTH sends, base64 */
-  struct smn_buf needles;  /* secret: NUL-terminated, never to be shown */
+  struct smn_buf needles;  /* secret: what is never to be shown, redact.h */
   struct smn_buf flight;   /* commands that are to leave together */
   char mechanism[32];      /* that AUTH succeeded with */
+  char notes[512];         /* as in the result */
+  struct smn_trust *trust; /* loaded before the connection is made */
   struct smn_tls_info tls;
   unsigned mails;      /* begun on this connection */
   bool dirty;          /* RSET is due before the next MAIL */
@@ -36,9 +38,6 @@ struct smn_session {
 
 /* Turn to TASK: its observer hears, its result is filled.  NULL: to none.  */
 void smn_dialogue_focus(struct smn_session *s, const struct smn_task *task);
-
-/* Text that must never be shown, from here to the end of the session.  */
-void smn_dialogue_hide(struct smn_session *s, const char *bytes, size_t len);
 
 void smn_dialogue_trace(const struct smn_session *s, bool from_server,
                         const char *text, size_t len);

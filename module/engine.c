@@ -218,7 +218,7 @@ static struct item *new_item(struct smn_job *job, int cancel_fd) {
 
 /* Under lock: the result is complete and becomes an event.  */
 static void hand_out(struct item *item) {
-  smn_buf_free(&item->job->server.password);
+  smn_job_forget(item->job);
   item->done->job = item->job;
   append(item->done);
   item->job = NULL;

@@ -33,9 +33,11 @@ static const size_t texts[] = {
 static const size_t lists[] = {
     offsetof(struct smn_server, trustfiles),
     offsetof(struct smn_server, crlfiles),
+    offsetof(struct smn_server, pins),
 };
 static const size_t secrets[] = {
     offsetof(struct smn_server, password),
+    offsetof(struct smn_server, passphrase),
 };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -126,7 +128,7 @@ static bool same_list(char *const *a, char *const *b) {
 bool smn_server_same(const struct smn_server *a, const struct smn_server *b) {
   bool same = a->port == b->port && a->stream == b->stream &&
               a->cleartext == b->cleartext &&
-              a->authenticate == b->authenticate &&
+              a->authenticate == b->authenticate && a->token == b->token &&
               a->min_prime_bits == b->min_prime_bits;
   for (size_t i = 0; same && i < COUNT(texts); i++)
     same = same_text(*text_of(a, i), *text_of(b, i));
@@ -138,6 +140,11 @@ bool smn_server_same(const struct smn_server *a, const struct smn_server *b) {
            (x->len == 0 || memcmp(x->data, y->data, x->len) == 0);
   }
   return same;
+}
+
+void smn_job_forget(struct smn_job *job) {
+  for (size_t i = 0; i < COUNT(secrets); i++)
+    smn_buf_free(secret_of(&job->server, i));
 }
 
 void smn_job_free(struct smn_job *job) {
@@ -197,6 +204,16 @@ static enum smn_kind check_address(struct smn_error *err, const char *field,
                 : SMN_OK;
 }
 
+/* A client certificate, or a mechanism by name (GSSAPI), may do without a
+   password; a token may do without a user.  */
+static enum smn_kind check_credentials(const struct smn_server *server,
+                                       struct smn_error *err) {
+  if (server->password.data ? server->user || server->token
+                            : server->cert_file || server->mechanisms)
+    return SMN_OK;
+  return smn_fail(err, SMN_USAGE, "user or password is missing");
+}
+
 static enum smn_kind check_server(const struct smn_server *server,
                                   struct smn_error *err) {
   enum smn_kind kind = check_word(err, "server", server->host);
@@ -207,10 +224,11 @@ static enum smn_kind check_server(const struct smn_server *server,
                     server->port);
   if (kind == SMN_OK && server->timeout_ms < 1)
     kind = smn_fail(err, SMN_USAGE, "the timeout is not positive");
-  if (kind == SMN_OK && server->authenticate &&
-      (!server->user || !server->password.data))
-    kind = smn_fail(err, SMN_USAGE, "user or password is missing");
-  return kind;
+  for (char **pin = server->pins; kind == SMN_OK && pin && *pin; pin++)
+    if (!smn_tls_pin_valid(*pin))
+      kind = refuse(err, "pin", *pin, "is not a SHA-256 in 64 hex digits");
+  return kind == SMN_OK && server->authenticate ? check_credentials(server, err)
+                                                : kind;
 }
 
 enum smn_kind smn_job_check(const struct smn_job *job, struct smn_error *err) {

@@ -2,7 +2,7 @@
 /* job.h - the nouns: server, job, result.
    A job is a deep copy of all that a delivery needs.  It is built by one
    thread and handed over whole; whoever holds it owns everything in it and
-   frees it.  The password is in a secret buffer, here and nowhere else.  */
+   frees it.  Secrets are in secret buffers, here and nowhere else.  */
 #ifndef SMN_JOB_H
 #define SMN_JOB_H
 
@@ -37,7 +37,9 @@ struct smn_server {
   int idle_ms;    /* for which a session is kept for further jobs */
   int max_sessions;
   bool trace;
-  bool authenticate; /* user and password are to be used */
+  bool authenticate; /* what follows, or the client certificate, is to be
+                        used */
+  bool token;        /* the password is a token (OAuth 2.0) */
   char *user;        /* UTF-8 */
   char *authzid;     /* UTF-8 */
   struct smn_buf password;
@@ -46,8 +48,10 @@ struct smn_server {
   char **crlfiles;
   char *priority;
   int min_prime_bits;
-  char *key_file;
+  char *key_file; /* of the client: file or pkcs11: URI */
   char *cert_file;
+  struct smn_buf passphrase; /* of the key, or PIN of its token */
+  char **pins;               /* SHA-256 of the server's certificate or key */
 };
 
 struct smn_job {
@@ -79,11 +83,15 @@ struct smn_recipient_result {
 struct smn_result {
   struct smn_error error;
   bool in_doubt;
-  uint64_t octets;    /* of the message, as SIZE counts; 0 if not reached */
-  char *reply;        /* the reply to the end of data, quoted, or NULL */
-  char *greeting;     /* probe: quoted */
-  char *capabilities; /* probe: the lines of EHLO, quoted, '\n' between */
-  char mechanism[32]; /* that succeeded, "" without */
+  uint64_t octets;        /* of the message, as SIZE counts; 0 if not reached */
+  char *reply;            /* the reply to the end of data, quoted, or NULL */
+  char *greeting;         /* probe: quoted */
+  char *capabilities;     /* probe: the lines of EHLO, quoted, '\n' between */
+  char mechanism[32];     /* that succeeded, "" without */
+  bool token_refused;     /* AUTH failed because of the token */
+  bool passphrase_wanted; /* SMN_FILE: that of the client key is missing or
+                             wrong */
+  char notes[512];    /* what went well and yet should be shown, "" without */
   char offered[1024]; /* mechanisms that the server offered last */
   char *unrecorded;   /* why the receipt could not be written, or NULL */
   struct smn_tls_info tls;
@@ -97,6 +105,9 @@ void smn_server_free(struct smn_server *server);
 
 /* A session with A would be one with B: the same in all that matters.  */
 bool smn_server_same(const struct smn_server *a, const struct smn_server *b);
+
+/* Wipe the secrets of a job that has been done; the rest stays.  */
+void smn_job_forget(struct smn_job *job);
 
 /* An empty job, or NULL without memory; smn_job_free wipes the password.  */
 struct smn_job *smn_job_new(void);

@@ -93,6 +93,18 @@ enum smn_kind smn_reply_fail(const struct smn_reply *reply,
   return SMN_REPLY;
 }
 
+enum smn_kind smn_reply_unexpected(const struct smn_reply *reply,
+                                   struct smn_error *err) {
+  if (reply->code >= 400)
+    return smn_reply_fail(reply, err);
+  char quoted[512];
+  smn_quote(quoted, sizeof quoted, reply->text.data ? reply->text.data : "",
+            reply->text.len);
+  smn_fail(err, SMN_PROTOCOL, "reply out of step: %d %s", reply->code, quoted);
+  err->code = reply->code;
+  return SMN_PROTOCOL;
+}
+
 /* Capabilities */
 
 struct word {

@@ -38,6 +38,11 @@ enum smn_kind smn_reply_line(struct smn_reply *reply, const char *line,
 enum smn_kind smn_reply_fail(const struct smn_reply *reply,
                              struct smn_error *err);
 
+/* The same for a complete reply that is no success: a refusal, or else
+   SMN_PROTOCOL, since it is out of step.  */
+enum smn_kind smn_reply_unexpected(const struct smn_reply *reply,
+                                   struct smn_error *err);
+
 struct smn_capabilities {
   bool esmtp; /* EHLO was accepted */
   bool starttls, pipelining, eightbitmime, smtputf8, dsn, chunking, binarymime,

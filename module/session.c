@@ -1,58 +1,22 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* session.c - the dialogue with one server, from greeting to QUIT.  */
 #include "session.h"
+#include "auth.h"
 #include "dialogue.h"
-#include "sasl.h"
 #include "transaction.h"
 
-#include <gnutls/gnutls.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define AUTH_LINE_MAX 510 /* RFC 5321 4.5.3.1.4, without CRLF */
-#define AUTH_STEPS_MAX 8  /* challenges before a server is looping */
-#define FLIGHT_MAX 65536  /* octets of commands that leave together */
-
-static const char omitted[] = "<omitted>";
-
-/* Secrets of AUTH */
-
-static void add_password_needles(struct smn_session *s) {
-  const struct smn_buf *password = &s->task->job->server.password;
-  smn_dialogue_hide(s, password->data, password->len);
-  gnutls_datum_t raw = {(unsigned char *)password->data,
-                        (unsigned)password->len};
-  gnutls_datum_t encoded = {NULL, 0};
-  if (raw.size && gnutls_base64_encode2(&raw, &encoded) == 0) {
-    smn_dialogue_hide(s, (char *)encoded.data, encoded.size);
-    smn_wipe(encoded.data, encoded.size);
-    gnutls_free(encoded.data);
-  }
-}
-
-/* The response itself, and its last word decoded: the digest of CRAM-MD5.  */
-static void add_response_needles(struct smn_session *s) {
-  smn_dialogue_hide(s, s->response.data, s->response.len);
-  gnutls_datum_t encoded = {(unsigned char *)s->response.data,
-                            (unsigned)s->response.len};
-  gnutls_datum_t raw = {NULL, 0};
-  if (encoded.size == 0 || gnutls_base64_decode2(&encoded, &raw) != 0)
-    return;
-  size_t at = raw.size;
-  while (at > 0 && raw.data[at - 1] != ' ')
-    at--;
-  if (at > 0)
-    smn_dialogue_hide(s, (char *)raw.data + at, raw.size - at);
-  smn_wipe(raw.data, raw.size);
-  gnutls_free(raw.data);
-}
+#define FLIGHT_MAX 65536 /* octets of commands that leave together */
 
 /* Connect, greet, TLS */
 
-static enum smn_kind start_tls(struct smn_session *s) {
+static void tls_options(const struct smn_session *s,
+                        struct smn_tls_options *options) {
   const struct smn_server *server = &s->task->job->server;
-  const struct smn_tls_options options = {
+  *options = (struct smn_tls_options){
       .host = server->host,
       .trustfiles = server->trustfiles,
       .crlfiles = server->crlfiles,
@@ -60,7 +24,25 @@ static enum smn_kind start_tls(struct smn_session *s) {
       .min_prime_bits = server->min_prime_bits,
       .key_file = server->key_file,
       .cert_file = server->cert_file,
+      .passphrase = &server->passphrase,
+      .pins = server->pins,
+      .trust = s->trust,
   };
+}
+
+/* Files are read first: what cannot be used bothers no server.  */
+static enum smn_kind load_trust(struct smn_session *s) {
+  struct smn_tls_options options;
+  if (s->task->job->server.stream == SMN_STREAM_PLAIN)
+    return SMN_OK;
+  tls_options(s, &options);
+  return smn_trust_load(&s->trust, &options,
+                        &s->task->result->passphrase_wanted, s->err);
+}
+
+static enum smn_kind start_tls(struct smn_session *s) {
+  struct smn_tls_options options;
+  tls_options(s, &options);
   s->err->stage = SMN_STAGE_HANDSHAKE;
   enum smn_kind kind = smn_conn_start_tls(s->conn, &options, s->err);
   if (smn_conn_tls_info(s->conn))
@@ -121,6 +103,30 @@ static enum smn_kind hello(struct smn_session *s) {
   return kind == SMN_OK ? smn_dialogue_expect(s, 250) : kind;
 }
 
+/* A name that is gone was forged before TLS, or the server thinks less of the
+   channel than it did: nothing follows from it, but it is worth a word.  */
+static void note_lost_mechanisms(struct smn_session *s, const char *before) {
+  const char *now = s->caps.mechanisms;
+  char lost[256] = "";
+  for (const char *at = before; *at;) {
+    size_t len = strcspn(at, " "), have = strlen(lost);
+    bool kept = false;
+    for (const char *word = now; *word && !kept;) {
+      size_t n = strcspn(word, " ");
+      kept = n == len && memcmp(word, at, len) == 0;
+      word += n + (word[n] == ' ');
+    }
+    if (!kept)
+      snprintf(lost + have, sizeof lost - have, "%s%.*s", have ? " " : "",
+               (int)len, at);
+    at += len + (at[len] == ' ');
+  }
+  if (lost[0])
+    snprintf(s->notes, sizeof s->notes,
+             "after STARTTLS the server no longer offers %s, but %.200s", lost,
+             now[0] ? now : "no mechanism");
+}
+
 static enum smn_kind secure(struct smn_session *s) {
   enum smn_stream stream = s->task->job->server.stream;
   if (stream == SMN_STREAM_PLAIN || stream == SMN_STREAM_TLS)
@@ -135,16 +141,24 @@ static enum smn_kind secure(struct smn_session *s) {
   enum smn_kind kind = smn_dialogue_command(s, "STARTTLS", NULL, NULL);
   if (kind == SMN_OK)
     kind = smn_dialogue_expect(s, 220);
+  if (kind != SMN_OK)
+    return kind;
+  const struct smn_capabilities before = s->caps;
+  kind = start_tls(s);
   if (kind == SMN_OK)
-    kind = start_tls(s);
-  return kind == SMN_OK ? hello(s) : kind;
+    kind = hello(s);
+  if (kind == SMN_OK)
+    note_lost_mechanisms(s, before.mechanisms);
+  return kind;
 }
 
 static enum smn_kind open_session(struct smn_session *s) {
   const struct smn_server *server = &s->task->job->server;
-  enum smn_kind kind =
-      smn_conn_open(&s->conn, server->host, server->port, server->timeout_ms,
-                    s->task->observer->cancel_fd, s->err);
+  enum smn_kind kind = load_trust(s);
+  if (kind == SMN_OK)
+    kind =
+        smn_conn_open(&s->conn, server->host, server->port, server->timeout_ms,
+                      s->task->observer->cancel_fd, s->err);
   if (kind == SMN_OK && server->stream == SMN_STREAM_TLS)
     kind = start_tls(s);
   if (kind == SMN_OK)
@@ -170,157 +184,36 @@ static bool may_show_secrets(const struct smn_session *s) {
   return false;
 }
 
-/* Send AUTH, with the initial response where it fits on the line.  *HELD tells
-   that it did not and waits for the first 334.  */
-static enum smn_kind begin_auth(struct smn_session *s, struct smn_sasl *sasl,
-                                const char *mechanism, bool *held) {
-  bool has = false;
-  char shown[64];
-  *held = false;
-  enum smn_kind kind = smn_sasl_first(sasl, &s->response, &has, s->err);
-  if (kind != SMN_OK)
-    return kind;
-  if (has)
-    add_response_needles(s);
-  *held = has && strlen("AUTH ") + strlen(mechanism) + 1 + s->response.len >
-                     AUTH_LINE_MAX;
-  bool inlined = has && !*held;
-  snprintf(shown, sizeof shown, "AUTH %s%s%s", mechanism, inlined ? " " : "",
-           inlined ? omitted : "");
-  smn_buf_clear(&s->command);
-  if (!smn_buf_add_string(&s->command, "AUTH ") ||
-      !smn_buf_add_string(&s->command, mechanism) ||
-      (inlined &&
-       (!smn_buf_add_string(&s->command, " ") ||
-        !smn_buf_add(&s->command, s->response.data, s->response.len))))
-    return smn_fail(s->err, SMN_USAGE, "the credentials are too long");
-  kind = smn_dialogue_send(s, shown);
+static enum smn_kind exchange(void *session, const char *shown) {
+  struct smn_session *s = session;
+  enum smn_kind kind = smn_dialogue_send(s, shown);
   return kind == SMN_OK ? smn_dialogue_read(s, 1) : kind;
-}
-
-static enum smn_kind send_response(struct smn_session *s) {
-  smn_buf_clear(&s->command);
-  if (s->response.len &&
-      !smn_buf_add(&s->command, s->response.data, s->response.len))
-    return smn_fail(s->err, SMN_USAGE, "the credentials are too long");
-  enum smn_kind kind = smn_dialogue_send(s, s->response.len ? omitted : "");
-  return kind == SMN_OK ? smn_dialogue_read(s, 1) : kind;
-}
-
-/* "*" ends the exchange (RFC 4954 4); its reply tells nothing new, so *err
-   stays as it is.  */
-static void cancel_auth(struct smn_session *s) {
-  struct smn_error kept = *s->err;
-  smn_buf_clear(&s->command);
-  if (smn_buf_add_string(&s->command, "*") &&
-      smn_dialogue_send(s, NULL) == SMN_OK)
-    (void)smn_dialogue_read(s, 1);
-  *s->err = kept;
-}
-
-static enum smn_kind run_auth(struct smn_session *s, struct smn_sasl *sasl,
-                              const char *mechanism) {
-  bool held;
-  enum smn_kind kind = begin_auth(s, sasl, mechanism, &held);
-  for (int step = 0; kind == SMN_OK && s->reply.code == 334; step++) {
-    if (step == AUTH_STEPS_MAX)
-      kind = smn_fail(s->err, SMN_AUTH, "%s: the server asks without end",
-                      mechanism);
-    else if (!held) {
-      kind = smn_sasl_next(sasl, s->reply.text.data, s->reply.text.len,
-                           &s->response, s->err);
-      add_response_needles(s);
-    }
-    held = false;
-    if (kind != SMN_OK) {
-      cancel_auth(s);
-      return kind;
-    }
-    kind = send_response(s);
-  }
-  if (kind == SMN_OK)
-    kind = smn_dialogue_expect(s, 235);
-  return kind == SMN_OK ? smn_sasl_finish(sasl, s->err) : kind;
-}
-
-static enum smn_kind auth_by(struct smn_session *s, const char *mechanism) {
-  const struct smn_server *server = &s->task->job->server;
-  const struct smn_credentials credentials = {
-      .user = server->user,
-      .authzid = server->authzid,
-      .password = &server->password,
-  };
-  struct smn_sasl *sasl = NULL;
-  enum smn_kind kind = smn_sasl_start(&sasl, mechanism, &credentials, s->err);
-  if (kind == SMN_OK)
-    kind = run_auth(s, sasl, mechanism);
-  smn_sasl_free(sasl);
-  smn_buf_clear(&s->response);
-  smn_buf_clear(&s->command);
-  return kind;
-}
-
-/* May the next of the mechanisms be tried after this refusal?  A mechanism that
-   is refused makes room for any other; a password that is refused only, once,
-   for one that shows it to a server whose name TLS has proved, since a server
-   may hold no secret for challenges.  */
-static bool next_mechanism(const struct smn_session *s, const char *refused,
-                           bool *fell_back, bool *plaintext_only) {
-  int code = s->err->code;
-  if (s->err->kind != SMN_REPLY)
-    return false;
-  if (code == 504 || code == 534)
-    return true;
-  if (code != 535 || *fell_back || smn_sasl_plaintext(refused) ||
-      !smn_conn_encrypted(s->conn))
-    return false;
-  return *fell_back = *plaintext_only = true;
-}
-
-static enum smn_kind auth_in_order(struct smn_session *s, char *order) {
-  bool fell_back = false, plaintext_only = false;
-  enum smn_kind kind = SMN_AUTH;
-  for (char *mechanism = order, *end; *mechanism; mechanism = end) {
-    end = mechanism + strcspn(mechanism, " ");
-    if (*end)
-      *end++ = '\0';
-    if (plaintext_only && !smn_sasl_plaintext(mechanism))
-      continue;
-    kind = auth_by(s, mechanism);
-    if (kind == SMN_OK) {
-      snprintf(s->mechanism, sizeof s->mechanism, "%s", mechanism);
-      break;
-    }
-    if (!next_mechanism(s, mechanism, &fell_back, &plaintext_only))
-      break;
-  }
-  /* 4yz is the server's trouble, and so is 421; the rest is ours.  */
-  if (kind == SMN_REPLY && s->err->code >= 500)
-    kind = s->err->kind = SMN_AUTH;
-  return kind;
 }
 
 static enum smn_kind authenticate(struct smn_session *s) {
-  const struct smn_server *server = &s->task->job->server;
-  char order[256];
-  if (!server->authenticate)
+  struct smn_tls *tls = smn_conn_tls(s->conn);
+  struct smn_binding binding;
+  if (!s->task->job->server.authenticate)
     return SMN_OK;
   s->err->stage = SMN_STAGE_AUTH;
-  /* A relay that knows no AUTH says 530 if it wants one after all.  */
-  if (!s->caps.mechanisms[0] && !server->mechanisms)
-    return SMN_OK;
-  if (smn_sasl_choose(s->caps.mechanisms, server->mechanisms, order,
-                      sizeof order) == 0)
-    return smn_fail(s->err, SMN_UNSUPPORTED,
-                    "no common mechanism: the server offers %s, wanted is %s",
-                    s->caps.mechanisms[0] ? s->caps.mechanisms : "none",
-                    server->mechanisms ? server->mechanisms
-                                       : "any that is known here");
-  if (!may_show_secrets(s))
-    return smn_fail(s->err, SMN_CLEARTEXT,
-                    "the connection is not encrypted, nothing secret was sent");
-  add_password_needles(s);
-  return auth_in_order(s, order);
+  struct smn_auth auth = {
+      .server = &s->task->job->server,
+      .offered = s->caps.mechanisms,
+      .encrypted = smn_conn_encrypted(s->conn),
+      .may_show_secrets = may_show_secrets(s),
+      .certificate =
+          s->task->job->server.cert_file || s->task->job->server.key_file,
+      .binding = tls && smn_tls_binding(tls, &binding) ? &binding : NULL,
+      .reply = &s->reply,
+      .command = &s->command,
+      .needles = &s->needles,
+      .result = s->task->result,
+      .exchange = exchange,
+      .session = s,
+  };
+  enum smn_kind kind = smn_auth_run(&auth);
+  memcpy(s->mechanism, s->task->result->mechanism, sizeof s->mechanism);
+  return kind;
 }
 
 /* One mail after the other */
@@ -337,7 +230,11 @@ static void quit(struct smn_session *s) {
 /* The server is out of step, or gone.  */
 static void end_connection(struct smn_session *s) {
   smn_conn_close(s->conn);
+  smn_trust_free(s->trust);
   s->conn = NULL;
+  s->trust = NULL;
+  s->mechanism[0] = s->notes[0] = '\0';
+  s->tls = (struct smn_tls_info){.protocol = ""};
   s->listening = s->dirty = false;
   s->mails = 0;
 }
@@ -397,7 +294,8 @@ static void settle(struct smn_session *s, const struct smn_task *task,
       kind != SMN_OK && supply->back && deserves_another(s, task, kind);
   if (kind == SMN_OK)
     result->error.kind = SMN_OK;
-  snprintf(result->mechanism, sizeof result->mechanism, "%s", s->mechanism);
+  memcpy(result->mechanism, s->mechanism, sizeof result->mechanism);
+  memcpy(result->notes, s->notes, sizeof result->notes);
   snprintf(result->offered, sizeof result->offered, "%s", s->caps.mechanisms);
   result->tls = s->tls;
   smn_dialogue_focus(s, NULL);
@@ -514,7 +412,6 @@ struct smn_session *smn_session_new(bool plainly) {
   smn_reply_init(&s->reply);
   smn_buf_init(&s->flight, FLIGHT_MAX);
   if (smn_buf_init_secret(&s->command, SMN_COMMAND_MAX) &&
-      smn_buf_init_secret(&s->response, SMN_SASL_RESPONSE_MAX) &&
       smn_buf_init_secret(&s->needles, 8 * SMN_COMMAND_MAX))
     return s;
   smn_session_close(s);
@@ -529,9 +426,8 @@ void smn_session_close(struct smn_session *s) {
   if (!s)
     return;
   quit(s);
-  smn_conn_close(s->conn);
+  end_connection(s);
   smn_buf_free(&s->needles);
-  smn_buf_free(&s->response);
   smn_buf_free(&s->command);
   smn_buf_free(&s->flight);
   smn_reply_free(&s->reply);

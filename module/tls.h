@@ -7,10 +7,13 @@
 #ifndef SMN_TLS_H
 #define SMN_TLS_H
 
+#include "buf.h"
 #include "error.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <time.h>
+
+struct smn_trust;
 
 /* All strings are borrowed for the call and may be NULL; the lists end with
    NULL.  File names are in the file system's own octets.  */
@@ -20,9 +23,18 @@ struct smn_tls_options {
   char *const *crlfiles;   /* PEM */
   const char *priority;    /* gnutls-algorithm-priority */
   int min_prime_bits;      /* 0: GnuTLS decides */
-  const char *key_file;    /* client certificate, PEM: both or none */
-  const char *cert_file;
+  const char *key_file;    /* client certificate: PEM files, a PKCS#12 file, */
+  const char *cert_file;   /* or pkcs11: URIs; one stands for both */
+  const struct smn_buf *passphrase; /* of the key, or PIN; secret, may be
+                                       empty */
+  char *const *pins;       /* SHA-256 of certificate or public key, in hex;
+                              replace all other verification */
+  struct smn_trust *trust; /* loaded from the above, see trust.h; NULL: to be
+                              loaded now */
 };
+
+#define SMN_CHAIN_MAX 6    /* certificates that are told of */
+#define SMN_PEMS_MAX 24576 /* octets of PEM */
 
 /* What the server showed; all text is quoted (smn_quote) and bounded.  */
 struct smn_certificate {
@@ -33,11 +45,35 @@ struct smn_certificate {
   time_t not_before, not_after;
   char sha256[65];      /* of the certificate, lower-case hex */
   char spki_sha256[65]; /* of its public key (SubjectPublicKeyInfo) */
+  bool pinned;          /* accepted for one of the pins */
+  char warnings[256];   /* as Emacs names them: "expired invalid" */
+  int chain_len;        /* of the chain, as far as there is room */
+  struct smn_link {
+    int version;
+    char serial[80]; /* hex, as "01:ab" */
+    char issuer[256], subject[256];
+    time_t not_before, not_after;
+    char key_algorithm[32], security_level[32], signature_algorithm[32];
+    char key_id[64], id[64]; /* "sha1:01:ab..." of public key, certificate */
+    size_t pem, pem_len;     /* where it stands in pems */
+  } chain[SMN_CHAIN_MAX];
+  char pems[SMN_PEMS_MAX];
+};
+
+/* What ties an exchange to the TLS channel that it goes through.  */
+struct smn_binding {
+  const char *type; /* "tls-exporter" or "tls-unique" */
+  unsigned char octets[64];
+  size_t len;
 };
 
 struct smn_tls_info {
   char protocol[16]; /* "TLS1.3", "" while there is no TLS */
   char cipher[64];   /* "AES-256-GCM" */
+  char mac[32];
+  char key_exchange[32];
+  bool encrypt_then_mac, safe_renegotiation;
+  int prime_bits; /* of Diffie-Hellman, 0 without */
   struct smn_certificate certificate;
 };
 
@@ -82,7 +118,17 @@ void smn_tls_bye(struct smn_tls *tls);
 /* Valid as long as TLS; filled by the handshake, a failed one included.  */
 const struct smn_tls_info *smn_tls_info(const struct smn_tls *tls);
 
+/* What ties an exchange to this channel: tls-exporter (RFC 9266) for TLS 1.3,
+   tls-unique (RFC 5929) for TLS 1.2 with the extended master secret, without
+   which it could be had on two channels at once.  False: nothing may be
+   used.  */
+bool smn_tls_binding(struct smn_tls *tls, struct smn_binding *binding);
+
 void smn_tls_free(struct smn_tls *tls); /* NULL is harmless */
+
+/* PIN is the SHA-256 of something: 64 digits, in any case, maybe with
+   colons.  */
+bool smn_tls_pin_valid(const char *pin);
 
 /* Write the A-label form (IDNA 2008) of the domain NAME (UTF-8) into OUT. False
    when it has none or does not fit.  */

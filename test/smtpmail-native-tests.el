@@ -76,6 +76,35 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
    (smtpmail-native-test-cert "client.key")
    (smtpmail-native-test-cert "client.pem")))
 
+(ert-deftest smtpmail-native-tests-certificate-alone ()
+  "An entry of auth-source with a certificate needs no password.
+If the server wants one all the same, its words and all places are told."
+  (dolist (demand '(nil t))
+    (smtpmail-native-test-with-server
+        (smtpmail-native-test-script
+         (smtpmail-native-test-ehlo "STARTTLS")
+         "C: STARTTLS" "S: 220 go" "tls good client"
+         (smtpmail-native-test-ehlo "AUTH PLAIN")
+         (if demand
+             '("C: MAIL *" "S: 530 5.7.0 and who are you" "C: QUIT")
+           smtpmail-native-test-mail))
+      (let ((netrc (expand-file-name "netrc" folder)))
+        (write-region
+         (format "machine localhost port %d login user key %s cert %s\n" port
+                 (smtpmail-native-test-cert "client.key")
+                 (smtpmail-native-test-cert "client.pem"))
+         nil netrc nil 'silent)
+        (let* ((auth-sources (list netrc))
+               (outcome (smtpmail-native-tests--send)))
+          (if (not demand)
+              (should (eq outcome t))
+            (should (eq (car outcome) 'smtpmail-native-auth-error))
+            (dolist (part (list "530 5.7.0 and who are you" "auth-credentials"
+                                netrc "login user"))
+              (should (string-match-p (regexp-quote part) (cadr outcome))))))
+        (should (string-match-p "^-- the client is CN=test client"
+                                (smtpmail-native-test-verdict server)))))))
+
 (ert-deftest smtpmail-native-tests-starttls-entry-is-a-must ()
   "An entry of the second variable makes STARTTLS a must."
   (smtpmail-native-test-with-server

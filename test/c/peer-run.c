@@ -226,26 +226,76 @@ static bool tls_fails(struct peer *p, char *words) {
   return true;
 }
 
-/* USER and PASSWORD are checked as a server does.  */
+/* USER and PASSWORD are checked as a server does.  BINDS: the server knows
+   channel binding, whatever it offers.  */
 struct account {
+  struct peer *peer;
   const char *user, *password;
+  bool binds;
 };
+
+static int bind_channel(const struct account *account, Gsasl_session *session,
+                        Gsasl_property property) {
+  gnutls_datum_t raw = {NULL, 0};
+  char octets[32], *text = NULL;
+  gnutls_session_t tls = account->peer->tls;
+  if (!account->binds || !tls)
+    return GSASL_NO_CALLBACK;
+  bool tls13 = gnutls_protocol_get_version(tls) >= GNUTLS_TLS1_3;
+  if (tls13 != (property == GSASL_CB_TLS_EXPORTER))
+    return GSASL_NO_CALLBACK;
+  if (tls13)
+    gnutls_prf_rfc5705(tls, 24, "EXPORTER-Channel-Binding", 0, NULL,
+                       sizeof octets, octets);
+  else
+    gnutls_session_channel_binding(tls, GNUTLS_CB_TLS_UNIQUE, &raw);
+  gsasl_base64_to(tls13 ? octets : (char *)raw.data,
+                  tls13 ? sizeof octets : raw.size, &text, NULL);
+  int code = gsasl_property_set(session, property, text);
+  gsasl_free(text);
+  gnutls_free(raw.data);
+  return code;
+}
+
+/* EXTERNAL: the client has shown a certificate to TLS, and asks for nobody
+   else.  */
+static int validate_external(const struct account *account,
+                             Gsasl_session *session) {
+  unsigned count = 0;
+  const char *authzid = gsasl_property_fast(session, GSASL_AUTHZID);
+  return account->peer->tls &&
+                 gnutls_certificate_get_peers(account->peer->tls, &count) &&
+                 count > 0 &&
+                 strcmp(authzid && *authzid ? authzid : "-", account->user) == 0
+             ? GSASL_OK
+             : GSASL_AUTHENTICATION_ERROR;
+}
 
 static int answer(Gsasl *context, Gsasl_session *session,
                   Gsasl_property property) {
   const struct account *account = gsasl_session_hook_get(session);
   (void)context;
-  if (property == GSASL_PASSWORD)
+  switch (property) {
+  case GSASL_PASSWORD:
     return gsasl_property_set(session, property, account->password);
-  if (property == GSASL_SCRAM_ITER)
+  case GSASL_SCRAM_ITER:
     return gsasl_property_set(session, property, "4096");
-  if (property == GSASL_VALIDATE_SIMPLE)
+  case GSASL_CB_TLS_EXPORTER:
+  case GSASL_CB_TLS_UNIQUE:
+    return bind_channel(account, session, property);
+  case GSASL_REALM:
+    return gsasl_property_set(session, property, "example.org");
+  case GSASL_VALIDATE_EXTERNAL:
+    return validate_external(account, session);
+  case GSASL_VALIDATE_SIMPLE:
     return strcmp(gsasl_property_fast(session, GSASL_AUTHID), account->user) ||
                    strcmp(gsasl_property_fast(session, GSASL_PASSWORD),
                           account->password)
                ? GSASL_AUTHENTICATION_ERROR
                : GSASL_OK;
-  return GSASL_NO_CALLBACK;
+  default:
+    return GSASL_NO_CALLBACK;
+  }
 }
 
 static bool exchange(struct peer *p, Gsasl_session *session, char *input) {
@@ -281,29 +331,79 @@ static bool exchange(struct peer *p, Gsasl_session *session, char *input) {
   }
 }
 
-/* auth MECHANISM USER PASSWORD: read the command and verify.  */
+/* The words of AUTH's initial response, or of a line of its own.  */
+static const char *initial_response(struct peer *p, char *initial) {
+  if (*initial)
+    return initial;
+  say(p, "334 ");
+  return hear(p) ? p->line : "";
+}
+
+/* OAUTHBEARER and XOAUTH2, which GNU SASL does not know: the whole message has
+   to be as the RFC says.  A refused token is told in JSON first.  */
+static bool token(struct peer *p, bool bearer, const struct account *account,
+                  char *initial) {
+  static const char refusal[] =
+      "{\"status\":\"invalid_token\",\"scope\":\"mail.send\",\"schemes\":"
+      "\"bearer\", \"error_description\":\"token \\u0022expired\\u0022\"}";
+  char wanted[4096], line[4096], *raw = NULL, *encoded = NULL;
+  struct sockaddr_in own = {.sin_port = 0};
+  socklen_t size = sizeof own;
+  size_t len = 0;
+  getsockname(p->fd, (void *)&own, &size);
+  const char *response = initial_response(p, initial);
+  gsasl_base64_from(response, strlen(response), &raw, &len);
+  int n = bearer
+              ? snprintf(wanted, sizeof wanted,
+                         "n,a=%s,\1host=localhost\1port=%d\1auth=Bearer %s\1\1",
+                         account->user, ntohs(own.sin_port), account->password)
+              : snprintf(wanted, sizeof wanted, "user=%s\1auth=Bearer %s\1\1",
+                         account->user, account->password);
+  bool good = raw && len == (size_t)n && memcmp(raw, wanted, len) == 0;
+  gsasl_free(raw);
+  if (good) {
+    fprintf(p->log, "-- authenticated %s\n", account->user);
+    say(p, "235 2.7.0 welcome");
+    return true;
+  }
+  gsasl_base64_to(refusal, sizeof refusal - 1, &encoded, NULL);
+  snprintf(line, sizeof line, "334 %s", encoded);
+  gsasl_free(encoded);
+  say(p, line);
+  if (!hear(p) || strcmp(p->line, bearer ? "AQ==" : "") != 0)
+    return fault(p, "expected the answer to a refused token, got %s", p->line);
+  say(p, "535 5.7.8 token refused");
+  return true;
+}
+
+/* auth MECHANISM USER PASSWORD [binds]: read the command and verify.  */
 static bool auth(struct peer *p, char *words) {
   char *rest = NULL, *mechanism = strtok_r(words, " ", &rest);
   const char *user = strtok_r(NULL, " ", &rest);
   const char *password = strtok_r(NULL, " ", &rest);
-  struct account account = {user, password};
+  const char *option = strtok_r(NULL, " ", &rest);
+  struct account account = {p, user, password, option != NULL};
   Gsasl *context = NULL;
   Gsasl_session *session = NULL;
   if (!mechanism || !user || !password)
     return fault(p, "auth MECHANISM USER PASSWORD");
+  if (strstr(mechanism, "-PLUS"))
+    account.binds = true;
   if (!hear(p))
     return fault(p, "the client left before AUTH");
   size_t len = strlen(mechanism);
   if (strncmp(p->line, "AUTH ", 5) || strncmp(p->line + 5, mechanism, len) ||
       (p->line[5 + len] && p->line[5 + len] != ' '))
     return fault(p, "expected AUTH %s, got %s", mechanism, p->line);
+  char *initial = p->line + 5 + len;
+  initial += *initial == ' ';
+  if (strstr(mechanism, "OAUTH"))
+    return token(p, mechanism[0] == 'O', &account, initial);
   if (gsasl_init(&context) != GSASL_OK)
     return fault(p, "no SASL");
   gsasl_callback_set(context, answer);
   if (gsasl_server_start(context, mechanism, &session) == GSASL_OK) {
     gsasl_session_hook_set(session, &account);
-    char *initial = p->line + 5 + len;
-    initial += *initial == ' ';
     (void)exchange(p, session, strcmp(initial, "=") == 0 ? "" : initial);
     gsasl_finish(session);
   } else

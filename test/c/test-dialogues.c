@@ -132,10 +132,14 @@ static void fill_server(struct dialogue *d) {
     server->cert_file = in_folder(value, "pem");
     server->key_file = in_folder(value, "key");
   }
+  if (word(d->client, "authzid", value, sizeof value))
+    server->authzid = copy(value);
+  server->authenticate = server->cert_file || server->mechanisms;
   if (!word(d->client, "user", value, sizeof value))
     return;
   server->user = copy(value);
   server->authenticate = true;
+  server->token = word(d->client, "token", value, sizeof value);
   CHECK(word(d->client, "password", value, sizeof value));
   CHECK(smn_buf_init_secret(&server->password, 1024) &&
         smn_buf_add_string(&server->password, value));
@@ -200,8 +204,9 @@ static void expect_word(const struct dialogue *d, const char *key,
   char value[512];
   if (!word(d->expect, key, value, sizeof value))
     return;
-  bool same = strcmp(key, "text") == 0 ? strstr(got, value) != NULL
-                                       : strcmp(got, value) == 0;
+  bool same = strcmp(key, "text") == 0 || strcmp(key, "notes") == 0
+                  ? strstr(got, value) != NULL
+                  : strcmp(got, value) == 0;
   if (same)
     return;
   printf("%s: %s is \"%s\", expected \"%s\"\n", d->name, key, got, value);
@@ -229,6 +234,8 @@ static bool as_expected(const struct dialogue *d) {
   expect_word(d, "octets", octets, &good);
   expect_word(d, "accepted", accepted, &good);
   expect_word(d, "mechanism", r->mechanism, &good);
+  expect_word(d, "token-refused", r->token_refused ? "yes" : "no", &good);
+  expect_word(d, "notes", r->notes, &good);
   expect_word(d, "doubt", r->in_doubt ? "yes" : "no", &good);
   expect_word(d, "tls", r->tls.protocol, &good);
   expect_word(d, "reasons", r->tls.certificate.reasons[0] ? "yes" : "no",
