@@ -24,7 +24,7 @@ CORE = $(filter-out $(GLUE),$(basename $(notdir $(wildcard module/*.c))))
 C_TESTS = $(filter-out test-secrets,$(basename $(notdir \
   $(wildcard test/c/test-*.c))))
 PEER = $(filter-out peer,$(basename $(notdir $(wildcard test/c/peer-*.c))))
-SUPPORT = certs $(PEER)
+SUPPORT = certs certs-weak $(PEER)
 
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
   -Wconversion -Wno-sign-conversion -Werror

@@ -89,6 +89,10 @@ struct smn_result {
   struct smn_recipient_result *recipients;
 };
 
+/* A certificate for EXTERNAL, or a mechanism by name, may do without a
+   password.  */
+bool smn_server_secretless(const struct smn_server *server);
+
 /* Wipe the secrets of a job that has been done; the rest stays.  */
 void smn_job_forget(struct smn_job *job);
 

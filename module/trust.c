@@ -9,8 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PEM_HEAD 65536 /* octets of a file in which "-----BEGIN" has to stand  \
-                        */
+#define PEM_HEAD                                                               \
+  65536 /* octets of a file in which "-----BEGIN" has to stand                 \
+         */
 
 struct smn_trust {
   gnutls_certificate_credentials_t credentials;
