@@ -25,7 +25,7 @@ PLAIN_TESTS = test-secrets test-memory
 C_TESTS = $(filter-out $(PLAIN_TESTS),$(basename $(notdir \
   $(wildcard test/c/test-*.c))))
 PEER = $(filter-out peer,$(basename $(notdir $(wildcard test/c/peer-*.c))))
-SUPPORT = certs $(PEER)
+SUPPORT = certs certs-weak $(PEER)
 
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
   -Wconversion -Wno-sign-conversion -Werror

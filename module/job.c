@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* job.c - the nouns: server, job, result.  */
 #include "job.h"
+#include "sasl.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -204,12 +205,16 @@ static enum smn_kind check_address(struct smn_error *err, const char *field,
                 : SMN_OK;
 }
 
-/* A client certificate, or a mechanism by name (GSSAPI), may do without a
-   password; a token may do without a user.  */
+bool smn_server_secretless(const struct smn_server *server) {
+  return server->mechanisms ? smn_sasl_list_secretless(server->mechanisms)
+                            : server->cert_file || server->key_file;
+}
+
+/* A token may do without a user.  */
 static enum smn_kind check_credentials(const struct smn_server *server,
                                        struct smn_error *err) {
   if (server->password.data ? server->user || server->token
-                            : server->cert_file || server->mechanisms)
+                            : smn_server_secretless(server))
     return SMN_OK;
   return smn_fail(err, SMN_USAGE, "user or password is missing");
 }

@@ -106,6 +106,10 @@ void smn_server_free(struct smn_server *server);
 /* A session with A would be one with B: the same in all that matters.  */
 bool smn_server_same(const struct smn_server *a, const struct smn_server *b);
 
+/* A certificate for EXTERNAL, or a mechanism by name, may do without a
+   password.  */
+bool smn_server_secretless(const struct smn_server *server);
+
 /* Wipe the secrets of a job that has been done; the rest stays.  */
 void smn_job_forget(struct smn_job *job);
 

@@ -8,8 +8,10 @@
 #include "engine.h"
 #include "lisp.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -87,16 +89,23 @@ static void get_credentials(emacs_env *env, emacs_value plist,
                             struct smn_server *server) {
   bool wanted = get_bool(env, plist, ":auth");
   emacs_value password = get(env, plist, ":password");
+  emacs_value passphrase = get(env, plist, ":passphrase");
   server->key_file = get_string(env, plist, ":key");
   server->cert_file = get_string(env, plist, ":cert");
-  if (wanted && smn_lisp_true(env, password)) {
+  server->token = get_bool(env, plist, ":token");
+  if (smn_lisp_true(env, passphrase))
+    smn_lisp_secret(env, passphrase, "passphrase", &server->passphrase);
+  if (wanted) {
     server->user = get_string(env, plist, ":user");
     server->authzid = get_string(env, plist, ":authzid");
+  }
+  if (wanted && smn_lisp_true(env, password))
     server->authenticate =
         smn_lisp_secret(env, password, "password", &server->password);
-  }
   if (smn_lisp_ok(env) && server->host)
     smn_credentials_fill(env, server, wanted);
+  if (smn_lisp_ok(env) && wanted && smn_server_secretless(server))
+    server->authenticate = true;
 }
 
 static void get_server(emacs_env *env, emacs_value plist,
@@ -115,6 +124,7 @@ static void get_server(emacs_env *env, emacs_value plist,
   server->crlfiles = get_strings(env, plist, ":crlfiles");
   server->priority = get_string(env, plist, ":priority");
   server->min_prime_bits = get_int(env, plist, ":min-prime-bits");
+  server->pins = get_strings(env, plist, ":pins");
   get_credentials(env, plist, server);
 }
 
@@ -142,19 +152,46 @@ static struct smn_job *get_job(emacs_env *env, emacs_value plist) {
 
 static const char send_doc[] =
     "Copy the job that PLIST describes, start it, and return its integer id.\n"
-    "The outcome comes as an event.  PLIST has :host, :port, :stream, :helo,\n"
-    ":timeout-ms, :idle-ms, :max-sessions, :cleartext, :trace,\n"
-    ":trustfiles, :crlfiles, :priority, :min-prime-bits, :key, :cert,\n"
-    ":mechanisms, :auth, :user, :password, :authzid, :sender, :recipients,\n"
-    ":file, :entry, :attempt, :partial, :chunking, :probe, :sync.  Strings\n"
-    "are encoded.\n"
-    "With :entry, a directory of the outbox, its files are made durable\n"
-    "first, and its receipt tells of the attempt number :attempt.  With\n"
-    ":sync that is all.  With :partial the mail goes to those whom the\n"
-    "server accepts.\n"
-    "With :auth and no :password the user and password come from\n"
-    "`smtpmail-auth-credentials'; an entry of `smtpmail-starttls-credentials'\n"
-    "makes STARTTLS a must.\n"
+    "The outcome comes as an event.  Strings are encoded, and nil is as good\n"
+    "as no value.  PLIST has\n"
+    ":host, :port       string, and what `find-auth' takes\n"
+    ":stream            nil (STARTTLS if offered), plain, starttls, tls, ssl\n"
+    ":helo              the name for EHLO\n"
+    ":timeout-ms        of each wait\n"
+    ":cleartext         where secrets go unencrypted: nil, loopback, t\n"
+    ":trace             non-nil: events tell of every line\n"
+    ":trustfiles        list of PEM files, beside the system's authorities\n"
+    ":crlfiles          list of PEM files\n"
+    ":priority          as `gnutls-algorithm-priority'; without %PROFILE in\n"
+    "                   it less than 112 bits are refused\n"
+    ":min-prime-bits    as `gnutls-min-prime-bits'\n"
+    ":pins              list of SHA-256 fingerprints (hex, maybe with colons)\n"
+    "                   of the server's certificate or public key; a match\n"
+    "                   replaces all other verification, and without one the\n"
+    "                   server is refused\n"
+    ":key, :cert        of the client: PEM files, one PKCS#12 file, or "
+    "pkcs11:\n"
+    "                   URIs; one of the two may stand for both\n"
+    ":passphrase        of the key, or PIN of its token\n"
+    ":auth              non-nil: authenticate, by what follows\n"
+    ":user, :password   with no :password they come from\n"
+    "                   `smtpmail-auth-credentials'; none is needed where\n"
+    "                   the certificate (EXTERNAL) or GSSAPI tells who it is\n"
+    ":token             non-nil: the password is an OAuth 2.0 token\n"
+    ":authzid           whom to act as, if not as the user\n"
+    ":mechanisms        string of names, separated by spaces, to be tried in\n"
+    "                   this order; nil: the strongest first.  GSSAPI,\n"
+    "                   DIGEST-MD5 and NTLM are only used when named here\n"
+    ":idle-ms           for which the connection is kept for further mails\n"
+    ":max-sessions      for one account at a time\n"
+    ":sender, :recipients, :file   string, list of strings, file name\n"
+    ":partial           non-nil: those get the mail whom the server accepts\n"
+    ":chunking          non-nil: BDAT where it is offered\n"
+    ":entry             directory in the outbox: its files are made durable\n"
+    "                   first, and its receipt tells of the attempt :attempt\n"
+    ":sync              non-nil: make the entry durable, and no more\n"
+    ":probe             non-nil: look at the server, and send nothing\n"
+    "An entry of `smtpmail-starttls-credentials' makes STARTTLS a must.\n"
     "Signal `smtpmail-native-usage-error' for what cannot be used.\n"
     "\n(fn PLIST)";
 
@@ -191,6 +228,19 @@ static emacs_value integer(emacs_env *env, intmax_t number) {
   return env->make_integer(env, number);
 }
 
+/* The words of TEXT as a list of keywords.  */
+static emacs_value keywords(emacs_env *env, const char *text) {
+  struct smn_lisp_list list = {.count = 0};
+  char name[64];
+  while (*text) {
+    size_t len = strcspn(text, " ");
+    snprintf(name, sizeof name, ":%.*s", (int)len, text);
+    smn_lisp_add(&list, smn_lisp_symbol(env, name));
+    text += len + (text[len] == ' ');
+  }
+  return smn_lisp_list(env, &list);
+}
+
 static emacs_value certificate_plist(emacs_env *env,
                                      const struct smn_certificate *c) {
   struct smn_lisp_list list = {.count = 0};
@@ -203,6 +253,63 @@ static emacs_value certificate_plist(emacs_env *env,
   smn_lisp_add_pair(env, &list, ":not-after", integer(env, c->not_after));
   smn_lisp_add_pair(env, &list, ":sha256", octets(env, c->sha256));
   smn_lisp_add_pair(env, &list, ":spki-sha256", octets(env, c->spki_sha256));
+  smn_lisp_add_pair(env, &list, ":pinned", smn_lisp_bool(env, c->pinned));
+  return smn_lisp_list(env, &list);
+}
+
+static emacs_value day(emacs_env *env, time_t when) {
+  char text[32] = "";
+  struct tm tm;
+  if (gmtime_r(&when, &tm))
+    strftime(text, sizeof text, "%Y-%m-%d", &tm);
+  return octets(env, text);
+}
+
+/* One certificate as `gnutls-peer-status' tells of it.  */
+static emacs_value link_plist(emacs_env *env, const struct smn_certificate *c,
+                              const struct smn_link *link) {
+  struct smn_lisp_list list = {.count = 0};
+  smn_lisp_add_pair(env, &list, ":version", integer(env, link->version));
+  smn_lisp_add_pair(env, &list, ":serial-number", octets(env, link->serial));
+  smn_lisp_add_pair(env, &list, ":issuer", octets(env, link->issuer));
+  smn_lisp_add_pair(env, &list, ":valid-from", day(env, link->not_before));
+  smn_lisp_add_pair(env, &list, ":valid-to", day(env, link->not_after));
+  smn_lisp_add_pair(env, &list, ":subject", octets(env, link->subject));
+  smn_lisp_add_pair(env, &list, ":public-key-algorithm",
+                    octets(env, link->key_algorithm));
+  smn_lisp_add_pair(env, &list, ":certificate-security-level",
+                    octets(env, link->security_level));
+  smn_lisp_add_pair(env, &list, ":signature-algorithm",
+                    octets(env, link->signature_algorithm));
+  smn_lisp_add_pair(env, &list, ":public-key-id", octets(env, link->key_id));
+  smn_lisp_add_pair(env, &list, ":certificate-id", octets(env, link->id));
+  smn_lisp_add_pair(env, &list, ":pem",
+                    smn_lisp_octets(env, c->pems + link->pem, link->pem_len));
+  return smn_lisp_list(env, &list);
+}
+
+/* What `gnutls-peer-status' would say of this server.  */
+static emacs_value peer_plist(emacs_env *env, const struct smn_tls_info *tls) {
+  const struct smn_certificate *c = &tls->certificate;
+  struct smn_lisp_list list = {.count = 0}, chain = {.count = 0};
+  for (int i = 0; i < c->chain_len; i++)
+    smn_lisp_add(&chain, link_plist(env, c, &c->chain[i]));
+  smn_lisp_add_pair(env, &list, ":warnings", keywords(env, c->warnings));
+  smn_lisp_add_pair(env, &list, ":certificates", smn_lisp_list(env, &chain));
+  smn_lisp_add_pair(env, &list, ":certificate",
+                    c->chain_len ? chain.items[0] : smn_lisp_nil(env));
+  smn_lisp_add_pair(env, &list, ":key-exchange",
+                    octets(env, tls->key_exchange));
+  smn_lisp_add_pair(env, &list, ":protocol", octets(env, tls->protocol));
+  smn_lisp_add_pair(env, &list, ":cipher", octets(env, tls->cipher));
+  smn_lisp_add_pair(env, &list, ":mac", octets(env, tls->mac));
+  smn_lisp_add_pair(env, &list, ":encrypt-then-mac",
+                    smn_lisp_bool(env, tls->encrypt_then_mac));
+  smn_lisp_add_pair(env, &list, ":safe-renegotiation",
+                    smn_lisp_bool(env, tls->safe_renegotiation));
+  if (tls->prime_bits)
+    smn_lisp_add_pair(env, &list, ":diffie-hellman-prime-bits",
+                      integer(env, tls->prime_bits));
   return smn_lisp_list(env, &list);
 }
 
@@ -214,6 +321,7 @@ static emacs_value tls_plist(emacs_env *env, const struct smn_tls_info *tls) {
   smn_lisp_add_pair(env, &list, ":cipher", octets(env, tls->cipher));
   smn_lisp_add_pair(env, &list, ":certificate",
                     certificate_plist(env, &tls->certificate));
+  smn_lisp_add_pair(env, &list, ":peer", peer_plist(env, tls));
   return smn_lisp_list(env, &list);
 }
 
@@ -252,6 +360,11 @@ static void add_result(emacs_env *env, struct smn_lisp_list *list,
   smn_lisp_add_pair(env, list, ":mechanism", octets(env, result->mechanism));
   smn_lisp_add_pair(env, list, ":offered", octets(env, result->offered));
   smn_lisp_add_pair(env, list, ":unrecorded", octets(env, result->unrecorded));
+  smn_lisp_add_pair(env, list, ":token-refused",
+                    smn_lisp_bool(env, result->token_refused));
+  smn_lisp_add_pair(env, list, ":passphrase-wanted",
+                    smn_lisp_bool(env, result->passphrase_wanted));
+  smn_lisp_add_pair(env, list, ":notes", octets(env, result->notes));
   smn_lisp_add_pair(env, list, ":tls", tls_plist(env, &result->tls));
   smn_lisp_add_pair(env, list, ":greeting", octets(env, result->greeting));
   smn_lisp_add_pair(env, list, ":capabilities",

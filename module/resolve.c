@@ -136,6 +136,13 @@ static enum smn_kind look_up_within(const char *host, int port, int timeout_ms,
   return kind;
 }
 
+static bool is_localhost(const char *name) {
+  static const char word[] = "localhost";
+  size_t len = strlen(name), own = sizeof word - 1;
+  return len >= own && strcmp(name + len - own, word) == 0 &&
+         (len == own || name[len - own - 1] == '.');
+}
+
 enum smn_kind smn_resolve(const char *host, int port, int timeout_ms,
                           int cancel_fd, struct addrinfo **found,
                           struct smn_error *err) {
@@ -154,8 +161,8 @@ enum smn_kind smn_resolve(const char *host, int port, int timeout_ms,
     return smn_fail(err, SMN_RESOLVE, "%s is not a domain name", host);
   enum smn_kind kind =
       look_up_within(ascii, port, timeout_ms, cancel_fd, found, err);
-  /* RFC 6761 6.3: this name means the loopback even where no file says so.  */
-  if (kind == SMN_RESOLVE && strcmp(ascii, "localhost") == 0 &&
+  /* RFC 6761 6.3: such a name means the loopback even where no file says so. */
+  if (kind == SMN_RESOLVE && is_localhost(ascii) &&
       look_up("127.0.0.1", text, AI_NUMERICHOST, found) == 0)
     return SMN_OK;
   return kind;

@@ -158,6 +158,13 @@ bool smn_sasl_list_binds(const char *list) {
   return false;
 }
 
+bool smn_sasl_list_secretless(const char *list) {
+  for (size_t m = 0; m < MECHANISMS; m++)
+    if (mechanisms[m].secretless && listed(list, &mechanisms[m]))
+      return true;
+  return false;
+}
+
 bool smn_sasl_add_name(struct smn_buf *buf, const char *name) {
   bool fits = true;
   for (const char *at = name; fits && *at; at++)

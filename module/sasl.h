@@ -53,6 +53,10 @@ bool smn_sasl_plaintext(const char *mechanism);
 /* The mechanism hands a token to the server.  */
 bool smn_sasl_token(const char *mechanism);
 
+/* One of the names in LIST, separated by spaces, needs neither password nor
+   token.  */
+bool smn_sasl_list_secretless(const char *list);
+
 /* It is SCRAM, and it binds the channel.  */
 bool smn_sasl_scram(const char *mechanism);
 bool smn_sasl_binds(const char *mechanism);

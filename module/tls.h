@@ -54,7 +54,7 @@ struct smn_certificate {
     char issuer[256], subject[256];
     time_t not_before, not_after;
     char key_algorithm[32], security_level[32], signature_algorithm[32];
-    char key_id[64], id[64]; /* "sha1:01:ab..." of public key, certificate */
+    char key_id[80], id[80]; /* "sha1:01:ab..." of public key, certificate */
     size_t pem, pem_len;     /* where it stands in pems */
   } chain[SMN_CHAIN_MAX];
   char pems[SMN_PEMS_MAX];

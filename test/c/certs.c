@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* certs.c - certificates for the tests, made afresh.  */
 #include "certs.h"
+#include "certs-weak.h"
 
 #include <arpa/inet.h>
 #include <gnutls/abstract.h>
@@ -329,7 +330,8 @@ bool certs_make(const char *directory) {
       save_pair(directory, "ca", ca, ca_key) && gnutls_x509_crl_init(&crl) == 0;
   for (size_t i = 0; good && i < LEAVES; i++)
     good = make_leaf(directory, i, ca, ca_key, crl);
-  good = good && save_crl(directory, crl, ca, ca_key);
+  good = good && save_crl(directory, crl, ca, ca_key) &&
+         certs_make_weak(directory);
   gnutls_x509_crl_deinit(crl);
   gnutls_x509_crt_deinit(ca);
   gnutls_x509_privkey_deinit(ca_key);

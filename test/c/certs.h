@@ -12,6 +12,7 @@
    (no server may use it) and client; with a response of OCSP in NAME.ocsp,
    stapled, stapled-revoked, stapled-stale, stapled-forged (not signed by the
    authority) and must-stapled; and must-staple, which has none but has to.
+   What is too weak: certs-weak.h.
    False when that fails.  */
 bool certs_make(const char *directory);
 

@@ -176,6 +176,27 @@ static bool check_client(struct peer *p) {
   return good || fault(p, "the client showed the certificate of %s", subject);
 }
 
+/* Diffie-Hellman in the second Oakley group (RFC 2409 6.2), 1,024 bits.  */
+static bool small_group(struct peer *p) {
+  static const char prime[] =
+      "ffffffffffffffffc90fdaa22168c234c4c6628b80dc1cd129024e088a67cc74"
+      "020bbea63b139b22514a08798e3404ddef9519b3cd3a431b302b0a6df25f1437"
+      "4fe1356d6d51c245e485b576625e7ec6f44c42e9a637ed6b0bff5cb6f406b7ed"
+      "ee386bfb5a899fa5ae9f24117c4b1fe649286651ece65381ffffffffffffffff";
+  const gnutls_datum_t hex = {(unsigned char *)(size_t)prime, sizeof prime - 1};
+  unsigned char two = 2;
+  gnutls_datum_t raw = {NULL, 0}, generator = {&two, 1};
+  gnutls_dh_params_t params = NULL;
+  bool good = gnutls_hex_decode2(&hex, &raw) == 0 &&
+              gnutls_dh_params_init(&params) == 0 &&
+              gnutls_dh_params_import_raw(params, &raw, &generator) == 0;
+  gnutls_free(raw.data);
+  if (good)
+    gnutls_certificate_set_dh_params(p->credentials, params);
+  p->dh = params;
+  return good;
+}
+
 static bool start_tls(struct peer *p, char *words) {
   char pem[512], key[512], ca[512], ocsp[512];
   char *rest = NULL, *name = strtok_r(words, " ", &rest);
@@ -195,6 +216,8 @@ static bool start_tls(struct peer *p, char *words) {
     return fault(p, "no certificate %s", pem);
   gnutls_certificate_set_ocsp_status_request_function(p->credentials, staple,
                                                       ocsp);
+  if (option && strstr(option, "+DHE-RSA") && !small_group(p))
+    return fault(p, "no group");
   gnutls_init(&p->tls, GNUTLS_SERVER | GNUTLS_NO_SIGNAL);
   gnutls_set_default_priority(p->tls);
   if (option && strncmp(option, "NORMAL", 6) == 0)
@@ -208,10 +231,14 @@ static bool start_tls(struct peer *p, char *words) {
   do
     code = gnutls_handshake(p->tls);
   while (code < 0 && !gnutls_error_is_fatal(code) && code != GNUTLS_E_AGAIN);
+  p->tls_code = code;
   fprintf(p->log, "-- TLS %s\n", code == 0 ? "started" : gnutls_strerror(code));
   if (code != 0)
     return fault(p, "TLS handshake: %s", gnutls_strerror(code));
-  return !ask || check_client(p);
+  if (!ask || check_client(p))
+    return true;
+  p->tls_code = GNUTLS_E_CERTIFICATE_ERROR;
+  return false;
 }
 
 /* The client hears why, and has read it before the connection ends.  */
@@ -220,7 +247,10 @@ static bool tls_fails(struct peer *p, char *words) {
   if (start_tls(p, words))
     return fault(p, "the handshake should have failed");
   p->why[0] = '\0';
-  gnutls_alert_send_appropriate(p->tls, GNUTLS_E_CERTIFICATE_REQUIRED);
+  gnutls_alert_send_appropriate(p->tls,
+                                p->tls_code == GNUTLS_E_NO_CERTIFICATE_FOUND
+                                    ? GNUTLS_E_CERTIFICATE_REQUIRED
+                                    : p->tls_code);
   while (recv(p->fd, &octet, 1, 0) > 0)
     continue;
   return true;
@@ -585,6 +615,9 @@ static void part(struct peer *p) {
       gnutls_bye(p->tls, GNUTLS_SHUT_WR);
     gnutls_deinit(p->tls);
     gnutls_certificate_free_credentials(p->credentials);
+    if (p->dh)
+      gnutls_dh_params_deinit(p->dh);
+    p->dh = NULL;
     p->tls = NULL;
   }
   shut(p, false);

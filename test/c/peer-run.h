@@ -25,6 +25,8 @@ struct peer {
   int fd;
   gnutls_session_t tls;
   gnutls_certificate_credentials_t credentials;
+  gnutls_dh_params_t dh;
+  int tls_code; /* of the handshake */
   char in[65536];
   size_t from, to;
   char line[65536];

@@ -10,7 +10,7 @@
 #include "session.h"
 
 #include <dirent.h>
-#include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -93,6 +93,65 @@ static char *in_folder(const char *name, const char *suffix) {
   return strdup(path);
 }
 
+/* A pin for the certificate NAME, as people write it, or "NAME/key" for its
+   public key; anything else is taken as it is.  */
+static char *pin_for(char *name) {
+  char *slash = strchr(name, '/'), *file, text[96] = "";
+  unsigned char digest[32];
+  size_t size = sizeof digest;
+  gnutls_datum_t pem = {NULL, 0};
+  gnutls_x509_crt_t crt = NULL;
+  if (slash)
+    *slash = '\0';
+  file = in_folder(name, "pem");
+  if (gnutls_load_file(file, &pem) == 0 && gnutls_x509_crt_init(&crt) == 0 &&
+      gnutls_x509_crt_import(crt, &pem, GNUTLS_X509_FMT_PEM) == 0) {
+    if (slash)
+      gnutls_x509_crt_get_key_id(crt, GNUTLS_KEYID_USE_SHA256, digest, &size);
+    else
+      gnutls_x509_crt_get_fingerprint(crt, GNUTLS_DIG_SHA256, digest, &size);
+    for (size_t i = 0; i < size; i++)
+      snprintf(text + strlen(text), 4, slash ? "%s%02x" : "%s%02X",
+               slash || i == 0 ? "" : ":", digest[i]);
+  } else
+    snprintf(text, sizeof text, "%s", name);
+  gnutls_x509_crt_deinit(crt);
+  gnutls_free(pem.data);
+  free(file);
+  return strdup(text);
+}
+
+static void fill_client_key(struct dialogue *d) {
+  struct smn_server *server = &d->job->server;
+  char value[1024];
+  if (word(d->client, "cert", value, sizeof value)) {
+    server->cert_file = in_folder(value, "pem");
+    server->key_file = in_folder(value, "key");
+  }
+  if (word(d->client, "key", value, sizeof value)) {
+    free(server->key_file);
+    server->key_file = in_folder(value, "key");
+  }
+  if (word(d->client, "file", value, sizeof value)) {
+    char *dot = strchr(value, '.');
+    CHECK(dot != NULL);
+    if (dot)
+      *dot = '\0';
+    server->cert_file = in_folder(value, dot ? dot + 1 : "");
+  }
+  if (word(d->client, "passphrase", value, sizeof value))
+    CHECK(smn_buf_init_secret(&server->passphrase, 256) &&
+          smn_buf_add_string(&server->passphrase, value));
+  if (!word(d->client, "pins", value, sizeof value))
+    return;
+  server->pins = list(value);
+  for (char **pin = server->pins; *pin; pin++) {
+    char *name = *pin;
+    *pin = pin_for(name);
+    free(name);
+  }
+}
+
 static enum smn_stream stream_of(const char *name) {
   static const char *const names[] = {"auto", "plain", "starttls", "tls"};
   for (int i = 0; i < 4; i++)
@@ -128,13 +187,10 @@ static void fill_server(struct dialogue *d) {
     server->crlfiles = calloc(2, sizeof *server->crlfiles);
     server->crlfiles[0] = in_folder("crl", "pem");
   }
-  if (word(d->client, "cert", value, sizeof value)) {
-    server->cert_file = in_folder(value, "pem");
-    server->key_file = in_folder(value, "key");
-  }
+  fill_client_key(d);
   if (word(d->client, "authzid", value, sizeof value))
     server->authzid = copy(value);
-  server->authenticate = server->cert_file || server->mechanisms;
+  server->authenticate = smn_server_secretless(server);
   if (!word(d->client, "user", value, sizeof value))
     return;
   server->user = copy(value);
@@ -235,6 +291,10 @@ static bool as_expected(const struct dialogue *d) {
   expect_word(d, "accepted", accepted, &good);
   expect_word(d, "mechanism", r->mechanism, &good);
   expect_word(d, "token-refused", r->token_refused ? "yes" : "no", &good);
+  expect_word(d, "passphrase-wanted", r->passphrase_wanted ? "yes" : "no",
+              &good);
+  expect_word(d, "pinned", r->tls.certificate.pinned ? "yes" : "no", &good);
+  expect_word(d, "warnings", r->tls.certificate.warnings, &good);
   expect_word(d, "notes", r->notes, &good);
   expect_word(d, "doubt", r->in_doubt ? "yes" : "no", &good);
   expect_word(d, "tls", r->tls.protocol, &good);
@@ -284,7 +344,8 @@ static void run(struct dialogue *d) {
   d->trace = open_memstream(&trace, &trace_size);
   d->listening = peer_listen("127.0.0.1", &d->port);
   make_job(d);
-  bool silent = strstr(d->client, "nofile") != NULL;
+  bool silent = strstr(d->client, "nofile") != NULL ||
+                strstr(d->client, "noserver") != NULL;
   if (!silent)
     CHECK_INT(pthread_create(&thread, NULL, serve, d), 0);
   CHECK(smn_result_init(&d->result, d->job));
