@@ -20,8 +20,9 @@ SOURCES = Makefile $(EL) $(wildcard module/*.[ch] test/*.el test/c/*.[ch] \
   tools/* *.org test/*/*.org .ci/* .dir-locals.el)
 GLUE = module lisp credentials
 CORE = $(filter-out $(GLUE),$(basename $(notdir $(wildcard module/*.c))))
-# A sanitizer keeps what was freed, and test-secrets looks for just that.
-C_TESTS = $(filter-out test-secrets,$(basename $(notdir \
+# A sanitizer keeps what was freed, and these look for just that.
+PLAIN_TESTS = test-secrets test-coredump
+C_TESTS = $(filter-out $(PLAIN_TESTS),$(basename $(notdir \
   $(wildcard test/c/test-*.c))))
 PEER = $(filter-out peer,$(basename $(notdir $(wildcard test/c/peer-*.c))))
 SUPPORT = certs certs-weak $(PEER)
@@ -40,7 +41,7 @@ BATCH = $(EMACS) -Q --batch --eval '(setq load-prefer-newer t)' -L . -L lisp
 LOG = $(BUILD)/log
 ASAN_LOGS = $(C_TESTS:%=$(LOG)/asan-%.log)
 TSAN_LOGS = $(C_TESTS:%=$(LOG)/tsan-%.log)
-PLAIN_LOGS = $(LOG)/plain-test-secrets.log
+PLAIN_LOGS = $(PLAIN_TESTS:%=$(LOG)/plain-%.log)
 ERT_LOGS = $(TESTS_EL:test/%.el=$(LOG)/ert-%.log)
 ASSERTIONS_LOGS = $(TESTS_EL:test/%.el=$(LOG)/assertions-%.log)
 
