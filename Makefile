@@ -21,7 +21,7 @@ SOURCES = Makefile $(EL) $(wildcard module/*.[ch] test/*.el test/c/*.[ch] \
 GLUE = module lisp credentials
 CORE = $(filter-out $(GLUE),$(basename $(notdir $(wildcard module/*.c))))
 # A sanitizer keeps what was freed and has memory for itself; these look there.
-PLAIN_TESTS = test-secrets test-memory
+PLAIN_TESTS = test-secrets test-memory test-coredump
 C_TESTS = $(filter-out $(PLAIN_TESTS),$(basename $(notdir \
   $(wildcard test/c/test-*.c))))
 PEER = $(filter-out peer,$(basename $(notdir $(wildcard test/c/peer-*.c))))

@@ -75,13 +75,15 @@ static enum smn_kind prepare(const struct smn_scram *scram, const char *text,
 
 /* "p=TYPE" binds; "y" tells a server that could bind, and of which somebody
    took -PLUS away on the way, that it is being deceived; "n" is all else.  */
-static bool make_header(struct smn_scram *scram, bool plus) {
+static bool make_header(struct smn_scram *scram) {
   const struct smn_credentials *c = scram->credentials;
+  const struct smn_binding *bound =
+      smn_sasl_binds(scram->name) ? c->binding : NULL;
   struct smn_buf *header = &scram->header;
   const char *flag = !c->binding || c->server_binds ? "n" : "y";
-  return (plus ? smn_buf_add_string(header, "p=") &&
-                     smn_buf_add_string(header, c->binding->type)
-               : smn_buf_add_string(header, flag)) &&
+  return (bound ? smn_buf_add_string(header, "p=") &&
+                      smn_buf_add_string(header, bound->type)
+                : smn_buf_add_string(header, flag)) &&
          smn_buf_add_string(header, ",") &&
          (!c->authzid || (smn_buf_add_string(header, "a=") &&
                           smn_sasl_add_name(header, c->authzid))) &&
@@ -111,7 +113,6 @@ enum smn_kind smn_scram_new(struct smn_scram **scram, const char *name,
                             const struct smn_credentials *credentials,
                             struct smn_error *err) {
   struct smn_scram *s = calloc(1, sizeof *s);
-  bool plus = strstr(name, "-PLUS") != NULL;
   *scram = NULL;
   if (!s)
     return no_memory(err);
@@ -124,10 +125,10 @@ enum smn_kind smn_scram_new(struct smn_scram **scram, const char *name,
   smn_buf_init(&s->header, MESSAGES_MAX);
   smn_buf_init(&s->log, MESSAGES_MAX);
   enum smn_kind kind = SMN_OK;
-  if (plus && !credentials->binding)
+  if (smn_sasl_binds(name) && !credentials->binding)
     kind =
         smn_fail(err, SMN_AUTH, "%s: there is no TLS channel to bind to", name);
-  if (kind == SMN_OK && !make_header(s, plus))
+  if (kind == SMN_OK && !make_header(s))
     kind = no_memory(err);
   if (kind == SMN_OK)
     kind = make_bare(s, err);

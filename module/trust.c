@@ -74,6 +74,11 @@ static bool is_uri(const char *name) {
   return strncmp(name, "pkcs11:", strlen("pkcs11:")) == 0;
 }
 
+/* NAME as it may be shown: behind "?" a URI may tell a PIN (RFC 7512 2.4).  */
+static int shown(const char *name) {
+  return (int)(is_uri(name) ? strcspn(name, "?") : strlen(name));
+}
+
 /* Called by GnuTLS when a token wants its PIN.  */
 static int give_pin(void *userdata, int attempt, const char *url,
                     const char *label, unsigned flags, char *pin, size_t max) {
@@ -149,24 +154,27 @@ static enum smn_kind key_failed(const struct smn_trust *trust,
                                 const struct pair *pair, int code,
                                 bool *passphrase_wanted,
                                 struct smn_error *err) {
-  const char *secret = is_uri(pair->key) ? "PIN" : "passphrase";
+  const char *cert = pair->cert, *key = pair->key;
+  const char *secret = is_uri(key) ? "PIN" : "passphrase";
   if (code == GNUTLS_E_CERTIFICATE_KEY_MISMATCH)
-    return smn_fail(err, SMN_FILE,
-                    "the client certificate %s does not belong to the key %s",
-                    pair->cert, pair->key);
+    return smn_fail(
+        err, SMN_FILE,
+        "the client certificate %.*s does not belong to the key %.*s",
+        shown(cert), cert, shown(key), key);
   if (!about_passphrase(trust, pair, code))
     return smn_fail(err, SMN_FILE,
-                    "cannot use the client certificate %s with the key %s: %s",
-                    pair->cert, pair->key, gnutls_strerror(code));
+                    "cannot use the client certificate %.*s with the key %.*s: "
+                    "%s",
+                    shown(cert), cert, shown(key), key, gnutls_strerror(code));
   *passphrase_wanted = true;
   if (code == GNUTLS_E_PKCS11_PIN_LOCKED)
-    return smn_fail(err, SMN_FILE, "the PIN of the client key %s is locked",
-                    pair->key);
+    return smn_fail(err, SMN_FILE, "the PIN of the client key %.*s is locked",
+                    shown(key), key);
   if (!trust->passphrase || trust->passphrase->len == 0)
-    return smn_fail(err, SMN_FILE, "the client key %s needs a %s", pair->key,
-                    secret);
-  return smn_fail(err, SMN_FILE, "the %s for the client key %s is wrong%s",
-                  secret, pair->key,
+    return smn_fail(err, SMN_FILE, "the client key %.*s needs a %s", shown(key),
+                    key, secret);
+  return smn_fail(err, SMN_FILE, "the %s for the client key %.*s is wrong%s",
+                  secret, shown(key), key,
                   trust->few_left ? "; the token locks itself soon" : "");
 }
 

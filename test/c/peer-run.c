@@ -584,6 +584,15 @@ static void shut(struct peer *p, bool reset) {
 }
 
 /* The user of the client gives up.  */
+/* Go on when the other end of cancel_fd says so.  */
+static bool await(struct peer *p) {
+  struct pollfd word = {.fd = p->cancel_fd, .events = POLLIN};
+  char octet;
+  return (poll(&word, 1, p->timeout_ms) > 0 &&
+          read(p->cancel_fd, &octet, 1) == 1) ||
+         fault(p, "nobody says to go on");
+}
+
 static bool cancel(struct peer *p) {
   fputs("-- cancel\n", p->log);
   return (p->cancel_fd > 0 && write(p->cancel_fd, "", 1) == 1) ||
@@ -684,6 +693,8 @@ static bool step(struct peer *p, char *line) {
     swallow(p, strtol(words, NULL, 10));
   else if (is(line, "stall", &words))
     return stall(p);
+  else if (is(line, "await", &words))
+    return await(p);
   else if (is(line, "cancel", &words))
     return cancel(p);
   else if (is(line, "pause", &words))

@@ -1,0 +1,276 @@
+;;; smtpmail-native-dovecot-tests.el --- Authenticate to a real server -*- lexical-binding: t -*-
+;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+
+;; Dovecot's submission service, on ports of the loopback and with files in a
+;; folder of its own, hands what it takes to the scripted server.  Every
+;; mechanism that it knows gets a mail through.  Without Dovecot, or where it
+;; does not start, the tests are skipped.
+
+;;; Code:
+
+(require 'smtpmail-native-test-helper)
+(require 'cl-lib)
+(require 'gnutls)
+(require 'smtpmail-native-load)
+
+(defconst smtpmail-native-dovecot-tests--program
+  (let ((exec-path (append exec-path '("/usr/sbin" "/usr/local/sbin"))))
+    (executable-find "dovecot"))
+  "The file of Dovecot, or nil.")
+
+(defconst smtpmail-native-dovecot-tests--submission
+  (seq-find #'file-executable-p '("/usr/lib/dovecot/submission-login"
+                                  "/usr/libexec/dovecot/submission-login"))
+  "The file of Dovecot's submission service, or nil.")
+
+(defconst smtpmail-native-dovecot-tests--relay
+  '("S: 220 relay.example" "C: EHLO *" "S: 250-relay.example"
+    "S: 250 8BITMIME" "C: MAIL FROM:<alice@example.org>*" "S: 250 fine"
+    "C: RCPT TO:<bob@example.org>*" "S: 250 fine" "C: DATA" "S: 354 go"
+    "data" "S: 250 taken" "C: QUIT" "S: 221 bye")
+  "What the server behind Dovecot does, once per connection.")
+
+(defun smtpmail-native-dovecot-tests--free-port ()
+  "Return a port of the loopback that nobody uses."
+  (let ((process (make-network-process :name "free" :server t :host 'local
+                                       :service t :family 'ipv4 :noquery t)))
+    (unwind-protect (process-contact process :service)
+      (delete-process process))))
+
+(defun smtpmail-native-dovecot-tests--config (folder port relay-port)
+  "Return Dovecot's configuration for FOLDER, PORT and RELAY-PORT."
+  (let* ((root (zerop (user-uid)))
+         (user (if root "dovecot" (user-login-name)))
+         (cert (lambda (name) (smtpmail-native-test-cert name))))
+    (mapconcat
+     #'identity
+     `(,(format "base_dir = %s/run" folder)
+       ,(format "state_dir = %s/state" folder)
+       ,(format "log_path = %s/log" folder)
+       "protocols = submission" "listen = 127.0.0.1"
+       "hostname = dovecot.example" "auth_failure_delay = 0"
+       "auth_username_chars ="
+       ,@(unless root
+           (list (format "default_internal_user = %s" user)
+                 (format "default_internal_group = %s" (group-name (group-gid)))
+                 (format "default_login_user = %s" user)))
+       "service anvil {" "  chroot ="
+       "  unix_listener anvil-auth-penalty {" "    mode = 0" "  }" "}"
+       "service stats {" "  chroot =" "}"
+       "service submission-login {" "  chroot ="
+       "  inet_listener submission {" ,(format "    port = %d" port) "  }"
+       "  inet_listener submissions {" "    port = 0" "  }" "}"
+       "submission_relay_host = 127.0.0.1"
+       ,(format "submission_relay_port = %d" relay-port)
+       "ssl = required" ,(format "ssl_cert = <%s" (funcall cert "good.pem"))
+       ,(format "ssl_key = <%s" (funcall cert "good.key"))
+       ,(format "ssl_ca = <%s" (funcall cert "ca.pem"))
+       "ssl_require_crl = no" "ssl_verify_client_cert = yes"
+       "auth_ssl_username_from_cert = yes"
+       "ssl_cert_username_field = commonName"
+       ,(concat "auth_mechanisms = plain login cram-md5 digest-md5 scram-sha-1"
+                " scram-sha-256 oauthbearer xoauth2 external")
+       "passdb {" "  driver = passwd-file" ,(format "  args = %s/users" folder)
+       ,(concat "  mechanisms = plain login cram-md5 digest-md5 scram-sha-1"
+                " scram-sha-256")
+       "}"
+       "passdb {" "  driver = oauth2" ,(format "  args = %s/oauth2" folder)
+       "  mechanisms = oauthbearer xoauth2" "}"
+       "passdb {" "  driver = static" "  args = nopassword"
+       "  mechanisms = external" "}"
+       "userdb {" "  driver = static"
+       ,(format "  args = uid=%s gid=%s home=%s/home"
+                user (if root "dovecot" (group-name (group-gid))) folder)
+       "}" "mail_location = maildir:~/mail" "first_valid_uid = 1" "")
+     "\n")))
+
+(defun smtpmail-native-dovecot-tests--key ()
+  "Return the key that signs tokens."
+  "four-thousand-seven-hundred-eleven")
+
+(defun smtpmail-native-dovecot-tests--token (user lifetime)
+  "Return a token (RFC 7519) for USER that is good for LIFETIME seconds."
+  (let* ((now (truncate (float-time)))
+         (head (base64url-encode-string "{\"alg\":\"HS256\",\"typ\":\"JWT\"}" t))
+         (body (base64url-encode-string
+                (format "{\"sub\":\"%s\",\"iat\":%d,\"exp\":%d}"
+                        user (- now 3600) (+ now lifetime))
+                t))
+         (text (concat head "." body)))
+    (concat text "."
+            (base64url-encode-string
+             (gnutls-hash-mac 'SHA256
+                              (smtpmail-native-dovecot-tests--key) text)
+             t))))
+
+(defun smtpmail-native-dovecot-tests--write (folder port relay-port)
+  "Write all that Dovecot reads in FOLDER, for PORT and RELAY-PORT."
+  (let ((coding-system-for-write 'utf-8)
+        (keys (expand-file-name "keys/default/HS256" folder)))
+    (make-directory keys t)
+    (make-directory (expand-file-name "home" folder))
+    (with-temp-file (expand-file-name "default" keys)
+      (insert (base64-encode-string (smtpmail-native-dovecot-tests--key) t)))
+    (with-temp-file (expand-file-name "users" folder)
+      (insert "tim:{PLAIN}correct-horse::::::\n"
+              "jörg:{PLAIN}pässword::::::\n"))
+    (with-temp-file (expand-file-name "oauth2" folder)
+      (insert "introspection_mode = local\nusername_attribute = sub\n"
+              (format "local_validation_key_dict = fs:posix:prefix=%s/keys/\n"
+                      folder)))
+    (with-temp-file (expand-file-name "dovecot.conf" folder)
+      (insert (smtpmail-native-dovecot-tests--config folder port relay-port)))
+    (with-temp-file (expand-file-name "relay.smtp" folder)
+      (dolist (line smtpmail-native-dovecot-tests--relay)
+        (insert line "\n")))
+    (set-file-modes folder #o755)
+    (when (zerop (user-uid))
+      (call-process "chown" nil nil nil "-R" "dovecot"
+                    (expand-file-name "home" folder)))))
+
+(defun smtpmail-native-dovecot-tests--greets (port)
+  "Return non-nil when somebody greets at PORT of the loopback."
+  (with-temp-buffer
+    (let ((process (ignore-errors
+                     (make-network-process
+                      :name "greeting" :host "127.0.0.1" :service port
+                      :buffer (current-buffer) :noquery t
+                      :sentinel #'ignore))))
+      (when process
+        (unwind-protect
+            (cl-loop repeat 40 thereis (> (buffer-size) 3)
+                     do (accept-process-output process 0.05))
+          (delete-process process))))))
+
+(defmacro smtpmail-native-dovecot-tests--with (&rest body)
+  "Run BODY with a Dovecot at `port', its files in `folder'."
+  (declare (debug t))
+  `(let* ((folder (make-temp-file "smtpmail-native" t))
+          (port (smtpmail-native-dovecot-tests--free-port))
+          (relay-port (smtpmail-native-dovecot-tests--free-port))
+          relay dovecot)
+     (unwind-protect
+         (progn
+           (smtpmail-native-dovecot-tests--write folder port relay-port)
+           (setq relay (make-process
+                        :name "relay" :noquery t
+                        :buffer (generate-new-buffer " *relay*")
+                        :command (list (smtpmail-native-test-peer)
+                                       "--port" (number-to-string relay-port)
+                                       "--deliver" folder
+                                       "--connections" "100"
+                                       (expand-file-name "relay.smtp" folder)))
+                 dovecot (make-process
+                          :name "dovecot" :noquery t
+                          :buffer (generate-new-buffer " *dovecot*")
+                          :command (list smtpmail-native-dovecot-tests--program
+                                         "-F" "-c" (expand-file-name
+                                                    "dovecot.conf" folder))))
+           (unless (ignore-errors
+                     (smtpmail-native-test-wait
+                      (lambda ()
+                        (or (not (process-live-p dovecot))
+                            (smtpmail-native-dovecot-tests--greets port))))
+                     (process-live-p dovecot))
+             (message "Dovecot does not start: %s"
+                      (smtpmail-native-test--output dovecot))
+             (ert-skip "Dovecot does not start"))
+           ,@body)
+       (when (and dovecot (process-live-p dovecot))
+         (interrupt-process dovecot)
+         (with-timeout (5 (delete-process dovecot))
+           (while (process-live-p dovecot)
+             (accept-process-output dovecot 0.05))))
+       (dolist (process (list relay dovecot))
+         (when process
+           (delete-process process)
+           (kill-buffer (process-buffer process))))
+       (delete-directory folder t))))
+
+(defun smtpmail-native-dovecot-tests--send (port &rest job)
+  "Send a mail as JOB says through PORT, and return the plist of its end."
+  (smtpmail-native-load)
+  (let* ((file (make-temp-file "smtpmail-native" nil nil "Subject: x\n\nx\n"))
+         (id (smtpmail-native-module-send
+              (append job
+                      (list :host "localhost" :port port :stream 'starttls
+                            :helo "client.example" :timeout-ms 10000
+                            :trustfiles (list (smtpmail-native-test-cert
+                                               "ca.pem"))
+                            :auth t :file file
+                            :sender "alice@example.org"
+                            :recipients '("bob@example.org"))))))
+    (unwind-protect
+        (smtpmail-native-test-wait
+         (lambda ()
+           (catch 'done
+             (dolist (event (smtpmail-native-module-events))
+               (when (and (eq (car event) id) (eq (cadr event) 'done))
+                 (throw 'done (cddr event)))))))
+      (delete-file file))))
+
+(defun smtpmail-native-dovecot-tests--delivered (folder)
+  "Return how many mails the relay has written into FOLDER."
+  (length (directory-files folder nil "\\.eml\\'")))
+
+(defun smtpmail-native-dovecot-tests--jobs ()
+  "Return a list of (MECHANISM . JOB) that Dovecot has to let through."
+  (let ((token (smtpmail-native-dovecot-tests--token "tim" 3600))
+        (utf-8 (lambda (text) (encode-coding-string text 'utf-8))))
+    `(,@(mapcar (lambda (mechanism)
+                  (list mechanism :user "tim" :password "correct-horse"
+                        :mechanisms mechanism))
+                '("PLAIN" "LOGIN" "CRAM-MD5" "DIGEST-MD5" "SCRAM-SHA-1"
+                  "SCRAM-SHA-256"))
+      ("SCRAM-SHA-256" :user "tim" :password "correct-horse")
+      ("SCRAM-SHA-256" :user ,(funcall utf-8 "jörg")
+       :password ,(funcall utf-8 "pässword"))
+      ("PLAIN" :user ,(funcall utf-8 "jörg") :mechanisms "PLAIN"
+       :password ,(funcall utf-8 "pässword"))
+      ("OAUTHBEARER" :user "tim" :password ,token :token t)
+      ("XOAUTH2" :user "tim" :password ,token :token t :mechanisms "XOAUTH2")
+      ("EXTERNAL" :cert ,(smtpmail-native-test-cert "client.pem")
+       :key ,(smtpmail-native-test-cert "client.key")))))
+
+(ert-deftest smtpmail-native-dovecot-tests-mechanisms ()
+  "Every mechanism gets a mail through Dovecot."
+  (skip-unless (and smtpmail-native-dovecot-tests--program
+                    smtpmail-native-dovecot-tests--submission))
+  (smtpmail-native-dovecot-tests--with
+   (let ((count 0))
+     (pcase-dolist (`(,mechanism . ,job) (smtpmail-native-dovecot-tests--jobs))
+       (let ((result (apply #'smtpmail-native-dovecot-tests--send port job)))
+         (should (equal (list mechanism 'ok "")
+                        (list (plist-get result :mechanism)
+                              (plist-get result :kind)
+                              (plist-get result :text))))
+         (should (= (setq count (1+ count))
+                    (smtpmail-native-dovecot-tests--delivered folder))))))))
+
+(ert-deftest smtpmail-native-dovecot-tests-refusals ()
+  "What Dovecot refuses is told as it is."
+  (skip-unless (and smtpmail-native-dovecot-tests--program
+                    smtpmail-native-dovecot-tests--submission))
+  (smtpmail-native-dovecot-tests--with
+   (dolist (mechanism '("PLAIN" "LOGIN" "CRAM-MD5" "DIGEST-MD5" "SCRAM-SHA-1"
+                        "SCRAM-SHA-256"))
+     (let ((result (smtpmail-native-dovecot-tests--send
+                    port :user "tim" :password "wrong"
+                    :mechanisms mechanism)))
+       (should (eq (plist-get result :kind) 'auth))
+       (should-not (plist-get result :token-refused))))
+   (dolist (mechanism '("OAUTHBEARER" "XOAUTH2"))
+     (let ((result (smtpmail-native-dovecot-tests--send
+                    port :user "tim" :token t :mechanisms mechanism
+                    :password (smtpmail-native-dovecot-tests--token
+                               "tim" -60))))
+       (should (eq (plist-get result :kind) 'auth))
+       (should (plist-get result :token-refused))
+       (should (string-match-p "status \\(?:invalid_token\\|40[01]\\)"
+                               (plist-get result :text)))))
+   (should (zerop (smtpmail-native-dovecot-tests--delivered folder)))))
+
+(provide 'smtpmail-native-dovecot-tests)
+;;; smtpmail-native-dovecot-tests.el ends here
