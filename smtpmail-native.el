@@ -137,6 +137,8 @@ background; else the failure is signalled."
 (require 'seq)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-queue)
+(require 'smtpmail-native-copy)
+(require 'smtpmail-native-mode)
 
 ;;;; Commands
 
@@ -147,18 +149,26 @@ background; else the failure is signalled."
             "")
           seconds))
 
-(defun smtpmail-native--send (mail)
+(defun smtpmail-native--leave (mail how)
+  "Put MAIL into the outbox by way of HOW; its copies are filed when it is sent.
+HOW is that of `smtpmail-native-queue-send'."
+  (smtpmail-native-copy-expect
+   (plist-get (smtpmail-native-queue-send mail how) :id)
+   (plist-get mail :message-id)))
+
+(defun smtpmail-native--hand-over (mail)
   "Send MAIL, a plist of `smtpmail-native-message-prepare', as is wanted now."
-  (let ((start (float-time)))
+  (let ((start (float-time))
+        (people (plist-get mail :recipients)))
     (cond
      (smtpmail-queue-mail
-      (smtpmail-native-queue-send mail 'queue)
-      (message "Queued mail to %s" (car (plist-get mail :recipients))))
+      (smtpmail-native--leave mail 'queue)
+      (message "Queued mail to %s" (car people)))
      ((and smtpmail-native-background (not noninteractive))
-      (smtpmail-native-queue-send mail 'background))
+      (smtpmail-native--leave mail 'background))
      (t
       (smtpmail-native-queue-send mail 'wait)
-      (message "%s" (smtpmail-native--told (plist-get mail :recipients)
+      (message "%s" (smtpmail-native--told people
                                            (- (float-time) start)))))))
 
 ;;;###autoload
@@ -181,13 +191,21 @@ arrived."
   (condition-case err
       (let ((mail (smtpmail-native-message-prepare)))
         (unwind-protect
-            (smtpmail-native--send mail)
+            (smtpmail-native-mode-hand-over mail)
           (kill-buffer (plist-get mail :buffer))))
     (smtpmail-native-error
      ;; The backtrace of a batch Emacs shows only the beginning of the text.
      (when noninteractive
        (message "%s: %s" (get (car err) 'error-message) (cadr err)))
      (signal (car err) (cdr err)))))
+
+;;;###autoload
+(defun message-send-mail-with-smtp-native ()
+  "Send the mail in the current buffer by `smtpmail-native-send-it'.
+A message-mode that knows methods by name finds this one for the header
+X-Message-SMTP-Method."
+  (run-hooks 'message-send-mail-hook)
+  (smtpmail-native-send-it))
 
 (defun smtpmail-native--insert-certificate (certificate)
   "Insert what CERTIFICATE, a plist of the module, says."

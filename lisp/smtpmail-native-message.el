@@ -711,16 +711,9 @@ whole mail is.  GIVEN and BESIDE are as in
         (smtpmail-native-message--insert-mime coding))
       (smtpmail-native-message--encode-fields coding))
     (smtpmail-native-message--tidy)
-    (setq fields (smtpmail-native-message--fields))
-    (let ((text (lambda (key)
-                  (rfc2047-decode-string
-                   (or (smtpmail-native-message--value key fields) "")))))
-      (list :sender sender
-            :recipients recipients
-            :fcc fcc
-            :subject (funcall text "subject")
-            :message-id (funcall text "message-id")
-            :from (funcall text "from")))))
+    (append (list :sender sender :recipients recipients :fcc fcc)
+            (smtpmail-native-message--titles
+             (smtpmail-native-message--fields)))))
 
 ;;;; Entry point
 
@@ -808,6 +801,70 @@ if the header is malformed; nothing is left behind then."
               (unless result
                 (kill-buffer target)))
             result))))))
+
+(defun smtpmail-native-message-as-it-is (buffer recipients)
+  "Make envelope and octets of the finished message in BUFFER.
+Its header ends at the first empty line, or at `mail-header-separator'.
+Nothing is added or removed.  RECIPIENTS is a list of strings, each an
+address, or nil for those that the header names.  Return a plist like that
+of `smtpmail-native-message-prepare', with a new buffer of octets; the
+sender is the one that smtpmail would choose.  Signal
+`smtpmail-native-usage-error' if there is no recipient or sender, or if an
+address cannot be read, and `smtpmail-native-malformed-message' if the
+header is malformed."
+  (with-current-buffer buffer
+    (save-match-data
+      (save-excursion
+        (save-restriction
+          (widen)
+          (let* ((source (current-buffer))
+                 (case-fold-search t)
+                 (ends (smtpmail-native-message--split))
+                 (coding (smtpmail-native-message--coding))
+                 (header (generate-new-buffer " *smtpmail-native header*" t))
+                 (target (generate-new-buffer " *smtpmail-native message*" t))
+                 (done nil))
+            (unwind-protect
+                (let ((plist
+                       (with-current-buffer header
+                         (smtpmail-native-message--copy-header
+                          source (car ends))
+                         (smtpmail-native-message--describe
+                          (smtpmail-native-message--fields) recipients))))
+                  (with-current-buffer header
+                    (erase-buffer)
+                    (insert (with-current-buffer source
+                              (let ((text (buffer-substring-no-properties
+                                           (point-min) (car ends))))
+                                (if (multibyte-string-p text)
+                                    (encode-coding-string
+                                     text (or coding 'utf-8-unix))
+                                  text)))))
+                  (smtpmail-native-message--assemble
+                   target header source (cdr ends) coding)
+                  (setq done (append (list :buffer target) plist)))
+              (kill-buffer header)
+              (unless done
+                (kill-buffer target)))
+            done))))))
+
+(defun smtpmail-native-message--describe (fields recipients)
+  "Return the plist, without octets, of a finished message with FIELDS.
+RECIPIENTS are strings, or nil for those that FIELDS name."
+  (append
+   (list :sender (smtpmail-native-message--sender fields)
+         :recipients (smtpmail-native-message--all-recipients
+                      fields recipients nil))
+   (smtpmail-native-message--titles fields)))
+
+(defun smtpmail-native-message--titles (fields)
+  "Return the part of a plist that tells people of a message with FIELDS."
+  (let ((text (lambda (key)
+                (rfc2047-decode-string
+                 (or (smtpmail-native-message--value key fields) "")))))
+    (list :subject (funcall text "subject")
+          :message-id (funcall text "message-id")
+          :from (funcall text "from"))))
 
 (provide 'smtpmail-native-message)
 ;;; smtpmail-native-message.el ends here

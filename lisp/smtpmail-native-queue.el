@@ -75,6 +75,10 @@ of (ADDRESS ACCEPTED CODE ENHANCED TEXT).")
   "Functions that are called when something has happened to an entry.
 The argument is its id, or nil when it may concern all of them.")
 
+(defvar smtpmail-native-queue-file-functions nil
+  "Functions that file copies of a mail when it has been sent.
+The argument is its entry.  They tell failures themselves.")
+
 (cl-defstruct (smtpmail-native-sending (:copier nil))
   "An attempt that is under way."
   (entry nil :documentation "Its entry, claimed.")
@@ -558,6 +562,7 @@ It has been sent, and so a failure is only told."
   "File the copies of ENTRY, which has been sent, run the hook, delete it."
   (unless (plist-get (smtpmail-native-entry-state entry) :finished)
     (smtpmail-native-queue--file-copies entry)
+    (run-hook-with-args 'smtpmail-native-queue-file-functions entry)
     (smtpmail-native-queue--run-hook 'smtpmail-native-sent-functions entry))
   (remhash (smtpmail-native-entry-id entry) smtpmail-native-queue--traces)
   ;; An error would look as if it had not been sent.
@@ -1019,7 +1024,7 @@ there of it is in %s" (abbreviate-file-name folder))))
 
 ;;;; A new mail
 
-(defun smtpmail-native-queue--envelope (mail account)
+(defun smtpmail-native-queue-envelope (mail account)
   "Return the envelope of MAIL, a plist of message.el, for ACCOUNT."
   (append (list :sender (plist-get mail :sender)
                 :recipients (plist-get mail :recipients)
@@ -1274,7 +1279,7 @@ the result of the module, else (:id ID).  Signal a child of
 `smtpmail-native-unknown-outcome' it may have arrived."
   (smtpmail-native-load)
   (let ((octets (plist-get mail :buffer))
-        (envelope (smtpmail-native-queue--envelope
+        (envelope (smtpmail-native-queue-envelope
                    mail (smtpmail-native-queue-account))))
     (add-hook 'kill-emacs-query-functions #'smtpmail-native-queue--may-quit-p)
     (pcase how
@@ -1305,6 +1310,27 @@ cannot begin."
         (unless result
           (smtpmail-native-channel-cancel job))))
     result))
+
+(defun smtpmail-native-queue-active-p (id)
+  "Return non-nil if the entry ID is being sent by this Emacs."
+  (and (gethash id smtpmail-native-queue--active) t))
+
+(defun smtpmail-native-queue-tell-change ()
+  "Tell that something may have happened to any of the entries."
+  (smtpmail-native-queue--changed nil))
+
+(defun smtpmail-native-queue-change (id function)
+  "Call FUNCTION with the entry ID, claimed, and return its value.
+Return nil if the entry is gone or another Emacs works on it."
+  (let* ((sending (gethash id smtpmail-native-queue--active))
+         (entry (if sending
+                    (smtpmail-native-sending-entry sending)
+                  (smtpmail-native-outbox-get id))))
+    (cond (sending (funcall function entry))
+          ((and entry (smtpmail-native-outbox-claim entry))
+           (unwind-protect
+               (funcall function entry)
+             (smtpmail-native-outbox-release entry))))))
 
 ;;;; The user's word
 
