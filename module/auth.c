@@ -148,6 +148,8 @@ static enum smn_kind auth_by(const struct course *course,
       .password = &server->password,
       .host = server->host,
       .port = server->port,
+      .timeout_ms = server->timeout_ms,
+      .cancel_fd = auth->cancel_fd,
       .binding = auth->binding,
       .server_binds = course->server_binds,
   };

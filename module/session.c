@@ -340,6 +340,7 @@ static enum smn_kind authenticate(struct smn_session *s) {
   struct smn_auth auth = {
       .server = &s->job->server,
       .offered = s->caps.mechanisms,
+      .cancel_fd = s->observer->cancel_fd,
       .encrypted = smn_conn_encrypted(s->conn),
       .may_show_secrets = may_show_secrets(s),
       .certificate = s->job->server.cert_file || s->job->server.key_file,

@@ -315,8 +315,9 @@
                                (plist-get result :text)))))
    (should (zerop (smtpmail-native-dovecot-tests--delivered folder)))))
 
-(defun smtpmail-native-dovecot-tests--send-by-ticket (port)
+(defun smtpmail-native-dovecot-tests--send-by-ticket (port timeout-ms)
   "Send a mail through PORT as the ticket says, in an Emacs of its own.
+TIMEOUT-MS is that of each wait.
 Return its plist as it is printed.  Kerberos reads the environment of the
 process, which no Lisp can change."
   (with-temp-buffer
@@ -329,7 +330,9 @@ process, which no Lisp can change."
                   "--eval"
                   (format "(prin1 (smtpmail-native-dovecot-tests--send %d %s))"
                           port
-                          (format ":mechanisms \"GSSAPI\" :trustfiles '(%S)"
+                          (format (concat ":mechanisms \"GSSAPI\""
+                                          " :timeout-ms %d :trustfiles '(%S)")
+                                  timeout-ms
                                   (smtpmail-native-test-cert "ca.pem"))))
     (buffer-string)))
 
@@ -360,7 +363,7 @@ process, which no Lisp can change."
                                             :command '("krb5kdc" "-n"))))))))
     (unwind-protect
         (smtpmail-native-dovecot-tests--with
-         (let ((said (smtpmail-native-dovecot-tests--send-by-ticket port)))
+         (let ((said (smtpmail-native-dovecot-tests--send-by-ticket port 10000)))
            (should (string-match-p ":kind auth" said))
            (should (string-match-p "GSSAPI: " said)))
          (smtpmail-native-test-wait
@@ -369,7 +372,12 @@ process, which no Lisp can change."
               (smtpmail-native-dovecot-tests--call "correct-horse\n" "kinit"
                                                    "tim")
               t)))
-         (let ((said (smtpmail-native-dovecot-tests--send-by-ticket port)))
+         ;; A KDC that does not answer is waited for no longer than a server.
+         (signal-process kdc 'SIGSTOP)
+         (let ((said (smtpmail-native-dovecot-tests--send-by-ticket port 500)))
+           (should (string-match-p ":kind timeout :stage auth" said)))
+         (signal-process kdc 'SIGCONT)
+         (let ((said (smtpmail-native-dovecot-tests--send-by-ticket port 10000)))
            (should (string-match-p ":kind ok" said))
            (should (string-match-p ":mechanism \"GSSAPI\"" said)))
          (should (= 1 (smtpmail-native-dovecot-tests--delivered folder))))
