@@ -107,7 +107,13 @@ void smn_buf_free(struct smn_buf *buf) {
   buf->len = buf->cap = 0;
 }
 
-void smn_scrub_heap(void) {
+static __attribute__((noinline)) void scrub_stack(void) {
+  char dead[32768];
+  smn_wipe(dead, sizeof dead);
+}
+
+void smn_scrub(void) {
+  scrub_stack();
   enum { BLOCKS = 24, SMALLEST = 16, LARGEST = 2048 };
   void *blocks[BLOCKS];
   for (size_t size = SMALLEST; size <= LARGEST; size += 16) {
