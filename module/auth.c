@@ -131,6 +131,15 @@ static enum smn_kind token_refused(const struct exchange *x,
   return SMN_AUTH;
 }
 
+/* A wrong password looks the same to the client as a server that has heard the
+   flag "y" and knows channel binding.  */
+static void hint_at_downgrade(struct smn_error *err) {
+  size_t have = strlen(err->text);
+  snprintf(err->text + have, sizeof err->text - have,
+           " (either the password is wrong, or somebody on the way has taken "
+           "-PLUS from the server's list of mechanisms)");
+}
+
 /* The course of all exchanges of one session.  */
 struct course {
   const struct smn_auth *auth;
@@ -166,6 +175,9 @@ static enum smn_kind auth_by(struct course *course, const char *mechanism) {
       kind = token_refused(&x, kind);
   }
   course->sent = x.sent;
+  if (kind == SMN_REPLY && x.err->code == 535 && smn_sasl_scram(mechanism) &&
+      !smn_sasl_binds(mechanism) && auth->binding && !course->server_binds)
+    hint_at_downgrade(x.err);
   smn_sasl_free(x.sasl);
   smn_buf_free(&x.response);
   smn_buf_clear(auth->command);
