@@ -107,12 +107,13 @@ void smn_buf_free(struct smn_buf *buf) {
   buf->len = buf->cap = 0;
 }
 
-static __attribute__((noinline)) void scrub_stack(void) {
-  char dead[32768];
-  smn_wipe(dead, sizeof dead);
+/* What a library's frames have left below the caller's.  */
+__attribute__((noinline)) static void scrub_stack(void) {
+  char frames[65536];
+  smn_wipe(frames, sizeof frames);
 }
 
-void smn_scrub(void) {
+void smn_scrub_heap(void) {
   scrub_stack();
   enum { BLOCKS = 24, SMALLEST = 16, LARGEST = 2048 };
   void *blocks[BLOCKS];

@@ -51,8 +51,8 @@ void smn_wipe(void *bytes, size_t len);
 
 /* A library may free copies of a secret without wiping them.  All that can be
    done from outside is to be given the same small blocks again, which the
-   allocator hands to the thread that has freed them, and to wipe them; and to
-   wipe the dead part of the stack, where registers were spilled.  */
-void smn_scrub(void);
+   allocator hands to the thread that has freed them, and to wipe them.  What
+   its frames have left on the stack below the caller's is wiped, too.  */
+void smn_scrub_heap(void);
 
 #endif

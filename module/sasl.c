@@ -279,7 +279,7 @@ void smn_sasl_free(struct smn_sasl *sasl) {
   smn_buf_free(&sasl->raw);
   smn_buf_free(&sasl->refusal);
   free(sasl);
-  smn_scrub();
+  smn_scrub_heap();
 }
 
 /* Base64 of what stands in sasl->raw into *RESPONSE.  */
@@ -359,7 +359,7 @@ static enum smn_kind step(struct smn_sasl *sasl, const char *challenge,
   if (kind == SMN_OK)
     kind = encode(sasl, response, err);
   smn_buf_clear(&sasl->raw);
-  smn_scrub();
+  smn_scrub_heap();
   return kind;
 }
 

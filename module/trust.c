@@ -33,7 +33,7 @@ void smn_trust_free(struct smn_trust *trust) {
     return;
   gnutls_certificate_free_credentials(trust->credentials);
   free(trust);
-  smn_scrub();
+  smn_scrub_heap();
 }
 
 static enum smn_kind unusable(struct smn_error *err, const char *what,
