@@ -17,11 +17,11 @@ MODULE ?= smtpmail-native-module$(SUFFIX)
 EL = smtpmail-native.el $(wildcard lisp/*.el)
 TESTS_EL = $(wildcard test/*-tests.el)
 SOURCES = Makefile $(EL) $(wildcard module/*.[ch] test/*.el test/c/*.[ch] \
-  tools/* *.org test/*/*.org .ci/* .dir-locals.el)
+  tools/* test/kill-test *.org test/*/*.org .ci/* .dir-locals.el)
 GLUE = module lisp credentials
 CORE = $(filter-out $(GLUE),$(basename $(notdir $(wildcard module/*.c))))
-# A sanitizer keeps what was freed, and these look for just that.
-PLAIN_TESTS = test-secrets test-coredump
+# A sanitizer keeps what was freed and has memory for itself; these look there.
+PLAIN_TESTS = test-secrets test-memory test-coredump
 C_TESTS = $(filter-out $(PLAIN_TESTS),$(basename $(notdir \
   $(wildcard test/c/test-*.c))))
 PEER = $(filter-out peer,$(basename $(notdir $(wildcard test/c/peer-*.c))))
@@ -39,6 +39,7 @@ TSAN = -fsanitize=thread
 BATCH = $(EMACS) -Q --batch --eval '(setq load-prefer-newer t)' -L . -L lisp
 
 LOG = $(BUILD)/log
+SERVERS = $(BUILD)/plain/peer $(BUILD)/plain/sink
 ASAN_LOGS = $(C_TESTS:%=$(LOG)/asan-%.log)
 TSAN_LOGS = $(C_TESTS:%=$(LOG)/tsan-%.log)
 PLAIN_LOGS = $(PLAIN_TESTS:%=$(LOG)/plain-%.log)
@@ -89,6 +90,11 @@ $(BUILD)/lisp.stamp: $(EL) $(BUILD)/config.mk
 	  -f batch-byte-compile $(EL)
 	@touch $@
 
+# Programs that share no code with the module.
+$(BUILD)/plain/sink $(BUILD)/plain/killer: $(BUILD)/plain/%: \
+    $(BUILD)/plain/%.o
+	$(CC) -o $@ $<
+
 # A log is the outcome of one part; to be added up, a failure must not end make.
 $(LOG)/asan-%.log: $(BUILD)/asan/% FORCE
 	@tools/run $@ env ASAN_OPTIONS=detect_leaks=1 $< test/peer
@@ -96,21 +102,28 @@ $(LOG)/tsan-%.log: $(BUILD)/tsan/% FORCE
 	@tools/run $@ env TSAN_OPTIONS=halt_on_error=1 $< test/peer
 $(LOG)/plain-%.log: $(BUILD)/plain/% FORCE
 	@tools/run $@ $<
-$(LOG)/ert-%.log: test/%.el all $(BUILD)/plain/peer FORCE
+$(LOG)/ert-%.log: test/%.el all $(SERVERS) FORCE
 	@tools/run $@ $(BATCH) -L test -l $< -f ert-run-tests-batch-and-exit
-$(LOG)/assertions-%.log: test/%.el all $(BUILD)/plain/peer FORCE
+$(LOG)/assertions-%.log: test/%.el all $(SERVERS) FORCE
 	@tools/run $@ $(BATCH) -module-assertions \
 	  -L test -l $< -f ert-run-tests-batch-and-exit
+$(LOG)/kill.log: all $(SERVERS) $(BUILD)/plain/killer FORCE
+	@tools/run $@ test/kill-test 12
 
 check: all check-parts ## run all tests
 check-parts check-c: $(ASAN_LOGS) $(TSAN_LOGS) $(PLAIN_LOGS)
 check-parts check-lisp: $(ERT_LOGS) $(ASSERTIONS_LOGS)
+check-parts check-kill: $(LOG)/kill.log
 check-asan: $(ASAN_LOGS)
 check-tsan: $(TSAN_LOGS)
 check-assertions: $(ASSERTIONS_LOGS)
-CHECKS = check-parts check-c check-lisp check-asan check-tsan check-assertions
+CHECKS = check-parts check-c check-lisp check-kill check-asan check-tsan \
+  check-assertions
 $(CHECKS):
 	@tools/summary $^
+
+torture: all $(SERVERS) $(BUILD)/plain/killer ## kill a sending Emacs 300 times
+	test/kill-test $(or $(ROUNDS),300) $(SEED)
 
 lint: all ## check formatting and style
 	@LINT=1 tools/configure $(BUILD)/lint.mk
@@ -126,12 +139,12 @@ lint: all ## check formatting and style
 demo: all $(BUILD)/plain/peer ## send a mail to the scripted server, show it
 	$(BATCH) -L test -l test/demo.el
 
-bench: all $(BUILD)/plain/peer ## measure
+bench: all $(SERVERS) ## measure
 	$(BATCH) -L test -l test/bench.el
 
 clean: ## remove all that was built
 	rm -rf $(BUILD) smtpmail-native-module.* *.elc lisp/*.elc test/*.elc
 
 FORCE:
-.PHONY: all module help check $(CHECKS) lint demo bench clean FORCE
+.PHONY: all module help check $(CHECKS) torture lint demo bench clean FORCE
 .SECONDARY:

@@ -3,7 +3,7 @@
 ;; Copyright (C) 2026 The smtpmail-native developers
 
 ;; Author: The smtpmail-native developers
-;; Version: 0.1.0
+;; Version: 0.2.0
 ;; Package-Requires: ((emacs "28.1"))
 ;; Keywords: mail
 ;; SPDX-License-Identifier: GPL-3.0-or-later
@@ -86,32 +86,103 @@ The value nil stands for the folder of this package or, if that cannot be
 written, \"smtpmail-native\" in the user's folder for Emacs."
   :type '(choice (const :tag "Folder of the package" nil) directory))
 
+(defcustom smtpmail-native-background t
+  "Whether mail is sent in the background.
+Then `smtpmail-native-send-it' returns as soon as the mail is in the
+outbox.  A batch Emacs always waits for the outcome."
+  :type 'boolean)
+
+(defcustom smtpmail-native-undo-seconds 0
+  "Seconds for which a mail is held before it is sent.
+So long `smtpmail-native-undo-send' brings it back.  This is for mail that
+is sent in the background."
+  :type 'natnum)
+
+(defcustom smtpmail-native-partial-recipients nil
+  "Whether a mail is sent when the server refuses some of its recipients.
+With nil nobody gets it then.  With t those get it whom the server has
+accepted, and the outbox keeps the mail for the rest alone."
+  :type 'boolean)
+
+(defcustom smtpmail-native-expire (* 3 24 60 60)
+  "Seconds for which a mail that cannot be sent is tried again.
+Then it is held, and the user decides.  The value nil stands for ever."
+  :type '(choice (const :tag "For ever" nil) natnum))
+
+(defcustom smtpmail-native-idle-seconds 10
+  "Seconds for which a connection is kept open for further mails."
+  :type 'number)
+
+(defcustom smtpmail-native-max-sessions 2
+  "How many connections for one account there may be at a time.
+One is used unless there is much to send."
+  :type 'natnum)
+
+(defcustom smtpmail-native-sent-functions nil
+  "Functions that are called when a mail has been taken by the server.
+The argument is a plist, which has :id, :message-id, :subject, :from,
+:sender, :recipients, :host, :port, :results and :file, the file with the
+octets of the message, which is deleted afterwards.  :results is a list
+of (ADDRESS OUTCOME CODE ENHANCED-CODE TEXT)."
+  :type 'hook)
+
+(defcustom smtpmail-native-failed-functions nil
+  "Functions that are called when an attempt to send a mail has failed.
+The argument is a plist as for `smtpmail-native-sent-functions', and has
+also :status (`ready' to be tried again, `held', `refused' or `unknown'),
+:hold and :text, the reason.  This is for mail that is sent in the
+background; else the failure is signalled."
+  :type 'hook)
+
 (require 'seq)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-queue)
 
 ;;;; Commands
 
-(defun smtpmail-native--told (result seconds)
-  "Return the line that tells of RESULT, which took SECONDS."
-  (let ((recipients (plist-get result :recipient-list)))
-    (format "Sent to %s%s in %.1f s" (car recipients)
-            (if (cdr recipients) (format " and %d more" (length (cdr recipients)))
-              "")
-            seconds)))
+(defun smtpmail-native--told (recipients seconds)
+  "Return the line that tells of a mail to RECIPIENTS, which took SECONDS."
+  (format "Sent to %s%s in %.1f s" (car recipients)
+          (if (cdr recipients) (format " and %d more" (length (cdr recipients)))
+            "")
+          seconds))
+
+(defun smtpmail-native--send (mail)
+  "Send MAIL, a plist of `smtpmail-native-message-prepare', as is wanted now."
+  (let ((start (float-time)))
+    (cond
+     (smtpmail-queue-mail
+      (smtpmail-native-queue-send mail 'queue)
+      (message "Queued mail to %s" (car (plist-get mail :recipients))))
+     ((and smtpmail-native-background (not noninteractive))
+      (smtpmail-native-queue-send mail 'background))
+     (t
+      (smtpmail-native-queue-send mail 'wait)
+      (message "%s" (smtpmail-native--told (plist-get mail :recipients)
+                                           (- (float-time) start)))))))
 
 ;;;###autoload
 (defun smtpmail-native-send-it ()
   "Send the mail in the current buffer; for `send-mail-function'.
 The buffer holds header, `mail-header-separator' and body, and is not
 altered.  Server, port, TLS and credentials are those of smtpmail's
-variables.  Wait until the server has taken the mail for all recipients;
-Emacs stays alive meanwhile, and \\[keyboard-quit] cancels.  Signal a child
-of `smtpmail-native-error' for anything else."
+variables.
+
+Return as soon as the mail is in the outbox, if
+`smtpmail-native-background' says so; it is sent from there, whatever
+happens to this Emacs.  Else wait until the server has taken it for all
+recipients; Emacs stays alive meanwhile, and \\[keyboard-quit] cancels.
+With `smtpmail-queue-mail' it waits in the outbox until the queue is
+flushed.
+
+Signal a child of `smtpmail-native-error' if the mail was not sent or put
+into the outbox; after `smtpmail-native-unknown-outcome' it may have
+arrived."
   (condition-case err
-      (let* ((start (float-time))
-             (result (smtpmail-native-queue-send-buffer)))
-        (message "%s" (smtpmail-native--told result (- (float-time) start))))
+      (let ((mail (smtpmail-native-message-prepare)))
+        (unwind-protect
+            (smtpmail-native--send mail)
+          (kill-buffer (plist-get mail :buffer))))
     (smtpmail-native-error
      ;; The backtrace of a batch Emacs shows only the beginning of the text.
      (when noninteractive
@@ -185,6 +256,17 @@ TLS, and its certificate.  Nothing secret is sent."
         (goto-char (point-min)))
       (special-mode))
     (display-buffer buffer)))
+
+;;;; Scripts
+
+(autoload 'smtpmail-native-batch-send "smtpmail-native-batch"
+  "Send a message as the rest of the command line says, and end Emacs.")
+(autoload 'smtpmail-native-batch-flush "smtpmail-native-batch"
+  "Send all that waits in the outbox, each mail once, and end Emacs.")
+
+;; What an Emacs that has ended has left is taken up by the next one.
+(unless noninteractive
+  (run-with-idle-timer 2 nil #'smtpmail-native-queue-start))
 
 (provide 'smtpmail-native)
 ;;; smtpmail-native.el ends here

@@ -4,7 +4,8 @@
 ;;; Commentary:
 ;; Looks in this order: an entry of `smtpmail-auth-credentials' (which the
 ;; module reads itself when it is complete), the netrc file that this variable
-;; names when it is a string, auth-source, and the user at a prompt.  What is
+;; names when it is a string, auth-source, and the user at a prompt.  What an
+;; entry leaves open is looked for in the places that come after it.  What is
 ;; found is a plist, see `smtpmail-native-auth-find'.
 
 ;;; Code:
@@ -23,6 +24,13 @@
 (defvar smtpmail-smtp-user)
 (defvar smtpmail-servers-requiring-authorization)
 (defvar smtpmail-auth-credentials)
+
+(defvar smtpmail-native-auth-inhibit-prompts nil
+  "Non-nil means that nobody is there to be asked, as in batch.")
+
+(defun smtpmail-native-auth--may-ask-p ()
+  "Return non-nil if the user can be asked."
+  (not (or noninteractive smtpmail-native-auth-inhibit-prompts)))
 
 (defvar smtpmail-native-auth--typed (make-hash-table :test #'equal)
   "Passwords that were typed and have worked, by (HOST PORT USER).")
@@ -84,11 +92,12 @@ It is a string, a symbol, or a list of them; the result a string or nil."
           :cert (plist-get entry :cert)
           :save (plist-get entry :save-function))))
 
-(defun smtpmail-native-auth--stored (host port source)
+(defun smtpmail-native-auth--stored (host port source &optional user)
   "Return what auth-source has for HOST and PORT as a plist, or nil.
-SOURCE names the place where it is looked for.  Without a password the
-plist holds a client certificate, or just the user."
-  (let* ((user (smtpmail-native-auth--smtp-user))
+SOURCE names the place where it is looked for.  USER is the one that it
+has to be for, default `smtpmail-smtp-user', if that is set.  Without a
+password the plist holds a client certificate, or just the user."
+  (let* ((user (or user (smtpmail-native-auth--smtp-user)))
          (spec (and user (list :user user)))
          (entry (or (apply #'smtpmail-native-auth--search host port
                            :require '(:user :secret) spec)
@@ -107,9 +116,13 @@ plist holds a client certificate, or just the user."
             (auth-source-do-cache nil))
         (smtpmail-native-auth--stored host port 'file)))))
 
-(defun smtpmail-native-auth--usable-p (found)
-  "Return non-nil if FOUND has a password or a client certificate."
-  (or (plist-get found :password) (plist-get found :key)))
+(defun smtpmail-native-auth--with-certificate (found stored)
+  "Return FOUND with the client certificate of STORED, if that has one.
+Either may be nil."
+  (if (and found (plist-get stored :key))
+      (append (list :key (plist-get stored :key) :cert (plist-get stored :cert))
+              found)
+    found))
 
 (defun smtpmail-native-auth--ask-auth-source (host port)
   "Ask for user and password of HOST and PORT by way of auth-source.
@@ -145,18 +158,21 @@ If USER is nil, any will do."
              smtpmail-native-auth--typed)
     found))
 
-(defun smtpmail-native-auth--ask (host port user)
-  "Ask for the password for HOST and PORT, and for the user if USER is nil."
+(defun smtpmail-native-auth--ask (host port user &optional password)
+  "Ask for USER and PASSWORD for HOST and PORT, those of them that are nil."
   (let* ((user (or user
                    (read-string (format "SMTP user name for %s:%s: " host port)
                                 (or (smtpmail-native-auth--smtp-user)
                                     (user-login-name)))))
-         (typed (read-passwd (format "SMTP password for %s:%s: " host port))))
+         (typed (and (not password)
+                     (read-passwd
+                      (format "SMTP password for %s:%s: " host port)))))
     (prog1 (list :source 'prompt
                  :user user
-                 :password (smtpmail-native-auth--encode typed)
+                 :password (smtpmail-native-auth--encode (or password typed))
                  :typed t)
-      (clear-string typed))))
+      (when typed
+        (clear-string typed)))))
 
 (defun smtpmail-native-auth--forget (found)
   "Forget the password of FOUND if it was typed before."
@@ -179,48 +195,70 @@ USER may be nil."
 (%s: no complete entry for machine %s port %s%s)"
             (cond ((stringp classic) (format "the file %s" classic))
                   ((null classic) "not set")
+                  ((smtpmail-native-module-find-auth host port)
+                   "the entry for this server leaves it open")
                   (t "no entry for this server"))
             (mapconcat (lambda (source) (format "%s" source)) auth-sources ", ")
             host port
             (if user (format " login %s" user) ""))))
 
-(defun smtpmail-native-auth--missing (host port user places)
-  "Signal that no password of USER for HOST and PORT is found in PLACES.
-USER may be nil; PLACES is text."
+(defun smtpmail-native-auth--missing (host port user &optional demanded)
+  "Signal that no password of USER for HOST and PORT is found anywhere.
+USER may be nil.  DEMANDED as in `smtpmail-native-auth-find'."
   (smtpmail-native-error-signal
    'smtpmail-native-auth-error
-   (format "No password for %s%s:%s: looked in %s"
-           (if user (concat user " at ") "") host port places)))
+   (format "No password for %s%s:%s%s: looked in %s"
+           (if user (concat user " at ") "") host port
+           (cond ((stringp demanded) (format " (it says %s)" demanded))
+                 (demanded " (it wants authentication)")
+                 (t ""))
+           (smtpmail-native-auth--places host port user))))
 
-(defun smtpmail-native-auth--open-entry (host port user)
-  "Find out what the classic entry for HOST and PORT leaves to be asked for.
-USER is that of the entry, or nil."
-  (or (smtpmail-native-auth--known
-       host port (or user (smtpmail-native-auth--smtp-user)))
-      (if noninteractive
-          (smtpmail-native-auth--missing
-           host port user
-           (concat "`smtpmail-auth-credentials', whose entry for this server "
-                   "leaves user or password to be asked for"))
-        (smtpmail-native-auth--ask host port user))))
+(defun smtpmail-native-auth--open-entry (host port entry)
+  "Find out what the classic ENTRY for HOST and PORT leaves open.
+A user or password that it has is used and not asked for."
+  (let* ((user (or (smtpmail-native-auth-string (nth 2 entry))
+                   (smtpmail-native-auth--smtp-user)))
+         (password (smtpmail-native-auth-string (nth 3 entry)))
+         (stored (smtpmail-native-auth--stored host port 'auth-source user))
+         (user (or user (and password (plist-get stored :user)))))
+    (cond
+     ((and user password)
+      (smtpmail-native-auth-release stored)
+      (list :source 'classic
+            :user user
+            :password (smtpmail-native-auth--encode password)))
+     ((plist-get stored :password) stored)
+     ((smtpmail-native-auth--known host port user))
+     ((not (smtpmail-native-auth--may-ask-p))
+      (smtpmail-native-auth--missing host port user))
+     (t (smtpmail-native-auth--with-certificate
+         (smtpmail-native-auth--ask host port user password) stored)))))
 
 (defun smtpmail-native-auth--elsewhere (host port demanded)
   "Find out who the user is for HOST and PORT, which have no classic entry.
-DEMANDED non-nil means that the server wants authentication."
+DEMANDED as in `smtpmail-native-auth-find'."
   (let* ((stored (or (smtpmail-native-auth--file host port)
                      (smtpmail-native-auth--stored host port 'auth-source)))
          (user (or (plist-get stored :user)
                    (smtpmail-native-auth--smtp-user))))
     (cond
-     ((smtpmail-native-auth--usable-p stored) stored)
-     ((smtpmail-native-auth--known host port user))
+     ((plist-get stored :password) stored)
+     ;; A certificate is all that many servers want to see.
+     ((and (plist-get stored :key) (not demanded)) stored)
      ;; Who has stored a user without a password wants to be asked.
-     ((not (or demanded stored)) (list :source 'none))
-     (noninteractive
-      (smtpmail-native-auth--missing
-       host port user (smtpmail-native-auth--places host port user)))
-     ((smtpmail-native-auth--ask-auth-source host port))
-     ((smtpmail-native-auth--ask host port user)))))
+     ((not (or demanded stored
+               (smtpmail-native-auth--known host port user)))
+      (list :source 'none))
+     (t
+      (smtpmail-native-auth--with-certificate
+       (cond
+        ((smtpmail-native-auth--known host port user))
+        ((not (smtpmail-native-auth--may-ask-p))
+         (smtpmail-native-auth--missing host port user demanded))
+        ((smtpmail-native-auth--ask-auth-source host port))
+        (t (smtpmail-native-auth--ask host port user)))
+       stored)))))
 
 (defun smtpmail-native-auth--demanded-p (host)
   "Return non-nil if the user says that HOST wants authentication."
@@ -229,19 +267,22 @@ DEMANDED non-nil means that the server wants authentication."
 
 (defun smtpmail-native-auth-find (host port &optional demanded)
   "Find out who the user is for the server HOST at PORT, an integer.
-DEMANDED non-nil means that the server wants authentication.  The module
-must be loaded.  Return a plist:
+DEMANDED non-nil means that the server wants authentication; a string is
+what it has said.  The module must be loaded.  Return a plist:
 
  :source      `classic', `file', `auth-source', `prompt' or `none'
  :user        a string, or nil
  :password    a unibyte string that `smtpmail-native-auth-release' clears;
-              nil for a classic entry, which the module reads itself
+              nil for a complete classic entry, which the module reads
+              itself
  :mechanisms  those that smtp-auth of auth-source asks for, or nil
  :key, :cert  files of a client certificate, or nil
 
-Prompt for what is nil in a classic entry, and for all that is demanded;
-never in batch, where `smtpmail-native-auth-error' says where was looked.
-A user that auth-source knows without a password is asked for it, too.
+What is nil in a classic entry and not known to auth-source is prompted
+for, and so is all that is demanded; never in batch, where
+`smtpmail-native-auth-error' says where was looked.  A user that
+auth-source knows without a password is asked for it, too, unless there is
+a client certificate and nothing is demanded.
 Signal `smtpmail-native-usage-error' for a malformed classic entry."
   (let* ((host (if (multibyte-string-p host)
                    host
@@ -253,10 +294,25 @@ Signal `smtpmail-native-usage-error' for a malformed classic entry."
      (cond
       ((and user (smtpmail-native-auth-string (nth 3 entry)))
        (list :source 'classic :user user))
-      (entry (smtpmail-native-auth--open-entry host port user))
+      (entry (smtpmail-native-auth--open-entry host port entry))
       (t (smtpmail-native-auth--elsewhere
           host port
           (or demanded (smtpmail-native-auth--demanded-p host))))))))
+
+(defun smtpmail-native-auth-ask-again (host port)
+  "Ask for the password for HOST and PORT, whose last one was refused.
+Return a plist as `smtpmail-native-auth-find' does.  An empty answer means
+that what is stored is to be tried once more: the user may have mended it."
+  (let* ((stored (let ((smtpmail-native-auth-inhibit-prompts t))
+                   (condition-case nil
+                       (smtpmail-native-auth-find host port)
+                     (smtpmail-native-auth-error nil))))
+         (asked (smtpmail-native-auth--ask host port (plist-get stored :user))))
+    (if (and stored (equal (plist-get asked :password) ""))
+        stored
+      (smtpmail-native-auth-release stored)
+      (append (list :host host :port port)
+              (smtpmail-native-auth--with-certificate asked stored)))))
 
 (defun smtpmail-native-auth--save (found)
   "Let auth-source save FOUND, which the server has accepted.
@@ -271,14 +327,27 @@ The mail may be sent by now: no error and no quit leaves this function."
                   (plist-get found :host) (plist-get found :port)
                   (get (car err) 'error-message)))))))
 
-(defun smtpmail-native-auth-worked (found)
+(defun smtpmail-native-auth--save-when-idle (found)
+  "Let auth-source save FOUND when the user is not doing anything."
+  (when (functionp (plist-get found :save))
+    (run-with-idle-timer
+     2 nil
+     (lambda ()
+       (if (active-minibuffer-window)
+           (run-at-time 5 nil #'smtpmail-native-auth--save-when-idle found)
+         (smtpmail-native-auth--save found))))))
+
+(defun smtpmail-native-auth-worked (found &optional later)
   "Remember that the server has accepted FOUND.
-A typed password is kept for this session, and offered to auth-source."
+A typed password is kept for this session, and offered to auth-source,
+which may ask the user; LATER non-nil means not while the user types."
   (let ((password (plist-get found :password)))
     (when (and (plist-get found :typed) password)
       (puthash (smtpmail-native-auth--forget found) (copy-sequence password)
                smtpmail-native-auth--typed))
-    (smtpmail-native-auth--save found)))
+    (if later
+        (smtpmail-native-auth--save-when-idle found)
+      (smtpmail-native-auth--save found))))
 
 (defun smtpmail-native-auth-failed (found)
   "Forget FOUND, which the server has refused."

@@ -25,31 +25,41 @@
 (defvar smtpmail-native-channel--process nil
   "The pipe process that the module wakes.")
 
+(defvar smtpmail-native-channel--events nil
+  "Events that have been fetched and not been handed on yet.")
+
 (defvar smtpmail-native-channel--handlers (make-hash-table)
   "Handlers of the jobs under way, by id.")
 
-(defun smtpmail-native-channel--dispatch (events)
-  "Hand each of EVENTS to the handler of its job, in their order."
-  (dolist (event events)
-    (let* ((id (car event))
-           (kind (cadr event))
-           (handler (gethash id smtpmail-native-channel--handlers)))
-      ;; The last event ends the job before anybody is called, so that nobody
-      ;; is called twice.
-      (when (eq kind 'done)
-        (remhash id smtpmail-native-channel--handlers))
-      (when handler
-        (condition-case err
-            (funcall handler kind (cddr event))
-          (error (message "smtpmail-native: %s"
-                          (error-message-string err))))))))
+(defun smtpmail-native-channel--hand-on (event)
+  "Hand EVENT to the handler of its job."
+  (pcase-let* ((`(,id ,kind . ,plist) event)
+               (handler (gethash id smtpmail-native-channel--handlers)))
+    ;; The last event ends the job before anybody is called, so that nobody is
+    ;; called twice.
+    (when (eq kind 'done)
+      (remhash id smtpmail-native-channel--handlers))
+    (when handler
+      (condition-case err
+          (funcall handler kind plist)
+        (error (message "smtpmail-native: %s" (error-message-string err)))))))
+
+(defun smtpmail-native-channel-dispatch ()
+  "Hand all events so far to the handlers of their jobs, in their order.
+Who waits for one calls this, and need not wait for a timer."
+  (setq smtpmail-native-channel--events
+        (nconc smtpmail-native-channel--events (smtpmail-native-module-events)))
+  (while smtpmail-native-channel--events
+    (smtpmail-native-channel--hand-on (pop smtpmail-native-channel--events))))
 
 (defun smtpmail-native-channel--filter (_process _octets)
-  "Fetch the events that wait and hand them on."
+  "Fetch the events that wait, and have them handed on."
   (condition-case err
-      (let ((events (smtpmail-native-module-events)))
-        (when events
-          (run-at-time 0 nil #'smtpmail-native-channel--dispatch events)))
+      (progn
+        (setq smtpmail-native-channel--events
+              (nconc smtpmail-native-channel--events
+                     (smtpmail-native-module-events)))
+        (run-at-time 0 nil #'smtpmail-native-channel-dispatch))
     (error (message "smtpmail-native: %s" (error-message-string err)))))
 
 (defun smtpmail-native-channel--shutdown ()
@@ -63,7 +73,10 @@
   (unless (process-live-p smtpmail-native-channel--process)
     ;; Killing the buffer of a process would end it, so it must have none,
     ;; which `make-pipe-process' does not offer.
-    (let ((buffer (generate-new-buffer " *smtpmail-native*")))
+    (let ((buffer (generate-new-buffer " *smtpmail-native*"))
+          ;; One octet is all that ever comes; to wait for more of it delays
+          ;; each event by 50 ms.
+          (process-adaptive-read-buffering nil))
       (setq smtpmail-native-channel--process
             (make-pipe-process :name "smtpmail-native"
                                :buffer buffer

@@ -10,6 +10,8 @@
 (define-error 'smtpmail-native-error "Mail not sent")
 (define-error 'smtpmail-native-usage-error "Mail not sent"
   'smtpmail-native-error)
+(define-error 'smtpmail-native-malformed-message "Mail not sent"
+  'smtpmail-native-usage-error)
 (define-error 'smtpmail-native-connection-error "Mail not sent"
   'smtpmail-native-error)
 (define-error 'smtpmail-native-tls-error "Mail not sent"
@@ -21,6 +23,8 @@
 (define-error 'smtpmail-native-deferred "Mail not sent for now"
   'smtpmail-native-error)
 (define-error 'smtpmail-native-cancelled "Mail not sent"
+  'smtpmail-native-error)
+(define-error 'smtpmail-native-outbox-error "Mail not sent"
   'smtpmail-native-error)
 (define-error 'smtpmail-native-unknown-outcome "Mail may have been sent"
   'smtpmail-native-error)
@@ -61,11 +65,31 @@ disguise what it says, and octets that are no UTF-8 are shown in hex."
     (quit . "QUIT failed at"))
   "What failed, by stage; the server's name follows.")
 
+(defun smtpmail-native-error-words (result)
+  "Return what the server has said, from RESULT, a plist of the module.
+It is the code and the text; the latter alone if it names recipients with
+the replies to each, or if it is not the server's."
+  (let ((code (or (plist-get result :code) 0)))
+    (concat (if (and (> code 0) (not (eq (plist-get result :stage) 'rcpt)))
+                (format "%d " code)
+              "")
+            (smtpmail-native-error-text (plist-get result :text)))))
+
+(defun smtpmail-native-error-demand (result)
+  "Return what the server demands by RESULT, a plist of the module, or nil.
+The value is `auth', or `tls' (RFC 3207 4)."
+  (when (and (eq (plist-get result :kind) 'reply)
+             (eql (plist-get result :code) 530)
+             (not (plist-get result :in-doubt)))
+    (let ((case-fold-search t))
+      (if (string-match-p "STARTTLS" (or (plist-get result :text) ""))
+          'tls
+        'auth))))
+
 (defun smtpmail-native-error--hint (result)
   "Return what the user can do about RESULT, or nil."
   (let ((kind (plist-get result :kind))
-        (stage (plist-get result :stage))
-        (code (plist-get result :code)))
+        (stage (plist-get result :stage)))
     (cond
      ((plist-get result :in-doubt)
       "look whether it arrived before you send it again")
@@ -77,9 +101,11 @@ disguise what it says, and octets that are no UTF-8 are shown in hex."
       "see `smtpmail-stream-type' and `smtpmail-starttls-credentials'")
      ((and (eq kind 'unsupported) (eq stage 'auth))
       "see `smtpmail-native-auth-mechanisms'")
-     ((memq code '(530 550 554))
-      (when (and (= code 530) (memq stage '(mail rcpt data)))
-        "the server wants authentication, see `smtpmail-auth-credentials'"))
+     ((eq (smtpmail-native-error-demand result) 'tls)
+      "see `smtpmail-stream-type' and `smtpmail-starttls-credentials'")
+     ((and (eq (smtpmail-native-error-demand result) 'auth)
+           (memq stage '(mail rcpt data)))
+      "the server wants authentication, see `smtpmail-auth-credentials'")
      ((eq kind 'auth)
       "check user and password of this server")
      ((eq kind 'resolve)
@@ -95,8 +121,6 @@ with control characters escaped, then what to do where that is known."
   (let* ((doubt (plist-get result :in-doubt))
          (stage (plist-get result :stage))
          (kind (plist-get result :kind))
-         (code (or (plist-get result :code) 0))
-         (text (smtpmail-native-error-text (plist-get result :text)))
          (hint (smtpmail-native-error--hint result)))
     (concat
      (cond (doubt "No answer to the end of the message from")
@@ -108,8 +132,7 @@ with control characters escaped, then what to do where that is known."
            ((eq kind 'too-large) "Message too large for")
            (t (or (cdr (assq stage smtpmail-native-error--stages)) "Failure at")))
      (format " %s:%s: " host port)
-     (if (and (> code 0) (not (eq stage 'rcpt))) (format "%d " code) "")
-     text
+     (smtpmail-native-error-words result)
      (if hint (format " (%s)" hint) ""))))
 
 (defun smtpmail-native-error-condition (result)

@@ -10,7 +10,7 @@
 (require 'smtpmail-native-error)
 (declare-function smtpmail-native-module-version "smtpmail-native-module")
 
-(defconst smtpmail-native-load-version "0.1.0"
+(defconst smtpmail-native-load-version "0.2.0"
   "Version of the Lisp side, which the module must equal.")
 
 (defconst smtpmail-native-load--directory

@@ -37,6 +37,11 @@
   (smtpmail-native-error-signal 'smtpmail-native-usage-error
                                 (apply #'format-message format args)))
 
+(defun smtpmail-native-message--malformed (format &rest args)
+  "Signal that the mail is no message; the text is FORMAT with ARGS."
+  (smtpmail-native-error-signal 'smtpmail-native-malformed-message
+                                (apply #'format-message format args)))
+
 (defun smtpmail-native-message--quote (text)
   "Return TEXT in double quotes, short and with control characters escaped."
   (let ((print-escape-newlines t)
@@ -370,30 +375,41 @@ a second field of the same name right behind the first (4.5)."
                  '("resent-to" "resent-cc" "resent-bcc") block))
               (nreverse blocks))))
 
-(defun smtpmail-native-message--all-recipients (fields)
-  "Return the recipients that FIELDS name, without duplicates."
+(defun smtpmail-native-message--all-recipients (fields given beside)
+  "Return the recipients that FIELDS and GIVEN name, without duplicates.
+GIVEN is a list of strings; unless it is nil, FIELDS count only if BESIDE
+is non-nil."
   (let ((block (smtpmail-native-message--resent-block fields)))
     (or (smtpmail-native-message--unique
-         (mapcan (lambda (field)
-                   (smtpmail-native-message--parse (nth 4 field)
-                                                   (nth 1 field)))
-                 (if block
-                     (smtpmail-native-message--select
-                      '("resent-to" "resent-cc" "resent-bcc") block)
-                   (smtpmail-native-message--select
-                    '("to" "cc" "bcc") fields))))
+         (append
+          (mapcan (lambda (text)
+                    (smtpmail-native-message--parse text "the arguments"))
+                  given)
+          (and (or beside (null given))
+               (mapcan (lambda (field)
+                         (smtpmail-native-message--parse (nth 4 field)
+                                                         (nth 1 field)))
+                       (if block
+                           (smtpmail-native-message--select
+                            '("resent-to" "resent-cc" "resent-bcc") block)
+                         (smtpmail-native-message--select
+                          '("to" "cc" "bcc") fields))))))
         (smtpmail-native-message--fail
          "There is no recipient: %s name none"
-         (if block
-             "Resent-To, Resent-Cc and Resent-Bcc"
-           "To, Cc and Bcc")))))
+         (cond ((and given (not beside)) "the arguments")
+               (block "Resent-To, Resent-Cc and Resent-Bcc")
+               (t "To, Cc and Bcc"))))))
 
 (defun smtpmail-native-message--fail-line (number)
   "Signal that the line at point, number NUMBER, is not part of a header."
-  (smtpmail-native-message--fail
-   "Line %d is neither a header field nor the line %s: %s\
+  (smtpmail-native-message--malformed
+   "Line %d is neither a header field nor %s: %s\
  (the second line of a field must be indented)"
-   number (smtpmail-native-message--quote (or mail-header-separator ""))
+   number
+   (if (member mail-header-separator '(nil ""))
+       "empty"
+     (concat "the line "
+             (smtpmail-native-message--quote mail-header-separator)))
    (smtpmail-native-message--quote
     (buffer-substring-no-properties (point) (line-end-position)))))
 
@@ -420,7 +436,7 @@ field, or a character that could end a line or the header on the wire."
         (smtpmail-native-message--fail-line line))
       (skip-chars-forward "^\0\r\n")
       (unless (eq (char-after) ?\n)
-        (smtpmail-native-message--fail
+        (smtpmail-native-message--malformed
          "Control character in line %d of the header: %s" line
          (smtpmail-native-message--quote
           (buffer-substring-no-properties
@@ -472,16 +488,19 @@ empty line if no such line ends the header.  Point moves."
          ;; Whichever line were taken for the end of the header, a Bcc could
          ;; end up in the body, or text of the body become a recipient.
          ((smtpmail-native-message--header-goes-on-p separator)
-          (smtpmail-native-message--fail
+          (smtpmail-native-message--malformed
            "Line %d is empty, but the header seems to go on as far as %s:\
  delete the empty line"
            (line-number-at-pos end)
            (smtpmail-native-message--quote separator))))
         (cons end start)))
      ((eobp)
-      (smtpmail-native-message--fail
-       "The header has no end: there is neither the line %s nor an empty line"
-       (smtpmail-native-message--quote separator)))
+      (smtpmail-native-message--malformed
+       "The header has no end: there is %s"
+       (if (string-empty-p separator)
+           "no empty line behind it"
+         (format "neither the line %s nor an empty line"
+                 (smtpmail-native-message--quote separator)))))
      (t (smtpmail-native-message--fail-line (line-number-at-pos))))))
 
 (defun smtpmail-native-message--coding ()
@@ -669,14 +688,16 @@ A field with an address that is not ASCII stays as it is, for UTF-8."
                 (smtpmail-native-message--utf-8-address-p field))
       (smtpmail-native-message--encode (nth 2 field) (nth 3 field)))))
 
-(defun smtpmail-native-message--finish-header (coding ascii)
+(defun smtpmail-native-message--finish-header (coding ascii given beside)
   "Finish the header in the current buffer; return the plist of its message.
 CODING is nil if the header is encoded already; ASCII says whether the
-whole mail is.  The plist is that of `smtpmail-native-message-prepare'
-without the buffer."
+whole mail is.  GIVEN and BESIDE are as in
+`smtpmail-native-message--all-recipients'.  The plist is that of
+`smtpmail-native-message-prepare' without the buffer."
   (smtpmail-native-message--expand-aliases)
   (let* ((fields (smtpmail-native-message--fields))
-         (recipients (smtpmail-native-message--all-recipients fields))
+         (recipients (smtpmail-native-message--all-recipients
+                      fields given beside))
          (fcc (delete "" (mapcar (lambda (field) (nth 4 field))
                                  (smtpmail-native-message--select
                                   '("fcc") fields))))
@@ -726,11 +747,14 @@ buffer SOURCE and is encoded with CODING; nil means that it is octets."
     (set-buffer-modified-p nil)
     (goto-char (point-min))))
 
-(defun smtpmail-native-message-prepare (&optional buffer)
+(defun smtpmail-native-message-prepare (&optional buffer given beside)
   "Make envelope and octets of the mail in BUFFER, by default the current one.
 BUFFER holds header fields, a line that is `mail-header-separator', and a
 body; an empty line may stand for the separator if the message is final.
 It is read as a whole even if it is narrowed, and not altered in any way.
+
+GIVEN is a list of strings, address lists, or nil.  They name the
+recipients in place of the header, or beside it if BESIDE is non-nil.
 
 Return a plist:
   :buffer      a new unibyte buffer that holds exactly the octets to send,
@@ -752,9 +776,9 @@ according to RFC 2047, and the body as `smtpmail-code-conv-from' and
 complete, encoded message loses these and Fcc, and is otherwise kept
 octet by octet.
 
-Signal `smtpmail-native-usage-error' if there is no recipient, if an
-address cannot be read, or if the header is malformed; nothing is left
-behind then."
+Signal `smtpmail-native-usage-error' if there is no recipient or an
+address cannot be read, and its child `smtpmail-native-malformed-message'
+if the header is malformed; nothing is left behind then."
   (with-current-buffer (or buffer (current-buffer))
     (save-match-data
       (save-excursion
@@ -774,7 +798,7 @@ behind then."
                          (smtpmail-native-message--copy-header
                           source (car ends))
                          (smtpmail-native-message--finish-header
-                          coding ascii))))
+                          coding ascii given beside))))
                   (smtpmail-native-message--assemble
                    target header source (cdr ends) coding)
                   (setq smtpmail-recipient-address-list

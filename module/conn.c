@@ -196,7 +196,7 @@ struct smn_tls *smn_conn_tls(struct smn_conn *conn) {
 
 /* Read */
 
-void smn_conn_deadline(struct smn_conn *conn, int ms) {
+void smn_conn_deadline(struct smn_conn *conn, int64_t ms) {
   conn->deadline_ms = smn_now_ms() + ms;
 }
 

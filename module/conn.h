@@ -12,6 +12,7 @@
 #include "tls.h"
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct smn_conn;
 
@@ -32,7 +33,7 @@ enum smn_kind smn_conn_start_tls(struct smn_conn *conn,
 
 /* Start the clock for what is read next: MS milliseconds from now for all
    smn_conn_read_line calls together until it is set anew.  */
-void smn_conn_deadline(struct smn_conn *conn, int ms);
+void smn_conn_deadline(struct smn_conn *conn, int64_t ms);
 
 /* Read one line, at most SMN_LINE_MAX octets with its end (LF or CRLF, not
    part of the result).  *LINE points into the connection and is valid until

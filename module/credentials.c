@@ -233,6 +233,7 @@ static void fill_auth(emacs_env *env, struct smn_server *server) {
   if (!smn_lisp_true(env, entry) || !smn_lisp_true(env, fields[2]) ||
       !smn_lisp_true(env, fields[3]))
     return;
+  free(server->user);
   server->user = smn_lisp_string(
       env, fields[2], "The user in smtpmail-auth-credentials for this server");
   server->authenticate =
@@ -247,7 +248,7 @@ static void fill_auth(emacs_env *env, struct smn_server *server) {
 bool smn_credentials_fill(emacs_env *env, struct smn_server *server,
                           bool authenticate) {
   fill_starttls(env, server);
-  if (authenticate && !server->user && !server->authenticate)
+  if (authenticate && !server->authenticate)
     fill_auth(env, server);
   return smn_lisp_ok(env);
 }

@@ -26,7 +26,7 @@ emacs_value smn_credentials_find(emacs_env *env, enum smn_credentials which,
                                  const char *host, int port);
 
 /* Fill what SERVER (host and port set) still lacks from both variables: with
-   authenticate wanted and no user yet, a complete entry's user and password;
+   authenticate wanted and no secret yet, a complete entry's user and password;
    key and certificate; and STARTTLS as a must.  False with a signal pending. */
 bool smn_credentials_fill(emacs_env *env, struct smn_server *server,
                           bool authenticate);

@@ -40,8 +40,9 @@ void smn_event_free(struct smn_event *event);
    -1 for none.  */
 void smn_engine_wake(int fd);
 
-/* Cancel all jobs and wait at most TIMEOUT_MS for their threads; false when
-   some were left behind.  The engine can be used again afterwards.  */
+/* Give all jobs half of TIMEOUT_MS to end by themselves, cancel those that do
+   not, and wait for the rest of the time; false when threads were left behind.
+   The engine can be used again afterwards.  */
 bool smn_engine_shutdown(int timeout_ms);
 
 #endif

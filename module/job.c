@@ -3,6 +3,7 @@
 #include "job.h"
 #include "sasl.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,30 +19,143 @@ static void free_list(char **list) {
   free(list);
 }
 
+/* The texts and lists of a server, so that each is copied, compared and freed
+   in one place.  */
+static const size_t texts[] = {
+    offsetof(struct smn_server, host),
+    offsetof(struct smn_server, helo),
+    offsetof(struct smn_server, user),
+    offsetof(struct smn_server, authzid),
+    offsetof(struct smn_server, mechanisms),
+    offsetof(struct smn_server, priority),
+    offsetof(struct smn_server, key_file),
+    offsetof(struct smn_server, cert_file),
+};
+static const size_t lists[] = {
+    offsetof(struct smn_server, trustfiles),
+    offsetof(struct smn_server, crlfiles),
+    offsetof(struct smn_server, pins),
+};
+static const size_t secrets[] = {
+    offsetof(struct smn_server, password),
+    offsetof(struct smn_server, passphrase),
+};
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+static char **text_of(const struct smn_server *server, size_t i) {
+  return (char **)((char *)(size_t)server + texts[i]);
+}
+
+static char ***list_of(const struct smn_server *server, size_t i) {
+  return (char ***)((char *)(size_t)server + lists[i]);
+}
+
+static struct smn_buf *secret_of(const struct smn_server *server, size_t i) {
+  return (struct smn_buf *)((char *)(size_t)server + secrets[i]);
+}
+
+static void clear_server(struct smn_server *server) {
+  for (size_t i = 0; i < COUNT(texts); i++)
+    free(*text_of(server, i));
+  for (size_t i = 0; i < COUNT(lists); i++)
+    free_list(*list_of(server, i));
+  for (size_t i = 0; i < COUNT(secrets); i++)
+    smn_buf_free(secret_of(server, i));
+}
+
+void smn_server_free(struct smn_server *server) {
+  if (server)
+    clear_server(server);
+  free(server);
+}
+
+static bool copy_text(char **text) { return !*text || (*text = strdup(*text)); }
+
+static bool copy_list(char ***list) {
+  size_t count = 0;
+  char **from = *list;
+  if (!from)
+    return true;
+  while (from[count])
+    count++;
+  *list = calloc(count + 1, sizeof **list);
+  for (size_t i = 0; *list && i < count; i++)
+    if (!((*list)[i] = strdup(from[i])))
+      return false;
+  return *list != NULL;
+}
+
+static bool copy_secret(struct smn_buf *secret) {
+  const struct smn_buf from = *secret;
+  *secret = (struct smn_buf){.data = NULL};
+  return !from.data || (smn_buf_init_secret(secret, from.max) &&
+                        smn_buf_add(secret, from.data, from.len));
+}
+
+struct smn_server *smn_server_copy(const struct smn_server *server) {
+  struct smn_server *copy = malloc(sizeof *copy);
+  bool good = true;
+  if (!copy)
+    return NULL;
+  *copy = *server;
+  /* Each is copied or nulled, so that half a copy can be freed.  */
+  for (size_t i = 0; i < COUNT(texts); i++)
+    good = copy_text(text_of(copy, i)) && good;
+  for (size_t i = 0; i < COUNT(lists); i++)
+    good = copy_list(list_of(copy, i)) && good;
+  for (size_t i = 0; i < COUNT(secrets); i++)
+    good = copy_secret(secret_of(copy, i)) && good;
+  if (good)
+    return copy;
+  smn_server_free(copy);
+  return NULL;
+}
+
+static bool same_text(const char *a, const char *b) {
+  return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static bool same_list(char *const *a, char *const *b) {
+  if (!a || !b)
+    return (!a || !*a) && (!b || !*b);
+  while (*a && *b && strcmp(*a, *b) == 0) {
+    a++;
+    b++;
+  }
+  return !*a && !*b;
+}
+
+bool smn_server_same(const struct smn_server *a, const struct smn_server *b) {
+  bool same = a->port == b->port && a->stream == b->stream &&
+              a->cleartext == b->cleartext &&
+              a->authenticate == b->authenticate && a->token == b->token &&
+              a->min_prime_bits == b->min_prime_bits;
+  for (size_t i = 0; same && i < COUNT(texts); i++)
+    same = same_text(*text_of(a, i), *text_of(b, i));
+  for (size_t i = 0; same && i < COUNT(lists); i++)
+    same = same_list(*list_of(a, i), *list_of(b, i));
+  for (size_t i = 0; same && i < COUNT(secrets); i++) {
+    const struct smn_buf *x = secret_of(a, i), *y = secret_of(b, i);
+    same = x->len == y->len &&
+           (x->len == 0 || memcmp(x->data, y->data, x->len) == 0);
+  }
+  return same;
+}
+
 void smn_job_forget(struct smn_job *job) {
-  smn_buf_free(&job->server.password);
-  smn_buf_free(&job->server.passphrase);
+  for (size_t i = 0; i < COUNT(secrets); i++)
+    smn_buf_free(secret_of(&job->server, i));
 }
 
 void smn_job_free(struct smn_job *job) {
   if (!job)
     return;
-  struct smn_server *server = &job->server;
-  smn_job_forget(job);
-  free(server->host);
-  free(server->helo);
-  free(server->user);
-  free(server->authzid);
-  free(server->mechanisms);
-  free_list(server->trustfiles);
-  free_list(server->crlfiles);
-  free(server->priority);
-  free(server->key_file);
-  free(server->cert_file);
-  free_list(server->pins);
+  clear_server(&job->server);
   free(job->sender);
   free_list(job->recipients);
   free(job->file);
+  free(job->entry);
   free(job);
 }
 
@@ -123,6 +237,9 @@ static enum smn_kind check_server(const struct smn_server *server,
 }
 
 enum smn_kind smn_job_check(const struct smn_job *job, struct smn_error *err) {
+  if (job->sync)
+    return job->entry ? SMN_OK
+                      : smn_fail(err, SMN_USAGE, "the entry is missing");
   enum smn_kind kind = check_server(&job->server, err);
   if (kind != SMN_OK || job->probe)
     return kind;
@@ -155,12 +272,24 @@ bool smn_result_init(struct smn_result *result, const struct smn_job *job) {
   return true;
 }
 
-void smn_result_free(struct smn_result *result) {
-  for (size_t i = 0; i < result->recipient_count; i++)
-    free(result->recipients[i].text);
-  free(result->recipients);
+void smn_result_clear(struct smn_result *result) {
+  struct smn_recipient_result *recipients = result->recipients;
+  size_t count = result->recipient_count;
+  for (size_t i = 0; i < count; i++) {
+    free(recipients[i].text);
+    recipients[i] =
+        (struct smn_recipient_result){.address = recipients[i].address};
+  }
   free(result->reply);
   free(result->greeting);
   free(result->capabilities);
+  free(result->unrecorded);
+  *result =
+      (struct smn_result){.recipient_count = count, .recipients = recipients};
+}
+
+void smn_result_free(struct smn_result *result) {
+  smn_result_clear(result);
+  free(result->recipients);
   memset(result, 0, sizeof *result);
 }

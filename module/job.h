@@ -34,6 +34,8 @@ struct smn_server {
   enum smn_stream stream;
   enum smn_cleartext cleartext;
   int timeout_ms; /* of each wait; ten times that behind the end of data */
+  int idle_ms;    /* for which a session is kept for further jobs */
+  int max_sessions;
   bool trace;
   bool authenticate; /* what follows, or the client certificate, is to be
                         used */
@@ -54,10 +56,15 @@ struct smn_server {
 
 struct smn_job {
   long id;
-  bool probe; /* only look at the server: greeting, EHLO, TLS */
+  bool probe;    /* only look at the server: greeting, EHLO, TLS */
+  bool sync;     /* only make the entry durable; no server is called */
+  bool chunking; /* BDAT where the server offers it */
+  bool partial;  /* those who are accepted get the mail if others are not */
+  char *entry;   /* directory in the outbox, for the receipt, or NULL */
+  int attempt;   /* number of this try, for the receipt */
   struct smn_server server;
   char *sender;      /* "" for the null reverse-path */
-  char **recipients; /* at least one, unless probe */
+  char **recipients; /* at least one, unless probe or sync */
   char *file;        /* holds the octets to be sent */
 };
 
@@ -70,8 +77,9 @@ struct smn_recipient_result {
 };
 
 /* What came of a job.  error.kind is SMN_OK when the server has taken the mail
-   for every recipient (or the probe worked).  in_doubt: the end of data went
-   out, or may have, and no reply came; error tells why.  */
+   for every recipient that it accepted (all, unless the job is partial), or
+   the probe worked.  in_doubt: the end of data went out, or may have, and no
+   reply came; error tells why.  */
 struct smn_result {
   struct smn_error error;
   bool in_doubt;
@@ -83,11 +91,20 @@ struct smn_result {
   bool token_refused;     /* AUTH failed because of the token */
   bool passphrase_wanted; /* SMN_FILE: that of the client key is missing or
                              wrong */
-  char notes[512]; /* what went well and yet should be shown, "" without */
+  char notes[512];    /* what went well and yet should be shown, "" without */
+  char offered[1024]; /* mechanisms that the server offered last */
+  char *unrecorded;   /* why the receipt could not be written, or NULL */
   struct smn_tls_info tls;
   size_t recipient_count;
   struct smn_recipient_result *recipients;
 };
+
+/* A deep copy, NULL without memory; and its end, which wipes the password.  */
+struct smn_server *smn_server_copy(const struct smn_server *server);
+void smn_server_free(struct smn_server *server);
+
+/* A session with A would be one with B: the same in all that matters.  */
+bool smn_server_same(const struct smn_server *a, const struct smn_server *b);
 
 /* A certificate for EXTERNAL, or a mechanism by name, may do without a
    password.  */
@@ -109,5 +126,6 @@ enum smn_kind smn_job_check(const struct smn_job *job, struct smn_error *err);
 /* Prepare *RESULT for JOB (one entry per recipient).  False: no memory.  */
 bool smn_result_init(struct smn_result *result, const struct smn_job *job);
 void smn_result_free(struct smn_result *result);
+void smn_result_clear(struct smn_result *result); /* as if just initialised */
 
 #endif

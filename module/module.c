@@ -3,6 +3,7 @@
    Main thread only.  Every primitive converts and checks all of its arguments,
    looks once for a pending exit, and then acts; none blocks, prompts or
    prints.  Text of the server leaves as unibyte strings.  */
+#include "claim.h"
 #include "credentials.h"
 #include "engine.h"
 #include "lisp.h"
@@ -115,6 +116,8 @@ static void get_server(emacs_env *env, emacs_value plist,
   server->stream = get_stream(env, plist);
   server->cleartext = get_cleartext(env, plist);
   server->timeout_ms = get_int(env, plist, ":timeout-ms");
+  server->idle_ms = get_int(env, plist, ":idle-ms");
+  server->max_sessions = get_int(env, plist, ":max-sessions");
   server->trace = get_bool(env, plist, ":trace");
   server->mechanisms = get_string(env, plist, ":mechanisms");
   server->trustfiles = get_strings(env, plist, ":trustfiles");
@@ -133,6 +136,11 @@ static struct smn_job *get_job(emacs_env *env, emacs_value plist) {
   }
   get_server(env, plist, &job->server);
   job->probe = get_bool(env, plist, ":probe");
+  job->sync = get_bool(env, plist, ":sync");
+  job->chunking = get_bool(env, plist, ":chunking");
+  job->partial = get_bool(env, plist, ":partial");
+  job->entry = get_string(env, plist, ":entry");
+  job->attempt = get_int(env, plist, ":attempt");
   job->sender = get_string(env, plist, ":sender");
   job->recipients = get_strings(env, plist, ":recipients");
   job->file = get_string(env, plist, ":file");
@@ -174,7 +182,14 @@ static const char send_doc[] =
     ":mechanisms        string of names, separated by spaces, to be tried in\n"
     "                   this order; nil: the strongest first.  GSSAPI,\n"
     "                   DIGEST-MD5 and NTLM are only used when named here\n"
+    ":idle-ms           for which the connection is kept for further mails\n"
+    ":max-sessions      for one account at a time\n"
     ":sender, :recipients, :file   string, list of strings, file name\n"
+    ":partial           non-nil: those get the mail whom the server accepts\n"
+    ":chunking          non-nil: BDAT where it is offered\n"
+    ":entry             directory in the outbox: its files are made durable\n"
+    "                   first, and its receipt tells of the attempt :attempt\n"
+    ":sync              non-nil: make the entry durable, and no more\n"
     ":probe             non-nil: look at the server, and send nothing\n"
     "An entry of `smtpmail-starttls-credentials' makes STARTTLS a must.\n"
     "Signal `smtpmail-native-usage-error' for what cannot be used.\n"
@@ -343,6 +358,8 @@ static void add_result(emacs_env *env, struct smn_lisp_list *list,
                     integer(env, (intmax_t)result->octets));
   smn_lisp_add_pair(env, list, ":reply", octets(env, result->reply));
   smn_lisp_add_pair(env, list, ":mechanism", octets(env, result->mechanism));
+  smn_lisp_add_pair(env, list, ":offered", octets(env, result->offered));
+  smn_lisp_add_pair(env, list, ":unrecorded", octets(env, result->unrecorded));
   smn_lisp_add_pair(env, list, ":token-refused",
                     smn_lisp_bool(env, result->token_refused));
   smn_lisp_add_pair(env, list, ":passphrase-wanted",
@@ -475,9 +492,53 @@ static emacs_value Fopen(emacs_env *env, ptrdiff_t count, emacs_value *args,
   return smn_lisp_nil(env);
 }
 
+static const char claim_doc[] =
+    "Claim the entry of the outbox whose lock is FILE, for this Emacs alone.\n"
+    "Return an integer for `smtpmail-native-module-release', or nil if "
+    "another\n"
+    "holds it.  The claim ends with this Emacs.  FILE is encoded; it is made\n"
+    "if it is missing.  Signal `smtpmail-native-error' if it cannot be "
+    "locked.\n"
+    "\n(fn FILE)";
+
+static emacs_value Fclaim(emacs_env *env, ptrdiff_t count, emacs_value *args,
+                          void *unused) {
+  struct smn_error err;
+  int claim = 0;
+  (void)count;
+  (void)unused;
+  char *file = smn_lisp_string(env, args[0], "FILE");
+  if (!file)
+    return NULL;
+  enum smn_kind kind = smn_claim_take(file, &claim, &err);
+  free(file);
+  if (kind != SMN_OK) {
+    smn_lisp_signal(env, "smtpmail-native-error", err.text);
+    return NULL;
+  }
+  return claim ? integer(env, claim) : smn_lisp_nil(env);
+}
+
+static const char release_doc[] =
+    "Let go of CLAIM, a value of `smtpmail-native-module-claim'.\n"
+    "Return nil if it is not held.\n"
+    "\n(fn CLAIM)";
+
+static emacs_value Frelease(emacs_env *env, ptrdiff_t count, emacs_value *args,
+                            void *unused) {
+  (void)count;
+  (void)unused;
+  intmax_t claim = env->extract_integer(env, args[0]);
+  if (!smn_lisp_ok(env))
+    return NULL;
+  return smn_lisp_bool(env, smn_claim_release((int)claim));
+}
+
 static const char shutdown_doc[] =
-    "Cancel all jobs and wait at most MS milliseconds for them to end.\n"
-    "Return nil if some did not.\n"
+    "Wait at most MS milliseconds for all jobs to end.\n"
+    "After half of that time those that are left are cancelled.  Return nil "
+    "if\n"
+    "some did not end.\n"
     "\n(fn MS)";
 
 static emacs_value Fshutdown(emacs_env *env, ptrdiff_t count, emacs_value *args,
@@ -517,6 +578,8 @@ int emacs_module_init(struct emacs_runtime *runtime) {
        find_starttls_doc},
       {"smtpmail-native-module-send", 1, Fsend, send_doc},
       {"smtpmail-native-module-cancel", 1, Fcancel, cancel_doc},
+      {"smtpmail-native-module-claim", 1, Fclaim, claim_doc},
+      {"smtpmail-native-module-release", 1, Frelease, release_doc},
       {"smtpmail-native-module-events", 0, Fevents, events_doc},
       {"smtpmail-native-module-open", 1, Fopen, open_doc},
       {"smtpmail-native-module-shutdown", 1, Fshutdown, shutdown_doc},

@@ -19,13 +19,13 @@ Return the octets that were sent, with CRLF."
   (insert "Dear Bob,\n\nthis went out by C code: STARTTLS, CRAM-MD5, DATA.\n"
           ".A line that begins with a dot, and an umlaut: ä.\n")
   (let (octets)
-    (advice-add 'smtpmail-native-queue-send-file :before
-                (lambda (file &rest _)
-                  (with-temp-buffer
-                    (set-buffer-multibyte nil)
-                    (insert-file-contents-literally file)
-                    (setq octets (replace-regexp-in-string
-                                  "\n" "\r\n" (buffer-string) t t)))))
+    (add-hook 'smtpmail-native-sent-functions
+              (lambda (mail)
+                (with-temp-buffer
+                  (set-buffer-multibyte nil)
+                  (insert-file-contents-literally (plist-get mail :file))
+                  (setq octets (replace-regexp-in-string
+                                "\n" "\r\n" (buffer-string) t t)))))
     (let ((inhibit-message t))
       (message-send))
     (set-buffer-modified-p nil)

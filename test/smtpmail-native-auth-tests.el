@@ -100,13 +100,6 @@ bound to the answers; `questions' collects the prompts."
       (should (equal (smtpmail-native-auth-tests--found 25 :password)
                      '("p\303\244ssword"))))))
 
-(ert-deftest smtpmail-native-auth-tests-certificate ()
-  "Key and certificate without a password are no authentication."
-  (smtpmail-native-auth-tests-with
-      "machine h login a key /k.pem cert /c.pem"
-    (should (equal (smtpmail-native-auth-tests--found 25 :password :key :cert)
-                   '(nil "/k.pem" "/c.pem")))))
-
 (defun smtpmail-native-auth-tests--refusal (&rest words)
   "Return the text of the error that looking for h at 25 must be.
 Fail unless each of WORDS is part of it, and if a secret is."
@@ -130,15 +123,54 @@ Fail unless each of WORDS is part of it, and if a secret is."
     (smtpmail-native-auth-tests--refusal "for alice at h:25" "login alice")))
 
 (ert-deftest smtpmail-native-auth-tests-batch-open-entry ()
-  "A classic entry without a password says ask, which batch cannot."
-  (smtpmail-native-auth-tests-with "machine h login a password s3cret"
-    (dolist (entry '(("h" 25 "a" nil) ("h" 25 "a" "") ("h" 25 nil "s3cret")))
-      (setq smtpmail-auth-credentials (list entry))
-      ;; A place where nobody has looked is not named.
-      (should-not (string-match-p
-                   "auth-sources"
-                   (smtpmail-native-auth-tests--refusal
-                    "h:25" "smtpmail-auth-credentials" "asked for"))))))
+  "What a classic entry leaves open and nobody knows is an error in batch."
+  (smtpmail-native-auth-tests-with "machine h login b password s3cret"
+    (setq smtpmail-auth-credentials '(("h" 25 "a" nil)))
+    (smtpmail-native-auth-tests--refusal
+     "for a at h:25" "`smtpmail-auth-credentials' (the entry for this server \
+leaves it open)" "auth-sources" file "login a")
+    (setq smtpmail-auth-credentials '(("h" 25 "a" "")))
+    (smtpmail-native-auth-tests--refusal "for a at h:25" file))
+  (smtpmail-native-auth-tests-with ""
+    (setq smtpmail-auth-credentials '(("h" 25 nil "s3cret")))
+    (smtpmail-native-auth-tests--refusal "No password for h:25" file)))
+
+(ert-deftest smtpmail-native-auth-tests-open-entry-stored ()
+  "What a classic entry leaves open is found in auth-source for that very user."
+  (dolist (case '(("machine h login a password p" ("h" 25 "a" nil) nil
+                   (auth-source "a" "p"))
+                  ("machine h login b password q\nmachine h login a password p"
+                   ("h" 25 "a" "") nil (auth-source "a" "p"))
+                  ("machine h port 26 login a password q
+machine h port 25 login a password p"
+                   ("h" 25 "a" nil) nil (auth-source "a" "p"))
+                  ("machine h login a password p" ("h" 25 nil nil) nil
+                   (auth-source "a" "p"))
+                  ("machine h login b password q\nmachine h login a password p"
+                   ("h" 25 nil nil) "a" (auth-source "a" "p"))
+                  ;; The entry's own password is used.
+                  ("machine h login a password p" ("h" 25 nil "mine") nil
+                   (classic "a" "mine"))
+                  ("" ("h" 25 nil "mine") "a" (classic "a" "mine"))))
+    (pcase-let ((`(,netrc ,entry ,user ,want) case))
+      (smtpmail-native-auth-tests-with netrc
+        (setq smtpmail-auth-credentials (list entry)
+              smtpmail-smtp-user user)
+        (ert-info ((format "%S %S" entry netrc))
+          (should (equal (smtpmail-native-auth-tests--found
+                          25 :source :user :password)
+                         want))
+          (should (equal smtpmail-auth-credentials (list entry))))))))
+
+(ert-deftest smtpmail-native-auth-tests-open-entry-user ()
+  "Only the user is asked for where the entry has the password."
+  (smtpmail-native-auth-tests-with ""
+    (setq smtpmail-auth-credentials '(("h" 25 nil "mine")))
+    (smtpmail-native-auth-tests-interactively (list "alice")
+      (should (equal (smtpmail-native-auth-tests--found
+                      25 :source :user :password)
+                     '(prompt "alice" "mine")))
+      (should (equal questions '("SMTP user name for h:25: "))))))
 
 (ert-deftest smtpmail-native-auth-tests-batch-user-only ()
   "A user without a password in auth-source is not passed over in silence."
@@ -195,6 +227,26 @@ The cache of auth-source must not mix them up."
       (should (equal (plist-get (smtpmail-native-auth-find host 25) :password)
                      "p")))))
 
+(ert-deftest smtpmail-native-auth-tests-certificate ()
+  "Key and certificate without a password are no authentication."
+  (smtpmail-native-auth-tests-with
+      "machine h login a key /k.pem cert /c.pem"
+    (should (equal (smtpmail-native-auth-tests--found 25 :password :key :cert)
+                   '(nil "/k.pem" "/c.pem")))
+    (should-error (smtpmail-native-auth-find "h" 25 "530 more")
+                  :type 'smtpmail-native-auth-error)))
+
+(ert-deftest smtpmail-native-auth-tests-batch-demand ()
+  "What the server has said is part of the error."
+  (smtpmail-native-auth-tests-with ""
+    (let ((text (cadr (should-error
+                       (smtpmail-native-auth-find "h" 25 "530 5.7.0 who?")
+                       :type 'smtpmail-native-auth-error))))
+      (should (string-prefix-p
+               "No password for h:25 (it says 530 5.7.0 who?): looked in \
+`smtpmail-auth-credentials' (not set) and `auth-sources' ("
+               text)))))
+
 (defmacro smtpmail-native-auth-tests-interactively (answers &rest body)
   "Run BODY as if a user were there who types ANSWERS, in their order.
 The prompts are collected in `questions', the last one first."
@@ -241,6 +293,20 @@ So it is when auth-source has no place where it could be saved."
       (should (equal (smtpmail-native-auth-tests--found 25 :user :password)
                      '("alice" "open")))
       (should (= (length questions) 1)))))
+
+(ert-deftest smtpmail-native-auth-tests-certificate-and-password ()
+  "Who has a certificate is asked for a password only when one is demanded."
+  (smtpmail-native-auth-tests-with
+      "machine h login alice key /k.pem cert /c.pem"
+    (smtpmail-native-auth-tests-interactively (list "open")
+      (should (equal (smtpmail-native-auth-tests--found 25 :password :key)
+                     '(nil "/k.pem")))
+      (should-not questions)
+      (let ((found (smtpmail-native-auth-find "h" 25 t)))
+        (should (equal (mapcar (lambda (key) (plist-get found key))
+                               '(:user :password :key :cert))
+                       '("alice" "open" "/k.pem" "/c.pem")))
+        (should (= (length questions) 1))))))
 
 (ert-deftest smtpmail-native-auth-tests-saving-fails ()
   "Neither an error nor a quit while saving concerns the mail."

@@ -1194,5 +1194,47 @@ To: me@home.test\nDate: then\nMessage-ID: <1@x.test>\nMIME-Version: 1.0\n\n\
     (should-not (string-search "c@z.test" octets))
     (should (string-suffix-p "\n\nLiebe Gr\303\274\303\237e\n" octets))))
 
+;;;; Recipients from elsewhere
+
+(defun smtpmail-native-message-tests--given (text given beside)
+  "Return the recipients of the mail TEXT with GIVEN and BESIDE."
+  (with-temp-buffer
+    (insert text)
+    (let ((mail (smtpmail-native-message-prepare nil given beside)))
+      (kill-buffer (plist-get mail :buffer))
+      (plist-get mail :recipients))))
+
+(ert-deftest smtpmail-native-message-tests-given ()
+  "Recipients may be given in place of the header's, or beside them."
+  (let ((text "From: a@x.example\nTo: bob@x.example, \n\nbody\n")
+        (given '("Carl <carl@x.example>" "bob@X.EXAMPLE, dora@x.example")))
+    (should (equal (smtpmail-native-message-tests--given text given nil)
+                   '("carl@x.example" "bob@X.EXAMPLE" "dora@x.example")))
+    (should (equal (smtpmail-native-message-tests--given text given t)
+                   '("carl@x.example" "bob@X.EXAMPLE" "dora@x.example")))
+    (should (equal (smtpmail-native-message-tests--given
+                    text '("carl@x.example") t)
+                   '("carl@x.example" "bob@x.example")))
+    ;; What the header says of recipients does not count then.
+    (should (equal (smtpmail-native-message-tests--given
+                    "From: a@x.example\nTo: <<<\n\n" given nil)
+                   '("carl@x.example" "bob@X.EXAMPLE" "dora@x.example")))
+    (dolist (bad '((" ") ("a b@x.example")))
+      (should-error (smtpmail-native-message-tests--given text bad nil)
+                    :type 'smtpmail-native-usage-error))))
+
+(ert-deftest smtpmail-native-message-tests-malformed ()
+  "A malformed header is told from a bad address."
+  (let ((condition (lambda (text)
+                     (car (should-error
+                           (smtpmail-native-message-tests--given text nil nil)
+                           :type 'smtpmail-native-usage-error))))
+        (mail-header-separator ""))
+    (dolist (text '("" "To: bob@x.example\n" "no field\n\nTo: bob@x.example\n"
+                    "To: bob@x.example\nX: a\0b\n\n"))
+      (should (eq (funcall condition text) 'smtpmail-native-malformed-message)))
+    (dolist (text '("To: <<\n\n" "Subject: x\n\n"))
+      (should (eq (funcall condition text) 'smtpmail-native-usage-error)))))
+
 (provide 'smtpmail-native-message-tests)
 ;;; smtpmail-native-message-tests.el ends here

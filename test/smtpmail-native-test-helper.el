@@ -112,7 +112,13 @@ variables of smtpmail lead to it and have their defaults else."
           (smtpmail-debug-info t)
           (smtpmail-auth-credentials nil)
           (smtpmail-starttls-credentials nil)
+          (smtpmail-queue-mail nil)
+          (smtpmail-queue-dir (expand-file-name "queued-mail" folder))
+          (smtpmail-retries 1)
           (smtpmail-native-timeout 20)
+          (smtpmail-native-idle-seconds 0)
+          (smtpmail-native-outbox-directory
+           (expand-file-name "outbox/" folder))
           (gnutls-trustfiles (list (smtpmail-native-test-cert "ca.pem")))
           (send-mail-function #'smtpmail-native-send-it)
           (message-send-mail-function #'smtpmail-native-send-it)

@@ -49,7 +49,11 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
       (let ((seen (smtpmail-native-test-verdict server)))
         (should (string-match-p "C: STARTTLS\n\\(?:.*\n\\)*-- TLS started" seen))
         (should (string-match-p (concat "C: AUTH " mechanism) seen))
-        (should (string-match-p "^-- authenticated user" seen)))
+        (should (string-match-p "^-- authenticated user" seen))
+        (unless (member key '(nil ""))
+          (should (string-match-p
+                   "^-- the client is CN=test client, says CN=test authority"
+                   seen))))
       (should (equal (plist-get smtpmail-native-queue-last-result :mechanism)
                      mechanism)))))
 
@@ -71,6 +75,35 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
    #'identity "CRAM-MD5"
    (smtpmail-native-test-cert "client.key")
    (smtpmail-native-test-cert "client.pem")))
+
+(ert-deftest smtpmail-native-tests-certificate-alone ()
+  "An entry of auth-source with a certificate needs no password.
+If the server wants one all the same, its words and all places are told."
+  (dolist (demand '(nil t))
+    (smtpmail-native-test-with-server
+        (smtpmail-native-test-script
+         (smtpmail-native-test-ehlo "STARTTLS")
+         "C: STARTTLS" "S: 220 go" "tls good client"
+         (smtpmail-native-test-ehlo "AUTH PLAIN")
+         (if demand
+             '("C: MAIL *" "S: 530 5.7.0 and who are you" "C: QUIT")
+           smtpmail-native-test-mail))
+      (let ((netrc (expand-file-name "netrc" folder)))
+        (write-region
+         (format "machine localhost port %d login user key %s cert %s\n" port
+                 (smtpmail-native-test-cert "client.key")
+                 (smtpmail-native-test-cert "client.pem"))
+         nil netrc nil 'silent)
+        (let* ((auth-sources (list netrc))
+               (outcome (smtpmail-native-tests--send)))
+          (if (not demand)
+              (should (eq outcome t))
+            (should (eq (car outcome) 'smtpmail-native-auth-error))
+            (dolist (part (list "530 5.7.0 and who are you" "auth-credentials"
+                                netrc "login user"))
+              (should (string-match-p (regexp-quote part) (cadr outcome))))))
+        (should (string-match-p "^-- the client is CN=test client"
+                                (smtpmail-native-test-verdict server)))))))
 
 (ert-deftest smtpmail-native-tests-starttls-entry-is-a-must ()
   "An entry of the second variable makes STARTTLS a must."
@@ -176,7 +209,17 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
               "Recipient refused by .*<bob@example.org>: 550 5.1.1 no such user")
              (("S: 220 x" "C: EHLO *" "S: 250 x" "C: MAIL *" "S: 530 5.7.0 auth"
                "C: QUIT")
-              smtpmail-native-auth-error "smtpmail-auth-credentials")
+              smtpmail-native-auth-error
+              "No password for .* (it says 530 5.7.0 auth): looked in \
+`smtpmail-auth-credentials' (not set) and `auth-sources'")
+             (("S: 220 x" "C: EHLO *" "S: 250 x" "C: MAIL *"
+               "S: 530 5.7.0 Must issue a STARTTLS command first" "C: QUIT")
+              smtpmail-native-auth-error "STARTTLS .*smtpmail-stream-type")
+             (("S: 220 x" "C: EHLO *" "S: 250-x" "S: 250 AUTH PLAIN"
+               "auth PLAIN user wrong"
+               "C: QUIT")
+              smtpmail-native-auth-error
+              "Authentication failed .*: 535 .*check user and password")
              (("close") smtpmail-native-connection-error "closed")
              (("raw HTTP/1.1 400 Bad\\r\\n" "stall")
               smtpmail-native-connection-error "HTTP")
@@ -185,7 +228,10 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
               smtpmail-native-unknown-outcome
               "No answer to the end of the message from .*look whether")))
     (smtpmail-native-test-with-server (nth 0 case)
-      (let ((err (smtpmail-native-tests--send)))
+      (let* ((smtpmail-auth-credentials
+              (and (member "auth PLAIN user wrong" (nth 0 case))
+                   `(("localhost" ,port "user" "pass"))))
+             (err (smtpmail-native-tests--send)))
         (should (eq (car err) (nth 1 case)))
         (should (string-match-p (nth 2 case) (cadr err))))
       (smtpmail-native-test-verdict server))))
@@ -226,11 +272,22 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
           (should (eq (car err) 'smtpmail-native-usage-error))
           (should (string-match-p (nth 2 case) (cadr err))))))))
 
+(defun smtpmail-native-tests--quit-when (server regexp)
+  "Type \\[keyboard-quit] as soon as the process SERVER has said REGEXP."
+  (let ((timer nil))
+    (setq timer (run-at-time
+                 0 0.01
+                 (lambda ()
+                   (when (string-match-p
+                          regexp (smtpmail-native-test--output server))
+                     (cancel-timer timer)
+                     (setq quit-flag t)))))))
+
 (ert-deftest smtpmail-native-tests-quit-before-end ()
   "Quitting before the end of data: nothing is sent."
   (smtpmail-native-test-with-server
       (smtpmail-native-test-script "C: EHLO *" "stall")
-    (run-at-time 0.3 nil (lambda () (setq quit-flag t)))
+    (smtpmail-native-tests--quit-when server "^C: EHLO")
     (let ((err (smtpmail-native-tests--send)))
       (should (eq (car err) 'smtpmail-native-cancelled)))
     (smtpmail-native-test-verdict server)))
@@ -241,7 +298,7 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
       (smtpmail-native-test-script
        (smtpmail-native-test-ehlo)
        (butlast smtpmail-native-test-mail 3) "stall")
-    (run-at-time 0.5 nil (lambda () (setq quit-flag t)))
+    (smtpmail-native-tests--quit-when server "^-- message 1")
     (let ((err (smtpmail-native-tests--send)))
       (should (eq (car err) 'smtpmail-native-unknown-outcome)))
     (smtpmail-native-test-verdict server)))
@@ -322,6 +379,8 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
                     (require 'message)
                     (setq smtpmail-smtp-server "localhost"
                           smtpmail-smtp-service ,port
+                          smtpmail-native-outbox-directory
+                          ,smtpmail-native-outbox-directory
                           user-mail-address "alice@example.org"
                           auth-sources nil
                           message-auto-save-directory nil
@@ -334,7 +393,7 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
                     (set-buffer-modified-p nil)
                     (kill-emacs)))
            (emacs (make-process
-                   :name "emacs" :buffer nil :noquery t :connection-type 'pty
+                   :name "emacs" :buffer (get-buffer-create " *emacs*") :noquery t :connection-type 'pty
                    :command (list (expand-file-name invocation-name
                                                     invocation-directory)
                                   "-Q" "-nw" "-L" smtpmail-native-test-folder
@@ -342,7 +401,15 @@ and verifies; KEY and CERT are files or nil, and then it wants them."
       (unwind-protect
           (progn
             (set-process-window-size emacs 24 80)
+            (smtpmail-native-test-wait (lambda () (not (process-live-p emacs))))
             (smtpmail-native-test-verdict server)
+            ;; What its Emacs did not live to settle is there to be settled.
+            (let ((entries (smtpmail-native-outbox-list)))
+              (should (= (length entries) 1))
+              (should (eq (plist-get (smtpmail-native-entry-receipt
+                                      (car entries))
+                                     :kind)
+                          'ok)))
             (should (string-match-p "From a terminal"
                                     (smtpmail-native-test-delivered folder))))
         (delete-process emacs)))))

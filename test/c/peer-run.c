@@ -5,7 +5,9 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fnmatch.h>
+#include <gnutls/x509.h>
 #include <gsasl.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -138,6 +140,42 @@ static void say(struct peer *p, const char *text) {
 
 /* Steps */
 
+/* A server says whatever it likes: GnuTLS would check a response that it is
+   given as a file.  */
+static int staple(gnutls_session_t session, void *file,
+                  gnutls_datum_t *response) {
+  (void)session;
+  return gnutls_load_file(file, response) == 0 ? 0
+                                               : GNUTLS_E_NO_CERTIFICATE_STATUS;
+}
+
+/* The client has to show the certificate `client' of certs.h.  */
+static bool check_client(struct peer *p) {
+  char file[512], subject[256] = "nobody", issuer[256] = "nobody";
+  size_t subject_size = sizeof subject, issuer_size = sizeof issuer;
+  unsigned chain_len = 0, status = 1;
+  const gnutls_datum_t *chain =
+      gnutls_certificate_get_peers(p->tls, &chain_len);
+  gnutls_datum_t pem = {NULL, 0};
+  gnutls_x509_crt_t shown = NULL, wanted = NULL;
+  snprintf(file, sizeof file, "%s/client.pem", p->certs);
+  bool good = chain_len > 0 && gnutls_x509_crt_init(&shown) == 0 &&
+              gnutls_x509_crt_init(&wanted) == 0 &&
+              gnutls_x509_crt_import(shown, chain, GNUTLS_X509_FMT_DER) == 0 &&
+              gnutls_x509_crt_get_dn(shown, subject, &subject_size) == 0 &&
+              gnutls_x509_crt_get_issuer_dn(shown, issuer, &issuer_size) == 0 &&
+              gnutls_load_file(file, &pem) == 0 &&
+              gnutls_x509_crt_import(wanted, &pem, GNUTLS_X509_FMT_PEM) == 0 &&
+              gnutls_x509_crt_equals(shown, wanted) &&
+              gnutls_certificate_verify_peers2(p->tls, &status) == 0 &&
+              status == 0;
+  fprintf(p->log, "-- the client is %s, says %s\n", subject, issuer);
+  gnutls_free(pem.data);
+  gnutls_x509_crt_deinit(wanted);
+  gnutls_x509_crt_deinit(shown);
+  return good || fault(p, "the client showed the certificate of %s", subject);
+}
+
 /* Diffie-Hellman in the second Oakley group (RFC 2409 6.2), 1,024 bits.  */
 static bool small_group(struct peer *p) {
   static const char prime[] =
@@ -160,7 +198,7 @@ static bool small_group(struct peer *p) {
 }
 
 static bool start_tls(struct peer *p, char *words) {
-  char pem[512], key[512], ca[512];
+  char pem[512], key[512], ca[512], ocsp[512];
   char *rest = NULL, *name = strtok_r(words, " ", &rest);
   char *option = strtok_r(NULL, " ", &rest);
   bool ask = option && strcmp(option, "client") == 0;
@@ -169,12 +207,15 @@ static bool start_tls(struct peer *p, char *words) {
   snprintf(pem, sizeof pem, "%s/%s.pem", p->certs, name);
   snprintf(key, sizeof key, "%s/%s.key", p->certs, name);
   snprintf(ca, sizeof ca, "%s/ca.pem", p->certs);
+  snprintf(ocsp, sizeof ocsp, "%s/%s.ocsp", p->certs, name);
   gnutls_certificate_allocate_credentials(&p->credentials);
   gnutls_certificate_set_x509_trust_file(p->credentials, ca,
                                          GNUTLS_X509_FMT_PEM);
   if (gnutls_certificate_set_x509_key_file(p->credentials, pem, key,
                                            GNUTLS_X509_FMT_PEM) < 0)
     return fault(p, "no certificate %s", pem);
+  gnutls_certificate_set_ocsp_status_request_function(p->credentials, staple,
+                                                      ocsp);
   if (option && strstr(option, "+DHE-RSA") && !small_group(p))
     return fault(p, "no group");
   gnutls_init(&p->tls, GNUTLS_SERVER | GNUTLS_NO_SIGNAL);
@@ -191,12 +232,13 @@ static bool start_tls(struct peer *p, char *words) {
     code = gnutls_handshake(p->tls);
   while (code < 0 && !gnutls_error_is_fatal(code) && code != GNUTLS_E_AGAIN);
   p->tls_code = code;
-  fprintf(p->log, "-- TLS %s%s\n",
-          code == 0 ? "started" : gnutls_strerror(code),
-          code == 0 && gnutls_certificate_get_ours(p->tls) && ask
-              ? ", with a client certificate"
-              : "");
-  return code == 0 || fault(p, "TLS handshake: %s", gnutls_strerror(code));
+  fprintf(p->log, "-- TLS %s\n", code == 0 ? "started" : gnutls_strerror(code));
+  if (code != 0)
+    return fault(p, "TLS handshake: %s", gnutls_strerror(code));
+  if (!ask || check_client(p))
+    return true;
+  p->tls_code = GNUTLS_E_CERTIFICATE_ERROR;
+  return false;
 }
 
 /* The client hears why, and has read it before the connection ends.  */
@@ -443,6 +485,41 @@ static bool data(struct peer *p) {
   return !p->why[0];
 }
 
+/* bdat: take the chunks of a message up to the last, and answer all but that
+   one.  */
+static bool bdat(struct peer *p) {
+  char file[512], last[8] = "";
+  FILE *out = NULL;
+  unsigned long octets = 0, size = 0;
+  p->messages++;
+  if (p->deliver) {
+    snprintf(file, sizeof file, "%s/%04d.eml", p->deliver, p->messages);
+    out = fopen(file, "w");
+  }
+  while (!p->why[0] && !last[0]) {
+    if (!hear(p) || sscanf(p->line, "BDAT %lu %7s", &size, last) < 1) {
+      fault(p, "expected BDAT, got \"%s\"", p->line);
+      break;
+    }
+    for (unsigned long i = 0; i < size; i++) {
+      int c = get(p);
+      if (c == EOF && !fault(p, "the client left during a chunk"))
+        break;
+      if (out)
+        fputc(c, out);
+    }
+    octets += size;
+    if (!last[0])
+      say(p, "250 2.0.0 chunk");
+    else if (strcmp(last, "LAST") != 0)
+      fault(p, "BDAT SIZE %s", last);
+  }
+  if (out)
+    fclose(out);
+  fprintf(p->log, "-- message %d: %lu octets\n", p->messages, octets);
+  return !p->why[0];
+}
+
 /* Decode \r \n \t \\ \xNN in place; returns the length.  */
 static size_t decode(char *text) {
   char *to = text;
@@ -506,6 +583,68 @@ static void shut(struct peer *p, bool reset) {
   p->fd = -1;
 }
 
+/* The user of the client gives up.  */
+/* Go on when the other end of cancel_fd says so.  */
+static bool await(struct peer *p) {
+  struct pollfd word = {.fd = p->cancel_fd, .events = POLLIN};
+  char octet;
+  return (poll(&word, 1, p->timeout_ms) > 0 &&
+          read(p->cancel_fd, &octet, 1) == 1) ||
+         fault(p, "nobody says to go on");
+}
+
+static bool cancel(struct peer *p) {
+  fputs("-- cancel\n", p->log);
+  return (p->cancel_fd > 0 && write(p->cancel_fd, "", 1) == 1) ||
+         fault(p, "there is nobody who could cancel");
+}
+
+/* Take the next connection.  */
+static bool welcome(struct peer *p) {
+  struct pollfd waiting = {.fd = p->listening, .events = POLLIN};
+  struct timeval limit = {.tv_sec = p->timeout_ms / 1000,
+                          .tv_usec = p->timeout_ms % 1000 * 1000};
+  p->from = p->to = 0;
+  p->tls = NULL;
+  p->credentials = NULL;
+  p->fd = poll(&waiting, 1, p->timeout_ms) > 0
+              ? accept(p->listening, NULL, NULL)
+              : -1;
+  if (p->fd < 0)
+    return fault(p, "nobody connects");
+  setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+  setsockopt(p->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  setsockopt(p->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  return true;
+}
+
+static void part(struct peer *p) {
+  if (p->tls) {
+    if (p->fd >= 0)
+      gnutls_bye(p->tls, GNUTLS_SHUT_WR);
+    gnutls_deinit(p->tls);
+    gnutls_certificate_free_credentials(p->credentials);
+    if (p->dh)
+      gnutls_dh_params_deinit(p->dh);
+    p->dh = NULL;
+    p->tls = NULL;
+  }
+  shut(p, false);
+}
+
+/* Close this connection, and take the next.  */
+static bool next_connection(struct peer *p) {
+  part(p);
+  fprintf(p->log, "-- next connection\n");
+  return welcome(p);
+}
+
+/* What the client has to send in one go: it is there without waiting.  */
+static bool flight(struct peer *p) {
+  bool more_lines = p->from < p->to;
+  return more_lines || fault(p, "the client waits for a reply first");
+}
+
 static bool expect_line(struct peer *p, const char *pattern) {
   if (!hear(p))
     return fault(p, "expected \"%s\", the client left", pattern);
@@ -538,6 +677,12 @@ static bool step(struct peer *p, char *line) {
     return auth(p, words);
   else if (is(line, "data", &words))
     return data(p);
+  else if (is(line, "bdat", &words))
+    return bdat(p);
+  else if (is(line, "next", &words))
+    return next_connection(p);
+  else if (is(line, "flight", &words))
+    return flight(p);
   else if (is(line, "raw", &words))
     put(p, words, decode(words));
   else if (is(line, "drip", &words))
@@ -548,6 +693,10 @@ static bool step(struct peer *p, char *line) {
     swallow(p, strtol(words, NULL, 10));
   else if (is(line, "stall", &words))
     return stall(p);
+  else if (is(line, "await", &words))
+    return await(p);
+  else if (is(line, "cancel", &words))
+    return cancel(p);
   else if (is(line, "pause", &words))
     (void)poll(NULL, 0, (int)strtol(words, NULL, 10));
   else if (is(line, "reset", &words))
@@ -574,7 +723,9 @@ static bool play(struct peer *p, const char *script) {
     snprintf(line, sizeof line, "%.*s", (int)len, script);
     script += len + (script[len] == '\n');
     good =
-        p->fd >= 0 || strspn(line, " ") == strlen(line) ? step(p, line) : true;
+        p->fd >= 0 || strspn(line, " ") == strlen(line) || !strcmp(line, "next")
+            ? step(p, line)
+            : true;
   }
   if (good)
     farewell(p);
@@ -582,30 +733,12 @@ static bool play(struct peer *p, const char *script) {
 }
 
 bool peer_run(struct peer *p, int listening, const char *script) {
-  struct pollfd waiting = {.fd = listening, .events = POLLIN};
-  struct timeval limit = {.tv_sec = p->timeout_ms / 1000,
-                          .tv_usec = p->timeout_ms % 1000 * 1000};
   p->why[0] = '\0';
-  p->from = p->to = 0;
-  p->tls = NULL;
-  p->credentials = NULL;
-  p->fd =
-      poll(&waiting, 1, p->timeout_ms) > 0 ? accept(listening, NULL, NULL) : -1;
-  if (p->fd < 0)
-    return fault(p, "nobody connects");
-  setsockopt(p->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-  setsockopt(p->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  p->listening = listening;
+  if (!welcome(p))
+    return false;
   bool good = play(p, script);
-  if (p->tls) {
-    if (p->fd >= 0)
-      gnutls_bye(p->tls, GNUTLS_SHUT_WR);
-    gnutls_deinit(p->tls);
-    gnutls_certificate_free_credentials(p->credentials);
-    if (p->dh)
-      gnutls_dh_params_deinit(p->dh);
-    p->dh = NULL;
-  }
-  shut(p, false);
+  part(p);
   fflush(p->log);
   return good;
 }

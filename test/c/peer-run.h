@@ -15,11 +15,13 @@ struct peer {
   const char *certs;   /* folder of certs.h, NULL: no TLS */
   const char *deliver; /* folder for messages, NULL: nowhere */
   int timeout_ms;
-  FILE *log; /* the transcript */
+  FILE *log;     /* the transcript */
+  int cancel_fd; /* the step `cancel' writes an octet to it; 0: nobody reads */
 
   /* Set by the run.  */
   char why[1024]; /* what the client did wrong, "" for nothing */
   int messages;
+  int listening;
   int fd;
   gnutls_session_t tls;
   gnutls_certificate_credentials_t credentials;

@@ -48,8 +48,8 @@ int main(int argc, char **argv) {
   int listening = script ? peer_listen(address, &port) : -1;
   if (listening < 0)
     return usage();
+  setvbuf(stdout, NULL, _IOLBF, 0); /* who reads along acts upon it */
   printf("port %d\n", port);
-  fflush(stdout);
   while (connections-- > 0 && status == 0)
     if (!peer_run(peer, listening, script)) {
       printf("-- FAULT %s\n", peer->why);

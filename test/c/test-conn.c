@@ -105,13 +105,6 @@ static int closed_port(void) {
   return port;
 }
 
-/* The number that the next descriptor gets.  */
-static int next_fd(void) {
-  int fd = dup(STDIN_FILENO);
-  close(fd);
-  return fd;
-}
-
 static int count_fds(void) {
   int count = 0;
   for (int fd = 0; fd < 1024; fd++)
@@ -142,17 +135,34 @@ struct pair {
   struct smn_error err;
 };
 
+/* The descriptor of the other end of SERVER, which is in this process, too.  It
+   cannot be foretold: a look-up that nobody awaits may close some at any
+   time.  */
+static int other_end(int server) {
+  struct sockaddr_in wanted = {0}, here = {0};
+  socklen_t size = sizeof wanted;
+  CHECK_INT(getpeername(server, (struct sockaddr *)&wanted, &size), 0);
+  for (int fd = 0; fd < 1024; fd++) {
+    size = sizeof here;
+    if (getsockname(fd, (struct sockaddr *)&here, &size) == 0 &&
+        here.sin_family == AF_INET && here.sin_port == wanted.sin_port)
+      return fd;
+  }
+  CHECK(!"the other end is not here");
+  return -1;
+}
+
 static void pair_open(struct pair *p, int timeout_ms) {
   int port;
   *p = (struct pair){.server = -1};
   int listener = listen_on("127.0.0.1", 4, &port);
   CHECK(pipe(p->cancel) == 0);
-  p->client = next_fd();
   CHECK_INT(smn_conn_open(&p->conn, "127.0.0.1", port, timeout_ms, p->cancel[0],
                           &p->err),
             SMN_OK);
   p->server = accept(listener, NULL, NULL);
   CHECK(p->server >= 0);
+  p->client = other_end(p->server);
   close(listener);
   smn_conn_deadline(p->conn, timeout_ms);
 }

@@ -226,6 +226,8 @@ static void make_job(struct dialogue *d) {
   fill_server(d);
   write_message(d);
   d->job->probe = word(d->client, "probe", value, sizeof value);
+  d->job->partial = word(d->client, "partial", value, sizeof value);
+  d->job->chunking = word(d->client, "chunking", value, sizeof value);
   d->job->sender = copy(word(d->client, "sender", value, sizeof value)
                             ? value
                             : "alice@example.org");
@@ -328,13 +330,16 @@ static void run(struct dialogue *d) {
   char *log = NULL, *trace = NULL;
   size_t log_size = 0, trace_size = 0;
   pthread_t thread;
+  int cancel[2] = {-1, -1};
+  CHECK_INT(pipe(cancel), 0);
   const struct smn_observer observer = {
-      .context = d, .trace = on_trace, .cancel_fd = -1};
+      .context = d, .trace = on_trace, .cancel_fd = cancel[0]};
   lines_of(d->script, "client", d->client, sizeof d->client);
   lines_of(d->script, "expect", d->expect, sizeof d->expect);
   d->peer = calloc(1, sizeof *d->peer);
   d->peer->certs = folder;
   d->peer->timeout_ms = 15000;
+  d->peer->cancel_fd = cancel[1];
   d->peer->log = open_memstream(&log, &log_size);
   d->trace = open_memstream(&trace, &trace_size);
   d->listening = peer_listen("127.0.0.1", &d->port);
@@ -348,6 +353,8 @@ static void run(struct dialogue *d) {
   if (!silent)
     pthread_join(thread, NULL);
   close(d->listening);
+  close(cancel[0]);
+  close(cancel[1]);
   fprintf(d->trace, "%s\n%s\n", d->result.error.text,
           d->result.reply ? d->result.reply : "");
   fclose(d->peer->log);

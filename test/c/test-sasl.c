@@ -4,6 +4,7 @@
 #include "check.h"
 #include "sasl.h"
 
+#include <gnutls/gnutls.h>
 #include <gsasl.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -103,6 +104,88 @@ static void check_vectors(void) {
   CHECK_STRING(c.response.data, "cMOkc3M=");
   CHECK_INT(next(&c, "VXNlcm5hbWU6"), SMN_AUTH);
   end(&c);
+}
+
+/* GNU SASL makes its own client nonce, and encodes it by this function, which
+   it calls like any foreign program would: so ours takes its place.  While
+   FORCED_NONCE is set, what is encoded becomes just that.  It is set while a
+   session starts, which is when the nonce is made.  */
+
+static const char *forced_nonce;
+
+__attribute__((visibility("default"))) int
+gsasl_base64_to(const char *in, size_t inlen, char **out, size_t *outlen) {
+  const gnutls_datum_t raw = {(unsigned char *)(size_t)in, (unsigned)inlen};
+  gnutls_datum_t text = {NULL, 0};
+  if (forced_nonce)
+    *out = strdup(forced_nonce);
+  else if (gnutls_base64_encode2(&raw, &text) == 0)
+    *out = (char *)text.data;
+  else
+    return GSASL_BASE64_ERROR;
+  if (outlen)
+    *outlen = strlen(*out);
+  return GSASL_OK;
+}
+
+/* RFC 5802 5, RFC 7677 3: every message as it stands there.  */
+static const struct {
+  const char *mechanism, *nonce;
+  const char *client_first, *server_first, *client_final, *server_final;
+} dialogues[] = {
+    {"SCRAM-SHA-1", "fyko+d2lbbFgONRv9qkxdawL",
+     "n,,n=user,r=fyko+d2lbbFgONRv9qkxdawL",
+     "r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096",
+     "c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,"
+     "p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=",
+     "v=rmF9pqV8S7suAoZWja4dJRkFsKQ="},
+    {"SCRAM-SHA-256", "rOprNGfwEbeRWgbNEkqO",
+     "n,,n=user,r=rOprNGfwEbeRWgbNEkqO",
+     "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
+     "s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
+     "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
+     "p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
+     "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="},
+};
+
+static enum smn_kind next_plain(struct client *c, const char *challenge) {
+  char *encoded = NULL;
+  if (!CHECK(gsasl_base64_to(challenge, strlen(challenge), &encoded, NULL) ==
+                 GSASL_OK &&
+             encoded))
+    return SMN_SYSTEM;
+  enum smn_kind kind = next(c, encoded);
+  gsasl_free(encoded);
+  return kind;
+}
+
+static void check_response(const struct client *c, const char *want) {
+  char *raw = NULL, said[256];
+  size_t len = 0;
+  gsasl_base64_from(c->response.data, c->response.len, &raw, &len);
+  snprintf(said, sizeof said, "%.*s", (int)len, raw ? raw : "");
+  CHECK_STRING(said, want);
+  gsasl_free(raw);
+}
+
+static void check_scram_vectors(void) {
+  struct client c;
+  bool has;
+  for (size_t i = 0; i < sizeof dialogues / sizeof *dialogues; i++) {
+    forced_nonce = dialogues[i].nonce;
+    begin(&c, dialogues[i].mechanism, "user", "pencil", NULL);
+    forced_nonce = NULL;
+    CHECK_INT(smn_sasl_first(c.sasl, &c.response, &has, &c.err), SMN_OK);
+    CHECK(has);
+    check_response(&c, dialogues[i].client_first);
+    CHECK_INT(next_plain(&c, dialogues[i].server_first), SMN_OK);
+    check_response(&c, dialogues[i].client_final);
+    CHECK_INT(smn_sasl_finish(c.sasl, &c.err), SMN_AUTH);
+    CHECK_INT(next_plain(&c, dialogues[i].server_final), SMN_OK);
+    CHECK_INT(c.response.len, 0);
+    CHECK_INT(smn_sasl_finish(c.sasl, &c.err), SMN_OK);
+    end(&c);
+  }
 }
 
 /* With GNU SASL's server */
@@ -279,6 +362,7 @@ static void check_threads(void) {
 int main(void) {
   check_choices();
   check_vectors();
+  check_scram_vectors();
   check_exchanges();
   check_lies();
   check_junk();

@@ -1,0 +1,513 @@
+;;; smtpmail-native-batch.el --- Send from scripts  -*- lexical-binding: t; -*-
+;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+;; The commands for `emacs --batch -l smtpmail-native -f FUNCTION -- ARGUMENTS'.
+;; They end Emacs with a code of sysexits.h, after at most one line of JSON on
+;; standard output; failures are a line on standard error.
+;;
+;; Emacs itself takes -t, --user, --help and others out of its command line,
+;; wherever they stand, before any Lisp runs; only "--" stops it.
+
+;;; Code:
+
+(require 'json)
+(require 'seq)
+(require 'smtpmail-native-auth)
+(require 'smtpmail-native-error)
+(require 'smtpmail-native-message)
+(require 'smtpmail-native-outbox)
+(require 'smtpmail-native-queue)
+
+(defvar smtpmail-native-timeout)
+
+;;;; The exit code
+
+(defun smtpmail-native-batch--reply-code (result)
+  "Return the exit code for RESULT, which is a refusal by the server."
+  (if (eql (plist-get result :code) 530) 77 69))
+
+(defun smtpmail-native-batch--result-code (result)
+  "Return the exit code for RESULT, a plist of the module.
+75 stands only where nothing was sent and a later try may help."
+  (cond
+   ((plist-get result :in-doubt) 76)
+   ((<= 400 (or (plist-get result :code) 0) 499) 75)
+   (t
+    (pcase (plist-get result :kind)
+      ('ok 0)
+      ('usage 64)
+      ('resolve 68)
+      ((or 'network 'timeout 'cancelled) 75)
+      ('reply (smtpmail-native-batch--reply-code result))
+      ('too-large 69)
+      ('unsupported (if (eq (plist-get result :stage) 'auth) 77 69))
+      ((or 'auth 'certificate 'cleartext) 77)
+      ((or 'protocol 'tls) 76)
+      ('file 74)
+      (_ 70)))))
+
+(defun smtpmail-native-batch--error-code (err usage)
+  "Return the exit code for ERR, a condition that no RESULT belongs to.
+USAGE is the code for `smtpmail-native-usage-error'."
+  (let ((conditions (get (car err) 'error-conditions)))
+    (cond
+     ((memq 'smtpmail-native-malformed-message conditions) 65)
+     ((memq 'smtpmail-native-usage-error conditions) usage)
+     ((memq 'smtpmail-native-auth-error conditions) 77)
+     ((memq 'smtpmail-native-outbox-error conditions) 74)
+     ((memq 'file-error conditions) 74)
+     (t 70))))
+
+(defun smtpmail-native-batch--error-text (err)
+  "Return the text of the condition ERR as one line."
+  (replace-regexp-in-string
+   "[\n\r]+" " "
+   (if (memq 'smtpmail-native-error (get (car err) 'error-conditions))
+       (cadr err)
+     (error-message-string err))))
+
+;;;; Arguments
+
+(defconst smtpmail-native-batch--send-options
+  '(("-t" :headers nil)
+    ("-i" :ignored nil)
+    ("-oi" :ignored nil)
+    ("-f" :from t)
+    ("--from" :from t)
+    ("--file" :file t)
+    ("--server" :server t)
+    ("--port" :port t)
+    ("--stream" :stream t)
+    ("--user" :user t)
+    ("--timeout" :timeout t)
+    ("--queue" :queue nil)
+    ("--result" :result nil)
+    ("--help" :help nil))
+  "Options of `smtpmail-native-batch-send': (NAME KEY HAS-A-VALUE).")
+
+(defconst smtpmail-native-batch--flush-options
+  '(("--timeout" :timeout t)
+    ("--result" :result nil)
+    ("--help" :help nil))
+  "Options of `smtpmail-native-batch-flush': (NAME KEY HAS-A-VALUE).")
+
+(defconst smtpmail-native-batch--send-usage "\
+Usage: emacs --batch -l smtpmail-native -f smtpmail-native-batch-send \\
+         -- [OPTION]... [RECIPIENT]... <MESSAGE
+Send a message, and wait until the mail server has it.
+
+  -t               send to To, Cc and Bcc of the message, too
+  -f, --from=ADDR  the envelope sender; \"\" is the null sender
+  --file=FILE      read the message from FILE, not from standard input
+  --server=HOST    the mail server
+  --port=PORT      its port, a number or the name of a service
+  --stream=TYPE    auto, starttls, ssl (or tls), plain
+  --user=USER      whose password to look for
+  --timeout=SEC    how long the server may take for each answer
+  --queue          leave the mail in the outbox, do not send it
+  --result         print what came of it as a line of JSON
+  -i, -oi          nothing: a line with a dot never ends the message
+  --help           print this
+  --               the end of the options
+
+The first -- is not that end: it keeps Emacs from taking options.
+"
+  "What --help shows.")
+
+(defconst smtpmail-native-batch--flush-usage "\
+Usage: emacs --batch -l smtpmail-native -f smtpmail-native-batch-flush \\
+         -- [OPTION]...
+Send all that waits in the outbox, each mail once.
+
+  --timeout=SEC    how long the server may take for each answer
+  --result         print what came of it as a line of JSON
+  --help           print this
+"
+  "What --help shows.")
+
+(defun smtpmail-native-batch--fail (format &rest args)
+  "Signal that the arguments cannot be used; FORMAT with ARGS says why."
+  (smtpmail-native-error-signal 'smtpmail-native-usage-error
+                                (apply #'format format args)))
+
+(defun smtpmail-native-batch--split (arg table)
+  "Return (NAME . VALUE) for ARG, an option of TABLE.
+VALUE is what is attached to the name, or nil."
+  (cond ((assoc arg table) (list arg))
+        ((string-match "\\`\\(--[^=]+\\)=" arg)
+         (cons (match-string 1 arg) (substring arg (match-end 0))))
+        ((string-prefix-p "--" arg) (list arg))
+        (t (cons (substring arg 0 2) (substring arg 2)))))
+
+(defun smtpmail-native-batch--getopt (args table)
+  "Return what ARGS say as (OPTIONS . OTHERS).
+OPTIONS is a plist with the keys of TABLE, OTHERS a list of strings."
+  (let ((options nil)
+        (others nil))
+    (while args
+      (let ((arg (pop args)))
+        (cond
+         ((equal arg "--")
+          (setq others (append (reverse args) others)
+                args nil))
+         ((not (string-match-p "\\`-." arg)) (push arg others))
+         (t
+          (pcase-let* ((`(,name . ,value)
+                        (smtpmail-native-batch--split arg table))
+                       (`(,_ ,key ,valued) (assoc name table)))
+            (cond
+             ((null key)
+              (smtpmail-native-batch--fail
+               "Unknown option %s; -- --help shows all" name))
+             (valued
+              (unless (or value args)
+                (smtpmail-native-batch--fail "Option %s needs a value" name))
+              (setq options (plist-put options key (or value (pop args)))))
+             ((null value) (setq options (plist-put options key t)))
+             ((string-prefix-p "--" name)
+              (smtpmail-native-batch--fail "Option %s takes no value" name))
+             (t
+              (setq options (plist-put options key t))
+              (push (concat "-" value) args))))))))
+    (cons options (nreverse others))))
+
+(defun smtpmail-native-batch--arguments (args table)
+  "Return what ARGS, the rest of the command line, say by TABLE.
+The value is that of `smtpmail-native-batch--getopt'."
+  (cond
+   ((equal (car args) "--") (pop args))
+   ;; Without -- Emacs has seen the arguments first.
+   ((smtpmail-native-auth-string (bound-and-true-p init-file-user))
+    (smtpmail-native-batch--fail
+     "Emacs has taken --user for itself: write -- before the arguments")))
+  (smtpmail-native-batch--getopt args table))
+
+(defun smtpmail-native-batch--port (value)
+  "Return VALUE, the argument of --port, if it names a port."
+  (unless (if (string-match-p "\\`[0-9]+\\'" value)
+              (<= 1 (string-to-number value) 65535)
+            (assoc (downcase value) smtpmail-native-auth-services))
+    (smtpmail-native-batch--fail "--port names no port: %s" value))
+  value)
+
+(defun smtpmail-native-batch--stream (value)
+  "Return the `smtpmail-stream-type' that VALUE, that of --stream, means."
+  (let ((type (assoc value '(("auto" . nil) ("plain" . plain) ("ssl" . ssl)
+                             ("starttls" . starttls) ("tls" . tls)))))
+    (unless type
+      (smtpmail-native-batch--fail
+       "--stream must be auto, starttls, ssl, tls or plain: %s" value))
+    (cdr type)))
+
+(defun smtpmail-native-batch--set-timeout (value)
+  "Set `smtpmail-native-timeout' to VALUE, that of --timeout, if non-nil."
+  (when value
+    (unless (and (string-match-p "\\`[0-9]+\\(?:\\.[0-9]+\\)?\\'" value)
+                 (> (string-to-number value) 0))
+      (smtpmail-native-batch--fail
+       "--timeout must be a number of seconds: %s" value))
+    (setq smtpmail-native-timeout (string-to-number value))))
+
+(defun smtpmail-native-batch--set-sender (value)
+  "Make VALUE, that of --from, the envelope sender, if non-nil.
+It is the author as well, should the message name none."
+  (when value
+    (let ((addresses (and (not (string-match-p "\\`[ \t]*\\(?:<>\\)?[ \t]*\\'"
+                                               value))
+                          (smtpmail-native-message-recipients value "--from"))))
+      (when (cdr addresses)
+        (smtpmail-native-batch--fail "--from names more than one: %s" value))
+      (setq smtpmail-mail-address (or (car addresses) "")
+            user-mail-address (or (car addresses) user-mail-address)))))
+
+(defun smtpmail-native-batch--set-options (options)
+  "Set the variables of smtpmail as OPTIONS say; Emacs ends soon."
+  (pcase-dolist (`(,key ,variable ,reader)
+                 '((:server smtpmail-smtp-server identity)
+                   (:port smtpmail-smtp-service smtpmail-native-batch--port)
+                   (:stream smtpmail-stream-type smtpmail-native-batch--stream)
+                   (:user smtpmail-smtp-user identity)))
+    (let ((value (plist-get options key)))
+      (when value
+        (set variable (funcall reader value)))))
+  (smtpmail-native-batch--set-timeout (plist-get options :timeout))
+  (smtpmail-native-batch--set-sender (plist-get options :from)))
+
+;;;; The message
+
+(defun smtpmail-native-batch--input-offset ()
+  "Return how many octets of standard input were read before, if known.
+Where a file is standard input, opening it anew begins at its start."
+  (condition-case nil
+      (with-temp-buffer
+        (insert-file-contents-literally "/proc/self/fdinfo/0")
+        (if (looking-at "pos:[ \t]*\\([0-9]+\\)")
+            (string-to-number (match-string 1))
+          0))
+    (file-error 0)))
+
+(defun smtpmail-native-batch--insert-input ()
+  "Insert the octets of standard input."
+  ;; What else reads it in batch ends lines at CR and at LF alike.
+  (let ((offset (smtpmail-native-batch--input-offset)))
+    (insert-file-contents-literally "/dev/stdin" nil
+                                    (and (> offset 0) offset))))
+
+(defun smtpmail-native-batch--insert (file)
+  "Insert the octets of FILE, or of standard input if FILE is nil.
+Lines that end by CR alone end by LF then, as a header is read by lines."
+  (if file
+      (insert-file-contents-literally file)
+    (smtpmail-native-batch--insert-input))
+  (goto-char (point-min))
+  (unless (search-forward "\n" nil t)
+    (subst-char-in-region (point-min) (point-max) ?\r ?\n)))
+
+(defun smtpmail-native-batch--prepare (options recipients)
+  "Read the message that OPTIONS name and make it ready for RECIPIENTS.
+Return the plist of `smtpmail-native-message-prepare'."
+  (with-temp-buffer
+    (set-buffer-multibyte nil)
+    (smtpmail-native-batch--insert (plist-get options :file))
+    ;; A message, not a draft: only an empty line ends its header.
+    (let ((mail-header-separator ""))
+      (smtpmail-native-message-prepare nil recipients
+                                       (plist-get options :headers)))))
+
+;;;; The report
+
+(defun smtpmail-native-batch--json (report)
+  "Return REPORT, an alist, as one line of JSON in pure ASCII."
+  (replace-regexp-in-string
+   "[^[:ascii:]]"
+   (lambda (text)
+     (mapconcat (lambda (unit) (format "\\u%04x" unit))
+                (let ((char (aref text 0)))
+                  (if (< char #x10000)
+                      (list char)
+                    (list (+ #xd800 (ash (- char #x10000) -10))
+                          (+ #xdc00 (logand (- char #x10000) #x3ff)))))
+                ""))
+   (let ((json-encoding-pretty-print nil))
+     (json-encode report))
+   t t))
+
+(defun smtpmail-native-batch--fates (mail result queued)
+  "Return what became of each recipient of MAIL by RESULT, as a vector.
+RESULT is a plist of the module, or nil; QUEUED non-nil means that MAIL
+has only been put into the outbox."
+  (vconcat
+   (mapcar
+    (lambda (address)
+      (pcase-let ((`(,_ ,accepted ,code ,enhanced ,text)
+                   (assoc (encode-coding-string address 'utf-8)
+                          (plist-get result :recipients))))
+        `((address . ,address)
+          (outcome . ,(cond (queued "queued")
+                            ((and accepted (plist-get result :in-doubt))
+                             "unknown")
+                            ((and accepted (eq (plist-get result :kind) 'ok))
+                             "sent")
+                            ((or accepted (null code)) "not sent")
+                            ((>= code 500) "refused")
+                            ((>= code 400) "deferred")
+                            (t "not sent")))
+          (code . ,(and code (> code 0) code))
+          (enhanced . ,(smtpmail-native-auth-string enhanced))
+          (text . ,(and text (smtpmail-native-error-text text))))))
+    (plist-get mail :recipients))))
+
+(defun smtpmail-native-batch--outcome (failure result kept queued)
+  "Return the exit code and one word for what has happened, as a list.
+FAILURE is (CODE . TEXT) or nil, RESULT a plist of the module or nil, KEPT
+the entry in which the mail still is or nil.  QUEUED as in
+`smtpmail-native-batch--fates'."
+  (let ((status (and kept (plist-get (smtpmail-native-entry-state kept)
+                                     :status))))
+    (cond ((and failure (plist-get result :in-doubt)) '(76 "unknown"))
+          ;; The server has it, whatever went wrong afterwards.
+          ((and failure (eq (plist-get result :kind) 'ok)) '(0 "sent"))
+          (failure (list (car failure) "failed"))
+          (queued '(0 "queued"))
+          ;; What is left waits in the outbox: no script is to send it again.
+          (kept (list (if (eq status 'refused) 69 0) "partial"))
+          (t '(0 "sent")))))
+
+(defun smtpmail-native-batch--send-report (mail id failure queued)
+  "Return what became of MAIL, which may be nil, as an alist for JSON.
+ID is that of its entry in the outbox, or nil; FAILURE and QUEUED are as
+in `smtpmail-native-batch--outcome'."
+  (let* ((result smtpmail-native-queue-last-result)
+         (kept (and id (smtpmail-native-outbox-get id)))
+         (code (plist-get result :code))
+         (outcome (smtpmail-native-batch--outcome failure result kept queued)))
+    `((exit . ,(car outcome))
+      (outcome . ,(cadr outcome))
+      (id . ,(and kept id))
+      (message_id . ,(plist-get mail :message-id))
+      (sender . ,(plist-get mail :sender))
+      (recipients . ,(smtpmail-native-batch--fates mail result queued))
+      (kind . ,(and result (symbol-name (plist-get result :kind))))
+      (stage . ,(and result (symbol-name (plist-get result :stage))))
+      (code . ,(and code (> code 0) code))
+      (enhanced . ,(smtpmail-native-auth-string (plist-get result :enhanced)))
+      (text . ,(if failure
+                   (cdr failure)
+                 (and result (smtpmail-native-error-text
+                              (or (smtpmail-native-auth-string
+                                   (plist-get result :reply))
+                                  (plist-get result :text)))))))))
+
+;;;; Commands
+
+(defun smtpmail-native-batch--deliver (mail queue note)
+  "Send MAIL and wait, or with QUEUE non-nil only put it into the outbox.
+Call NOTE with the id of its entry as soon as there is one."
+  (let ((smtpmail-native-queue-changed-functions
+         (cons note smtpmail-native-queue-changed-functions)))
+    (smtpmail-native-queue-send mail (if queue 'queue 'wait))))
+
+(defun smtpmail-native-batch--send (args)
+  "Send what ARGS say; return an alist that has the exit code as `exit'."
+  (let ((usage 64)
+        (mail nil)
+        (id nil)
+        (queue nil)
+        (failure nil))
+    (setq smtpmail-native-queue-last-result nil)
+    (condition-case err
+        (pcase-let ((`(,options . ,recipients)
+                     (smtpmail-native-batch--arguments
+                      args smtpmail-native-batch--send-options)))
+          (if (plist-get options :help)
+              (princ smtpmail-native-batch--send-usage)
+            (unless (or recipients (plist-get options :headers))
+              (smtpmail-native-batch--fail
+               "No recipient: name one, or use -t; -- --help shows all"))
+            (smtpmail-native-batch--set-options options)
+            (setq mail (smtpmail-native-batch--prepare options recipients)
+                  queue (plist-get options :queue)
+                  ;; From here on only the configuration can be at fault.
+                  usage 78)
+            (smtpmail-native-batch--deliver mail queue
+                                            (lambda (new) (setq id new)))))
+      ((error quit)
+       (setq failure
+             (cons (if smtpmail-native-queue-last-result
+                       (smtpmail-native-batch--result-code
+                        smtpmail-native-queue-last-result)
+                     (smtpmail-native-batch--error-code err usage))
+                   (smtpmail-native-batch--error-text err)))))
+    (when failure
+      (message "smtpmail-native: %s" (cdr failure)))
+    (smtpmail-native-batch--send-report mail id failure queue)))
+
+(defun smtpmail-native-batch--count (ids)
+  "Return what has become of the entries IDS, as an alist of numbers."
+  (let ((counts (list (cons 'sent 0) (cons 'waiting 0) (cons 'refused 0)
+                      (cons 'unknown 0) (cons 'held 0) (cons 'damaged 0))))
+    (dolist (id ids counts)
+      (let* ((entry (smtpmail-native-outbox-get id))
+             (status (and entry (plist-get (smtpmail-native-entry-state entry)
+                                           :status))))
+        (cl-incf (alist-get
+                  (cond ((null entry) 'sent)
+                        ((smtpmail-native-entry-problem entry) 'damaged)
+                        ((smtpmail-native-queue-waiting-p entry) 'waiting)
+                        ((memq status '(refused unknown held)) status)
+                        ;; Its copy is still to be filed.
+                        (t 'sent))
+                  counts))))))
+
+(defun smtpmail-native-batch--flush-code (counts)
+  "Return the exit code for COUNTS of `smtpmail-native-batch--count'."
+  (let ((some-p (lambda (key) (> (alist-get key counts) 0))))
+    (cond ((funcall some-p 'unknown) 76)
+          ((funcall some-p 'refused) 69)
+          ((funcall some-p 'held) 77)
+          ((funcall some-p 'waiting) 75)
+          ((funcall some-p 'damaged) 74)
+          (t 0))))
+
+(defun smtpmail-native-batch--flush-all ()
+  "Send all that waits; return what became of it, as an alist."
+  (smtpmail-native-load)
+  (smtpmail-native-outbox-empty-trash)
+  (smtpmail-native-outbox-adopt-unfinished)
+  (let ((ids (mapcar #'smtpmail-native-entry-id
+                     (seq-filter #'smtpmail-native-queue-waiting-p
+                                 (smtpmail-native-outbox-list)))))
+    (smtpmail-native-queue-flush-waiting)
+    (let* ((now (mapcar #'smtpmail-native-entry-id
+                        (seq-filter #'smtpmail-native-queue-waiting-p
+                                    (smtpmail-native-outbox-list))))
+           ;; Also what has come meanwhile.
+           (counts (smtpmail-native-batch--count (seq-union ids now)))
+           (waiting (alist-get 'waiting counts)))
+      (when (> waiting 0)
+        (message "smtpmail-native: %d mail%s still wait%s in the outbox"
+                 waiting (if (= waiting 1) "" "s") (if (= waiting 1) "s" "")))
+      (cons (cons 'exit (smtpmail-native-batch--flush-code counts)) counts))))
+
+(defun smtpmail-native-batch--flush (args)
+  "Send what waits as ARGS say; return an alist with the exit code as `exit'."
+  (let ((usage 64))
+    (condition-case err
+        (pcase-let ((`(,options . ,others)
+                     (smtpmail-native-batch--arguments
+                      args smtpmail-native-batch--flush-options)))
+          (cond
+           ((plist-get options :help)
+            (princ smtpmail-native-batch--flush-usage)
+            '((exit . 0)))
+           (others
+            (smtpmail-native-batch--fail
+             "All mails that wait are sent; this is too much: %s" (car others)))
+           (t
+            (smtpmail-native-batch--set-timeout (plist-get options :timeout))
+            (setq usage 78)
+            (smtpmail-native-batch--flush-all))))
+      ((error quit)
+       (let ((text (smtpmail-native-batch--error-text err)))
+         (message "smtpmail-native: %s" text)
+         `((exit . ,(smtpmail-native-batch--error-code err usage))
+           (text . ,text)))))))
+
+(defun smtpmail-native-batch--main (function)
+  "Call FUNCTION with the rest of the command line, and end Emacs.
+FUNCTION returns an alist, which is printed if --result is there."
+  (let* ((args command-line-args-left)
+         (report (progn
+                   ;; Nothing of it is for Emacs.
+                   (setq command-line-args-left nil)
+                   (funcall function args))))
+    (when (member "--result" args)
+      (princ (concat (smtpmail-native-batch--json report) "\n")))
+    (kill-emacs (alist-get 'exit report))))
+
+;;;###autoload
+(defun smtpmail-native-batch-send ()
+  "Send a message as the rest of the command line says, and end Emacs.
+This is for \"emacs --batch -l smtpmail-native -f smtpmail-native-batch-send
+-- ARGUMENTS\"; with --help for the arguments it tells what they are.  The
+exit code is one of sysexits.h: 0 sent, 64 arguments, recipients or
+addresses, 65 no message, 68 no such server, 69 refused, 70 internal, 74
+files, 75 not sent but worth another try, 76 it may have been sent or the
+server does not speak SMTP, 77 authentication or certificate, 78
+configuration."
+  (smtpmail-native-batch--main #'smtpmail-native-batch--send))
+
+;;;###autoload
+(defun smtpmail-native-batch-flush ()
+  "Send all that waits in the outbox, each mail once, and end Emacs.
+This is for \"emacs --batch -l smtpmail-native -f smtpmail-native-batch-flush
+-- ARGUMENTS\".  What the user holds, what was refused before and what may
+have arrived is left alone.  The exit code is 0 if nothing waits any more;
+else that of the worst: 76 a mail that may have arrived, 69 a refusal, 77
+a mail that is held for a password or certificate, 75 a mail that still
+waits, 74 a damaged one."
+  (smtpmail-native-batch--main #'smtpmail-native-batch--flush))
+
+(provide 'smtpmail-native-batch)
+;;; smtpmail-native-batch.el ends here

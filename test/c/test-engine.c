@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* test-engine.c - jobs in a queue, sessions that are kept, wishes to cancel.
+   The server is the scripted peer, in a thread of its own; the test goes on
+   when an event has come, never after a while.  */
+#include "check.h"
+#include "engine.h"
+#include "peer-run.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define MAIL                                                                   \
+  "C: MAIL FROM:<a@example.org>*\nS: 250 x\nC: RCPT TO:<b@example.org>\n"      \
+  "S: 250 x\nC: DATA\nS: 354 x\ndata\nS: 250 x\n"
+#define HELLO "S: 220 x\nC: EHLO *\nS: 250 x\n"
+#define PIPELINES "S: 220 x\nC: EHLO *\nS: 250-x\nS: 250 PIPELINING\n"
+
+static char folder[] = "/tmp/smtpmail-native-XXXXXX";
+static char message[64];
+static int wake[2];
+
+struct server {
+  struct peer peer;
+  pthread_t thread;
+  const char *script;
+  int listening, port;
+  bool behaved;
+  char *log;
+  size_t size;
+};
+
+static void *serve(void *argument) {
+  struct server *server = argument;
+  server->behaved = peer_run(&server->peer, server->listening, server->script);
+  return NULL;
+}
+
+static struct server *make(const char *script) {
+  struct server *server = calloc(1, sizeof *server);
+  server->script = script;
+  server->peer.timeout_ms = 10000;
+  server->peer.log = open_memstream(&server->log, &server->size);
+  server->listening = peer_listen("127.0.0.1", &server->port);
+  return server;
+}
+
+static struct server *start(struct server *server) {
+  CHECK_INT(pthread_create(&server->thread, NULL, serve, server), 0);
+  return server;
+}
+
+/* The server has seen all that its script says.  */
+static void stop(struct server *server, const char *name) {
+  pthread_join(server->thread, NULL);
+  close(server->listening);
+  fclose(server->peer.log);
+  if (!CHECK(server->behaved))
+    printf("%s: %s\n%s", name, server->peer.why, server->log);
+  free(server->log);
+  free(server);
+}
+
+static long submit(const struct server *server, int idle_ms) {
+  struct smn_job *job = smn_job_new();
+  struct smn_error err = {.kind = SMN_OK};
+  long id = 0;
+  job->server.host = strdup("127.0.0.1");
+  job->server.port = server->port;
+  job->server.helo = strdup("client.example");
+  job->server.timeout_ms = 10000;
+  job->server.idle_ms = idle_ms;
+  job->server.max_sessions = 1;
+  job->sender = strdup("a@example.org");
+  job->recipients = calloc(2, sizeof(char *));
+  job->recipients[0] = strdup("b@example.org");
+  job->file = strdup(message);
+  CHECK_INT(smn_engine_submit(job, &id, &err), SMN_OK);
+  return id;
+}
+
+/* Wait for COUNT outcomes; their kinds go to KINDS in the order of ids from
+   FIRST on.  */
+static void await(int count, long first, enum smn_kind *kinds) {
+  while (count > 0) {
+    struct pollfd waiting = {.fd = wake[0], .events = POLLIN};
+    char octet;
+    if (!CHECK(poll(&waiting, 1, 15000) > 0 && read(wake[0], &octet, 1) == 1))
+      return;
+    for (struct smn_event *event = smn_engine_events(), *next; event;
+         event = next) {
+      next = event->next;
+      if (event->type == SMN_EVENT_DONE) {
+        kinds[event->id - first] = event->result.error.kind;
+        count--;
+      }
+      smn_event_free(event);
+    }
+  }
+}
+
+static void check_kept(const char *name, const char *script, int mails) {
+  enum smn_kind kinds[8];
+  struct server *server = start(make(script));
+  long first = submit(server, 10000);
+  for (int i = 1; i < mails; i++)
+    submit(server, 10000);
+  await(mails, first, kinds);
+  for (int i = 0; i < mails; i++)
+    CHECK_INT(kinds[i], SMN_OK);
+  CHECK(smn_engine_shutdown(5000)); /* says QUIT */
+  stop(server, name);
+}
+
+/* One mail after the other, each when the last one is done.  */
+static void check_idle(void) {
+  enum smn_kind kind;
+  struct server *server = start(make(HELLO MAIL MAIL "C: QUIT\n"));
+  for (int i = 0; i < 2; i++) {
+    long id = submit(server, 10000);
+    await(1, id, &kind);
+    CHECK_INT(kind, SMN_OK);
+  }
+  CHECK(smn_engine_shutdown(5000));
+  stop(server, "idle");
+}
+
+/* The server has closed meanwhile: that is nobody's failure.  */
+static void check_closed_while_idle(void) {
+  enum smn_kind kind;
+  struct server *server =
+      start(make(HELLO MAIL "close\nnext\n" HELLO MAIL "C: QUIT\n"));
+  for (int i = 0; i < 2; i++) {
+    long id = submit(server, 10000);
+    await(1, id, &kind);
+    CHECK_INT(kind, SMN_OK);
+  }
+  CHECK(smn_engine_shutdown(5000));
+  stop(server, "closed while idle");
+}
+
+/* It closes when the next MAIL comes: once more, on a fresh connection.  */
+static void check_421_on_reuse(void) {
+  enum smn_kind kinds[2];
+  struct server *server = start(make(
+      HELLO MAIL "C: MAIL *\nS: 421 x\nclose\nnext\n" HELLO MAIL "C: QUIT\n"));
+  long first = submit(server, 10000);
+  submit(server, 10000);
+  await(2, first, kinds);
+  CHECK_INT(kinds[0], SMN_OK);
+  CHECK_INT(kinds[1], SMN_OK);
+  CHECK(smn_engine_shutdown(5000));
+  stop(server, "421 on reuse");
+}
+
+/* A refused mail does not harm the next: RSET.  */
+static void check_refused_between(void) {
+  enum smn_kind kinds[3];
+  struct server *server = start(
+      make(HELLO MAIL "C: MAIL *\nS: 250 x\nC: RCPT *\nS: 550 x\nC: RSET\n"
+                      "S: 250 x\n" MAIL "C: QUIT\n"));
+  long first = submit(server, 10000);
+  submit(server, 10000);
+  submit(server, 10000);
+  await(3, first, kinds);
+  CHECK_INT(kinds[0], SMN_OK);
+  CHECK_INT(kinds[1], SMN_REPLY);
+  CHECK_INT(kinds[2], SMN_OK);
+  CHECK(smn_engine_shutdown(5000));
+  stop(server, "refused between");
+}
+
+/* Where nobody gets in, each is told so, and nobody tries again.  */
+static void check_shared_failure(void) {
+  enum smn_kind kinds[3];
+  struct server *server = start(make("pause 100\nS: 554 x\nC: QUIT\n"));
+  long first = submit(server, 0);
+  submit(server, 0);
+  submit(server, 0);
+  await(3, first, kinds);
+  for (int i = 0; i < 3; i++)
+    CHECK_INT(kinds[i], SMN_REPLY);
+  CHECK(smn_engine_shutdown(5000));
+  stop(server, "shared failure");
+}
+
+/* What waits is cancelled at once, what is sent as soon as may be; the one
+   behind it goes out.  */
+static void check_cancel(void) {
+  enum smn_kind kinds[3];
+  struct server *server = start(make("stall\nnext\n" HELLO MAIL "C: QUIT\n"));
+  long first = submit(server, 0);
+  submit(server, 0);
+  submit(server, 0);
+  CHECK(smn_engine_cancel(first + 1));
+  await(1, first, kinds);
+  CHECK_INT(kinds[1], SMN_CANCELLED);
+  CHECK(smn_engine_cancel(first));
+  await(2, first, kinds);
+  CHECK_INT(kinds[0], SMN_CANCELLED);
+  CHECK_INT(kinds[2], SMN_OK);
+  CHECK(!smn_engine_cancel(first));
+  CHECK(smn_engine_shutdown(5000));
+  stop(server, "cancel");
+}
+
+/* The commands of the second have left while the first waits for the answer to
+   its end: to cancel the second must leave the first alone.  */
+static void check_cancel_ahead(void) {
+  enum smn_kind kinds[2];
+  int ends[2];
+  char octet = 0;
+  CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  struct server *server = make(
+      PIPELINES "C: MAIL *\nC: RCPT *\nC: DATA\nS: 250 x\nS: 250 x\nS: 354 x\n"
+                "data\nC: MAIL *\nC: RCPT *\nC: DATA\ncancel\nawait\n"
+                "S: 250 x\nS: 250 x\nS: 250 x\nS: 354 x\nstall\n");
+  server->peer.cancel_fd = ends[0];
+  start(server);
+  long first = submit(server, 10000);
+  submit(server, 10000);
+  CHECK(read(ends[1], &octet, 1) == 1);
+  CHECK(smn_engine_cancel(first + 1));
+  CHECK(write(ends[1], &octet, 1) == 1);
+  await(2, first, kinds);
+  CHECK_INT(kinds[0], SMN_OK);
+  CHECK_INT(kinds[1], SMN_CANCELLED);
+  CHECK(smn_engine_shutdown(5000));
+  stop(server, "cancel ahead");
+  close(ends[0]);
+  close(ends[1]);
+}
+
+/* Shutdown ends what does not end by itself.  */
+static void check_shutdown(void) {
+  enum smn_kind kinds[2];
+  struct server *server = start(make("stall\n"));
+  long first = submit(server, 0);
+  submit(server, 0);
+  CHECK(smn_engine_shutdown(400));
+  await(2, first, kinds);
+  CHECK_INT(kinds[0], SMN_CANCELLED);
+  CHECK_INT(kinds[1], SMN_CANCELLED);
+  stop(server, "shutdown");
+}
+
+int main(void) {
+  FILE *out;
+  CHECK(mkdtemp(folder) && pipe(wake) == 0);
+  snprintf(message, sizeof message, "%s/message", folder);
+  out = fopen(message, "w");
+  fputs("Subject: x\n\nx\n", out);
+  fclose(out);
+  smn_engine_wake(wake[1]);
+  check_kept("kept", HELLO MAIL MAIL MAIL "C: QUIT\n", 3);
+  check_kept("pipelined",
+             PIPELINES
+             "C: MAIL *\nC: RCPT *\nC: DATA\nS: 250 x\nS: 250 x\nS: 354 x\n"
+             "data\nflight\nC: MAIL *\nC: RCPT *\nflight\nC: DATA\nS: 250 x\n"
+             "S: 250 x\nS: 250 x\nS: 354 x\ndata\nS: 250 x\nC: QUIT\n",
+             2);
+  check_idle();
+  check_closed_while_idle();
+  check_421_on_reuse();
+  check_refused_between();
+  check_shared_failure();
+  check_cancel();
+  check_cancel_ahead();
+  check_shutdown();
+  smn_engine_wake(-1);
+  close(wake[0]);
+  unlink(message);
+  rmdir(folder);
+  return check_done("test-engine");
+}
