@@ -17,6 +17,7 @@ struct exchange {
   struct smn_sasl *sasl;
   struct smn_buf response; /* secret: base64 */
   struct smn_error *err;   /* that of the result */
+  bool sent;               /* AUTH went out */
 };
 
 /* The response itself, and its last word decoded: the digest of CRAM-MD5.  */
@@ -60,6 +61,7 @@ static enum smn_kind begin(struct exchange *x, bool *held) {
       (inlined && (!smn_buf_add_string(command, " ") ||
                    !smn_buf_add(command, x->response.data, x->response.len))))
     return smn_fail(x->err, SMN_USAGE, "the credentials are too long");
+  x->sent = true;
   return x->auth->exchange(x->auth->session, shown);
 }
 
@@ -129,6 +131,15 @@ static enum smn_kind token_refused(const struct exchange *x,
   return SMN_AUTH;
 }
 
+/* A wrong password looks the same to the client as a server that has heard the
+   flag "y" and knows channel binding.  */
+static void hint_at_downgrade(struct smn_error *err) {
+  size_t have = strlen(err->text);
+  snprintf(err->text + have, sizeof err->text - have,
+           " (either the password is wrong, or somebody on the way has taken "
+           "-PLUS from the server's list of mechanisms)");
+}
+
 /* The course of all exchanges of one session.  */
 struct course {
   const struct smn_auth *auth;
@@ -136,10 +147,10 @@ struct course {
   bool fell_back;      /* to a mechanism that shows the password */
   bool plaintext_only; /* only such a one may follow */
   bool no_plaintext;   /* no such one may follow */
+  bool sent;           /* the server has heard of the last one */
 };
 
-static enum smn_kind auth_by(const struct course *course,
-                             const char *mechanism) {
+static enum smn_kind auth_by(struct course *course, const char *mechanism) {
   const struct smn_auth *auth = course->auth;
   const struct smn_server *server = auth->server;
   const struct smn_credentials credentials = {
@@ -148,6 +159,8 @@ static enum smn_kind auth_by(const struct course *course,
       .password = &server->password,
       .host = server->host,
       .port = server->port,
+      .timeout_ms = server->timeout_ms,
+      .cancel_fd = auth->cancel_fd,
       .binding = auth->binding,
       .server_binds = course->server_binds,
   };
@@ -161,6 +174,10 @@ static enum smn_kind auth_by(const struct course *course,
     if (smn_sasl_token(mechanism))
       kind = token_refused(&x, kind);
   }
+  course->sent = x.sent;
+  if (kind == SMN_REPLY && x.err->code == 535 && smn_sasl_scram(mechanism) &&
+      !smn_sasl_binds(mechanism) && auth->binding && !course->server_binds)
+    hint_at_downgrade(x.err);
   smn_sasl_free(x.sasl);
   smn_buf_free(&x.response);
   smn_buf_clear(auth->command);
@@ -175,6 +192,11 @@ static enum smn_kind auth_by(const struct course *course,
 static bool next_mechanism(struct course *course, const char *refused) {
   const struct smn_error *err = &course->auth->result->error;
   if (err->kind == SMN_UNSUPPORTED)
+    return true;
+  /* It was no password that was refused, or there is no ticket.  */
+  if (smn_sasl_list_secretless(refused) &&
+      ((err->kind == SMN_REPLY && err->code == 535) ||
+       (err->kind == SMN_AUTH && !course->sent)))
     return true;
   if (err->kind != SMN_REPLY)
     return false;

@@ -17,6 +17,7 @@ struct smn_auth {
   bool may_show_secrets; /* on this connection */
   bool certificate;      /* the client has one for TLS */
   const struct smn_binding *binding; /* of the TLS channel, or NULL */
+  int cancel_fd;                     /* readable: give up; -1: never */
   const struct smn_reply *reply;
   struct smn_buf *command; /* secret: the line to be sent, without its end */
   struct smn_buf *needles; /* secret, see redact.h */

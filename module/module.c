@@ -95,13 +95,13 @@ static void get_credentials(emacs_env *env, emacs_value plist,
   server->token = get_bool(env, plist, ":token");
   if (smn_lisp_true(env, passphrase))
     smn_lisp_secret(env, passphrase, "passphrase", &server->passphrase);
-  if (wanted) {
+  server->authzid = get_string(env, plist, ":authzid");
+  /* Without a password the user is that of the classic entry.  */
+  if (wanted && smn_lisp_true(env, password)) {
     server->user = get_string(env, plist, ":user");
-    server->authzid = get_string(env, plist, ":authzid");
-  }
-  if (wanted && smn_lisp_true(env, password))
     server->authenticate =
         smn_lisp_secret(env, password, "password", &server->password);
+  }
   if (smn_lisp_ok(env) && server->host)
     smn_credentials_fill(env, server, wanted);
   if (smn_lisp_ok(env) && wanted && smn_server_secretless(server))

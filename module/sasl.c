@@ -2,6 +2,7 @@
 /* sasl.c - SASL mechanisms: the choice, and one exchange.  */
 #include "sasl.h"
 #include "ascii.h"
+#include "gssapi.h"
 #include "scram.h"
 #include "token.h"
 
@@ -26,6 +27,7 @@ struct mechanism {
   bool by_name;    /* is used only where it is asked for */
   bool speaks;     /* has an initial response */
   bool proves;     /* the server has to prove itself, too */
+  bool waits;      /* for somebody else than the server */
 };
 
 /* In the order of preference.  RFC 5802, 7677, 2195, 4616, LOGIN, 7628,
@@ -41,7 +43,8 @@ static const struct mechanism mechanisms[] = {
     {"OAUTHBEARER", TOKEN, 1, .speaks = true},
     {"XOAUTH2", TOKEN, 1, .speaks = true},
     {"EXTERNAL", LIBRARY, 1, .secretless = true, .speaks = true},
-    {"GSSAPI", LIBRARY, 6, .secretless = true, .by_name = true, .speaks = true},
+    {"GSSAPI", LIBRARY, 6, .secretless = true, .by_name = true, .speaks = true,
+     .waits = true},
     {"DIGEST-MD5", LIBRARY, 2, .by_name = true, .proves = true},
     {"NTLM", LIBRARY, 2, .by_name = true, .speaks = true},
 };
@@ -298,10 +301,19 @@ static enum smn_kind encode(struct smn_sasl *sasl, struct smn_buf *response,
 
 static enum smn_kind step_library(struct smn_sasl *sasl, const char *challenge,
                                   size_t len, struct smn_error *err) {
+  const struct smn_credentials *c = sasl->credentials;
   char *output = NULL;
   size_t output_len = 0;
   enum smn_kind kind = SMN_OK;
-  int code = gsasl_step(sasl->session, challenge, len, &output, &output_len);
+  int code = GSASL_OK;
+  if (sasl->mechanism->waits)
+    kind =
+        smn_gssapi_step(&sasl->context, &sasl->session, challenge, len, &output,
+                        &output_len, &code, c->timeout_ms, c->cancel_fd, err);
+  else
+    code = gsasl_step(sasl->session, challenge, len, &output, &output_len);
+  if (kind != SMN_OK)
+    return kind;
   if (code != GSASL_OK && code != GSASL_NEEDS_MORE)
     kind = library_failed(sasl, code, err);
   else if (output_len && !smn_buf_add(&sasl->raw, output, output_len))

@@ -24,6 +24,8 @@ struct smn_credentials {
   const char *host;               /* of the server, and its port: for tokens,
                                      GSSAPI and DIGEST-MD5 */
   int port;
+  int timeout_ms; /* of what the mechanism itself waits for (GSSAPI) */
+  int cancel_fd;  /* readable: stop waiting; -1: never */
   const struct smn_binding *binding; /* NULL: nothing to bind to */
   bool server_binds;                 /* it offers a mechanism with -PLUS */
 };

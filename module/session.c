@@ -199,6 +199,7 @@ static enum smn_kind authenticate(struct smn_session *s) {
   struct smn_auth auth = {
       .server = &s->task->job->server,
       .offered = s->caps.mechanisms,
+      .cancel_fd = s->task->observer->cancel_fd,
       .encrypted = smn_conn_encrypted(s->conn),
       .may_show_secrets = may_show_secrets(s),
       .certificate =

@@ -71,7 +71,11 @@
        "auth_ssl_username_from_cert = yes"
        "ssl_cert_username_field = commonName"
        ,(concat "auth_mechanisms = plain login cram-md5 digest-md5 scram-sha-1"
-                " scram-sha-256 oauthbearer xoauth2 external")
+                " scram-sha-256 oauthbearer xoauth2 external"
+                (if smtpmail-native-dovecot-tests--kerberos " gssapi" ""))
+       ,(format "auth_krb5_keytab = %s/keytab" folder)
+       "auth_gssapi_hostname = \"$ALL\""
+       "import_environment = $import_environment KRB5_CONFIG"
        "passdb {" "  driver = passwd-file" ,(format "  args = %s/users" folder)
        ,(concat "  mechanisms = plain login cram-md5 digest-md5 scram-sha-1"
                 " scram-sha-256")
@@ -79,12 +83,47 @@
        "passdb {" "  driver = oauth2" ,(format "  args = %s/oauth2" folder)
        "  mechanisms = oauthbearer xoauth2" "}"
        "passdb {" "  driver = static" "  args = nopassword"
-       "  mechanisms = external" "}"
+       "  mechanisms = external gssapi" "}"
        "userdb {" "  driver = static"
        ,(format "  args = uid=%s gid=%s home=%s/home"
                 user (if root "dovecot" (group-name (group-gid))) folder)
        "}" "mail_location = maildir:~/mail" "first_valid_uid = 1" "")
      "\n")))
+
+;; Kerberos
+
+(defvar smtpmail-native-dovecot-tests--kerberos nil
+  "Non-nil while Dovecot is to know GSSAPI.")
+
+(defun smtpmail-native-dovecot-tests--call (input program &rest args)
+  "Run PROGRAM with ARGS and the string INPUT; an exit but 0 is an error."
+  (with-temp-buffer
+    (insert (or input ""))
+    (let ((exec-path (append exec-path '("/usr/sbin" "/usr/local/sbin"))))
+      (unless (eql (apply #'call-process-region (point-min) (point-max)
+                          program t t nil args)
+                   0)
+        (error "%s: %s" program (buffer-string))))))
+
+(defun smtpmail-native-dovecot-tests--realm (folder port)
+  "Make a realm in FOLDER whose KDC is at PORT, with its principals."
+  (with-temp-file (expand-file-name "krb5.conf" folder)
+    (insert "[libdefaults]\n default_realm = EXAMPLE.TEST\n"
+            " dns_lookup_kdc = false\n dns_lookup_realm = false\n"
+            " rdns = false\n dns_canonicalize_hostname = false\n"
+            (format "[realms]\n EXAMPLE.TEST = {\n  kdc = 127.0.0.1:%d\n" port)
+            (format "  database_name = %s/principal\n" folder)
+            (format "  key_stash_file = %s/stash\n" folder)
+            (format "  kdc_listen = 127.0.0.1:%d\n" port)
+            (format "  kdc_tcp_listen = 127.0.0.1:%d\n }\n" port)
+            "[domain_realm]\n localhost = EXAMPLE.TEST\n"))
+  (smtpmail-native-dovecot-tests--call nil "kdb5_util" "create" "-s"
+                                       "-P" "master")
+  (dolist (query (list "addprinc -pw correct-horse tim"
+                       "addprinc -randkey smtp/localhost"
+                       (format "ktadd -k %s/keytab smtp/localhost" folder)))
+    (smtpmail-native-dovecot-tests--call nil "kadmin.local" "-q" query))
+  (set-file-modes (expand-file-name "keytab" folder) #o644))
 
 (defun smtpmail-native-dovecot-tests--key ()
   "Return the key that signs tokens."
@@ -144,6 +183,9 @@
                      do (accept-process-output process 0.05))
           (delete-process process))))))
 
+(defvar smtpmail-native-dovecot-tests--before nil
+  "Functions that are called with the folder before Dovecot starts.")
+
 (defmacro smtpmail-native-dovecot-tests--with (&rest body)
   "Run BODY with a Dovecot at `port', its files in `folder'."
   (declare (debug t))
@@ -154,6 +196,7 @@
      (unwind-protect
          (progn
            (smtpmail-native-dovecot-tests--write folder port relay-port)
+           (run-hook-with-args 'smtpmail-native-dovecot-tests--before folder)
            (setq relay (make-process
                         :name "relay" :noquery t
                         :buffer (generate-new-buffer " *relay*")
@@ -271,6 +314,75 @@
        (should (string-match-p "status \\(?:invalid_token\\|40[01]\\)"
                                (plist-get result :text)))))
    (should (zerop (smtpmail-native-dovecot-tests--delivered folder)))))
+
+(defun smtpmail-native-dovecot-tests--send-by-ticket (port timeout-ms)
+  "Send a mail through PORT as the ticket says, in an Emacs of its own.
+TIMEOUT-MS is that of each wait.
+Return its plist as it is printed.  Kerberos reads the environment of the
+process, which no Lisp can change."
+  (with-temp-buffer
+    (call-process (expand-file-name invocation-name invocation-directory)
+                  nil '(t nil) nil "-Q" "--batch"
+                  "-L" smtpmail-native-test-folder
+                  "-L" (expand-file-name "lisp" smtpmail-native-test-folder)
+                  "-L" (expand-file-name "test" smtpmail-native-test-folder)
+                  "-l" "smtpmail-native-dovecot-tests"
+                  "--eval"
+                  (format "(prin1 (smtpmail-native-dovecot-tests--send %d %s))"
+                          port
+                          (format (concat ":mechanisms \"GSSAPI\""
+                                          " :timeout-ms %d :trustfiles '(%S)")
+                                  timeout-ms
+                                  (smtpmail-native-test-cert "ca.pem"))))
+    (buffer-string)))
+
+(ert-deftest smtpmail-native-dovecot-tests-gssapi ()
+  "A ticket of Kerberos gets a mail through Dovecot, and none does not."
+  (let ((exec-path (append exec-path '("/usr/sbin" "/usr/local/sbin"))))
+    (skip-unless (and smtpmail-native-dovecot-tests--program
+                      smtpmail-native-dovecot-tests--submission
+                      (file-exists-p
+                       "/usr/lib/dovecot/modules/auth/libmech_gssapi.so")
+                      (cl-every #'executable-find
+                                '("krb5kdc" "kdb5_util" "kadmin.local"
+                                  "kinit")))))
+  (let* ((kdc-port (smtpmail-native-dovecot-tests--free-port))
+         (process-environment (copy-sequence process-environment))
+         (smtpmail-native-dovecot-tests--kerberos t)
+         kdc
+         (smtpmail-native-dovecot-tests--before
+          (list (lambda (folder)
+                  (setenv "KRB5_CONFIG" (expand-file-name "krb5.conf" folder))
+                  (setenv "KRB5_KDC_PROFILE"
+                          (expand-file-name "krb5.conf" folder))
+                  (setenv "KRB5CCNAME"
+                          (concat "FILE:" (expand-file-name "tickets" folder)))
+                  (smtpmail-native-dovecot-tests--realm folder kdc-port)
+                  (let ((exec-path (append exec-path '("/usr/sbin"))))
+                    (setq kdc (make-process :name "kdc" :noquery t
+                                            :command '("krb5kdc" "-n"))))))))
+    (unwind-protect
+        (smtpmail-native-dovecot-tests--with
+         (let ((said (smtpmail-native-dovecot-tests--send-by-ticket port 10000)))
+           (should (string-match-p ":kind auth" said))
+           (should (string-match-p "GSSAPI: " said)))
+         (smtpmail-native-test-wait
+          (lambda ()
+            (ignore-errors
+              (smtpmail-native-dovecot-tests--call "correct-horse\n" "kinit"
+                                                   "tim")
+              t)))
+         ;; A KDC that does not answer is waited for no longer than a server.
+         (signal-process kdc 'SIGSTOP)
+         (let ((said (smtpmail-native-dovecot-tests--send-by-ticket port 500)))
+           (should (string-match-p ":kind timeout :stage auth" said)))
+         (signal-process kdc 'SIGCONT)
+         (let ((said (smtpmail-native-dovecot-tests--send-by-ticket port 10000)))
+           (should (string-match-p ":kind ok" said))
+           (should (string-match-p ":mechanism \"GSSAPI\"" said)))
+         (should (= 1 (smtpmail-native-dovecot-tests--delivered folder))))
+      (when kdc
+        (delete-process kdc)))))
 
 (provide 'smtpmail-native-dovecot-tests)
 ;;; smtpmail-native-dovecot-tests.el ends here

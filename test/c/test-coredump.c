@@ -28,6 +28,14 @@
   "C: MAIL *\nS: 250 x\nC: RCPT *\nS: 250 x\nC: DATA\nS: 354 x\ndata\n"        \
   "S: 250 x\nC: QUIT\n"
 
+#define STALLED                                                                \
+  "tls good%s\nS: 220 x\nC: EHLO *\nS: 250-x\nS: 250 AUTH %s\nC: AUTH *\n"     \
+  "stall\n"
+
+/* The client sends its mail, and leaves a secret behind that nobody has wiped;
+   or gives up during AUTH.  */
+enum manner { SEND, SEND_AND_LEAVE, CANCEL };
+
 enum { NEEDLES = 5 }; /* password, its base64 at any offset, passphrase */
 
 struct needle {
@@ -91,13 +99,17 @@ static char *in_folder(const char *name) {
 
 /* Processes */
 
-static void serve(int listening, const char *mechanism) {
+static void serve(int listening, const char *mechanism, enum manner manner) {
   static struct peer peer = {.timeout_ms = 10000, .certs = folder};
   char script[1024];
   bool external = strcmp(mechanism, "EXTERNAL") == 0;
   peer.log = fopen("/dev/null", "w");
-  snprintf(script, sizeof script, SCRIPT, external ? " client" : "", mechanism,
-           mechanism, external ? "-" : "user", PASSWORD);
+  if (manner == CANCEL)
+    snprintf(script, sizeof script, STALLED, external ? " client" : "",
+             mechanism);
+  else
+    snprintf(script, sizeof script, SCRIPT, external ? " client" : "",
+             mechanism, mechanism, external ? "-" : "user", PASSWORD);
   _exit(peer_run(&peer, listening, script) ? 0 : 1);
 }
 
@@ -112,7 +124,7 @@ static struct smn_job *make_job(int port, const char *mechanism) {
   s->stream = SMN_STREAM_TLS;
   s->trustfiles = calloc(2, sizeof *s->trustfiles);
   s->trustfiles[0] = in_folder("ca.pem");
-  s->authenticate = true;
+  s->authenticate = s->trace = true;
   s->user = strdup("user");
   s->mechanisms = strdup(mechanism);
   job->sender = strdup("a@example.org");
@@ -129,24 +141,37 @@ static struct smn_job *make_job(int port, const char *mechanism) {
   return job;
 }
 
-/* Send, and end by SIGABRT with the job still there.  LEAVE: with a secret that
-   nobody has wiped.  */
-static void send_and_abort(int port, const char *mechanism, bool leave) {
-  const struct smn_observer observer = {.cancel_fd = -1};
+static int give_up[2];
+
+static void on_trace(void *context, bool from_server, const char *text,
+                     size_t len) {
+  const enum manner *manner = context;
+  if (*manner == CANCEL && !from_server && len > 4 &&
+      memcmp(text, "AUTH", 4) == 0 && write(give_up[1], "", 1) != 1)
+    _exit(3);
+}
+
+/* End by SIGABRT with the job still there.  */
+static void send_and_abort(int port, const char *mechanism,
+                           enum manner manner) {
   struct rlimit limit;
   struct smn_result result;
-  if (chdir(folder) != 0 || getrlimit(RLIMIT_CORE, &limit) != 0)
+  if (chdir(folder) != 0 || pipe(give_up) != 0 ||
+      getrlimit(RLIMIT_CORE, &limit) != 0)
     _exit(3);
   limit.rlim_cur = limit.rlim_max;
   if (limit.rlim_max == 0)
     limit.rlim_cur = limit.rlim_max = RLIM_INFINITY;
   (void)setrlimit(RLIMIT_CORE, &limit);
+  const struct smn_observer observer = {
+      .context = &manner, .trace = on_trace, .cancel_fd = give_up[0]};
   struct smn_job *job = make_job(port, mechanism);
   if (!smn_result_init(&result, job) ||
-      smn_session_run(job, &observer, &result) != SMN_OK ||
-      strcmp(result.mechanism, mechanism) != 0)
+      smn_session_run(job, &observer, &result) !=
+          (manner == CANCEL ? SMN_CANCELLED : SMN_OK) ||
+      (manner != CANCEL && strcmp(result.mechanism, mechanism) != 0))
     _exit(2);
-  if (leave) {
+  if (manner == SEND_AND_LEAVE) {
     char *left = malloc(128);
     for (size_t i = 0; left && i < needles[0].len; i++)
       left[i] = (char)(needles[0].octets[i] ^ DISGUISE);
@@ -178,18 +203,18 @@ static unsigned char *take_core(size_t *size) {
 }
 
 /* How many needles a core dump holds, -1 without one.  */
-static int dump(const char *mechanism, bool leave) {
+static int dump(const char *mechanism, enum manner manner) {
   int port = 0, status = 0, found = -1;
   size_t size = 0;
   int listening = peer_listen("127.0.0.1", &port);
   fflush(stdout);
   pid_t server = fork();
   if (server == 0)
-    serve(listening, mechanism);
+    serve(listening, mechanism, manner);
   close(listening);
   pid_t client = fork();
   if (client == 0)
-    send_and_abort(port, mechanism, leave);
+    send_and_abort(port, mechanism, manner);
   CHECK(waitpid(client, &status, 0) == client);
   if (!CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT))
     printf("%s: exit status %d\n", mechanism, WEXITSTATUS(status));
@@ -198,7 +223,7 @@ static int dump(const char *mechanism, bool leave) {
   for (int i = 0; core && i < NEEDLES; i++) {
     found += i == 0;
     if (holds(core, size, &needles[i])) {
-      if (!leave)
+      if (manner != SEND_AND_LEAVE)
         printf("%s: needle %d stands in the core dump\n", mechanism, i);
       found++;
     }
@@ -238,13 +263,14 @@ int main(void) {
     disguise_base64(&needles[1 + shift], shift);
   disguise(&needles[NEEDLES - 1], CERTS_PASSPHRASE, strlen(CERTS_PASSPHRASE));
   /* The search does find what is there.  */
-  int left = dump("CRAM-MD5", true);
+  int left = dump("CRAM-MD5", SEND_AND_LEAVE);
   if (left < 0)
     puts("   SKIPPED  no-core-file-on-this-system");
   else {
     CHECK_INT(left, 1);
     for (size_t i = 0; i < sizeof mechanisms / sizeof *mechanisms; i++)
-      CHECK_INT(dump(mechanisms[i], false), 0);
+      for (int manner = SEND; manner <= CANCEL; manner += CANCEL)
+        CHECK_INT(dump(mechanisms[i], (enum manner)manner), 0);
   }
   remove_folder();
   return check_done("test-coredump");
