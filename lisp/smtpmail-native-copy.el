@@ -248,7 +248,8 @@ For `smtpmail-native-queue-file-functions'; failures are told as warnings."
          (draft (and copy (smtpmail-native-outbox-draft entry))))
     (remhash id smtpmail-native-copy--kept)
     (setq smtpmail-native-copy--awaited
-          (rassoc-delete-all id smtpmail-native-copy--awaited))
+          (seq-remove (lambda (awaited) (equal (cdr awaited) id))
+                      smtpmail-native-copy--awaited))
     (condition-case err
         (cond (kept (smtpmail-native-copy--file-kept kept))
               (draft (smtpmail-native-copy--file-draft copy draft))

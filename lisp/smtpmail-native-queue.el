@@ -562,7 +562,8 @@ It has been sent, and so a failure is only told."
   "File the copies of ENTRY, which has been sent, run the hook, delete it."
   (unless (plist-get (smtpmail-native-entry-state entry) :finished)
     (smtpmail-native-queue--file-copies entry)
-    (run-hook-with-args 'smtpmail-native-queue-file-functions entry)
+    (with-demoted-errors "smtpmail-native: the copy was not filed: %S"
+      (run-hook-with-args 'smtpmail-native-queue-file-functions entry))
     (smtpmail-native-queue--run-hook 'smtpmail-native-sent-functions entry))
   (remhash (smtpmail-native-entry-id entry) smtpmail-native-queue--traces)
   ;; An error would look as if it had not been sent.
