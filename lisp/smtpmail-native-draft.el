@@ -261,6 +261,17 @@ they were written."
               (t (setq texts (append (reverse kept) texts))))))
     (cons found (string-join (nreverse texts) ", "))))
 
+(defun smtpmail-native-draft--insert-field (prefix name body)
+  "Insert the field PREFIX NAME: BODY into the current, narrowed header.
+Those of a resending must not be torn apart (RFC 5322, 3.6.6)."
+  (goto-char (point-min))
+  (if (equal prefix "")
+      (goto-char (point-max))
+    (when (let ((case-fold-search t))
+            (re-search-forward (concat "^" prefix) nil t))
+      (beginning-of-line)))
+  (insert prefix name ": " body "\n"))
+
 (defun smtpmail-native-draft--restrict (prefix wanted)
   "Let the header in the current, narrowed buffer name WANTED and no others.
 PREFIX is that of the fields, \"\" or \"Resent-\"."
@@ -275,16 +286,14 @@ PREFIX is that of the fields, \"\" or \"Resent-\"."
             (unless (equal found (ignore-errors
                                    (smtpmail-native-message-recipients text)))
               (message-remove-header field)
-              (goto-char (point-max))
               (unless (equal new "")
-                (insert field ": " new "\n")))))))
+                (smtpmail-native-draft--insert-field prefix name new)))))))
     (when rest
       (let* ((field (concat prefix "Bcc"))
              (old (message-fetch-field field)))
         (message-remove-header field)
-        (goto-char (point-max))
-        (insert field ": "
-                (string-join (if old (cons old rest) rest) ", ") "\n")))))
+        (smtpmail-native-draft--insert-field
+         prefix "Bcc" (string-join (if old (cons old rest) rest) ", "))))))
 
 (defun smtpmail-native-draft--prepare-header (entry written)
   "Make the header in the current buffer that of a new mail of ENTRY.
@@ -310,8 +319,7 @@ WRITTEN non-nil means that it is as the user wrote it."
           (message-remove-header (concat prefix "Message-ID"))
           (message-remove-header (concat prefix "Date"))
           (dolist (file (plist-get envelope :fcc))
-            (goto-char (point-max))
-            (insert "Fcc: " file "\n")))))))
+            (smtpmail-native-draft--insert-field "" "Fcc" file)))))))
 
 (defun smtpmail-native-draft--fill (entry)
   "Fill the current buffer with the draft of ENTRY, in `message-mode'."

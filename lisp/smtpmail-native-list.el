@@ -272,7 +272,8 @@ WHAT is `size', `age', `tries' or `next'."
               "")
             (if tries (number-to-string tries) "")
             (smtpmail-native-list--next entry now)
-            (smtpmail-native-list--reason entry))))
+            ;; A column that is empty cannot be changed where it stands.
+            (concat (smtpmail-native-list--reason entry) " "))))
 
 ;;;; Drawing
 
