@@ -257,23 +257,49 @@ WHAT is `size', `age', `tries' or `next'."
                    most-positive-fixnum)))
         0)))
 
+(defun smtpmail-native-list--to (envelope)
+  "Return the first recipient of ENVELOPE and the number of the others."
+  (let ((recipients (plist-get envelope :recipients)))
+    (concat (smtpmail-native-error-text (or (car recipients) "?"))
+            (if (cdr recipients)
+                (format " +%d" (length (cdr recipients)))
+              ""))))
+
+(defvar smtpmail-native-list--texts
+  (make-hash-table :test #'eq :weakness 'key)
+  "What does not change while an entry is known, by the entry.
+That is (TO SUBJECT SIZE TRIES REASON); to make it safe to show takes most
+of the time of drawing.")
+
+(defun smtpmail-native-list--texts (entry)
+  "Return the value for ENTRY in the variable of this name."
+  (or (gethash entry smtpmail-native-list--texts)
+      (let* ((envelope (smtpmail-native-entry-envelope entry))
+             (size (plist-get envelope :size))
+             (tries (plist-get (smtpmail-native-entry-state entry) :tries)))
+        (puthash entry
+                 (list (smtpmail-native-list--to envelope)
+                       (smtpmail-native-error-text
+                        (plist-get envelope :subject))
+                       (if size (file-size-human-readable size) "")
+                       (if tries (number-to-string tries) "")
+                       (smtpmail-native-list--reason entry))
+                 smtpmail-native-list--texts))))
+
 (defun smtpmail-native-list--columns (entry now)
   "Return the columns of ENTRY at the time NOW, a vector of strings."
-  (let* ((envelope (smtpmail-native-entry-envelope entry))
-         (size (plist-get envelope :size))
-         (created (plist-get envelope :created))
-         (tries (plist-get (smtpmail-native-entry-state entry) :tries)))
+  (pcase-let ((`(,to ,subject ,size ,tries ,reason)
+               (smtpmail-native-list--texts entry))
+              (created (plist-get (smtpmail-native-entry-envelope entry)
+                                  :created)))
     (vector (smtpmail-native-list--state entry)
-            (if envelope (smtpmail-native-queue-people entry) "?")
-            (smtpmail-native-error-text (plist-get envelope :subject))
-            (if size (file-size-human-readable size) "")
+            to subject size
             (if created
                 (smtpmail-native-list--span (max 0 (floor (- now created))))
               "")
-            (if tries (number-to-string tries) "")
+            tries
             (smtpmail-native-list--next entry now)
-            ;; A column that is empty cannot be changed where it stands.
-            (concat (smtpmail-native-list--reason entry) " "))))
+            reason)))
 
 ;;;; Drawing
 
@@ -336,37 +362,38 @@ Each is (ID COLUMNS)."
             (sort (hash-table-keys smtpmail-native-list--entries)
                   #'string<))))
 
-(defun smtpmail-native-list--draw-row (columns)
-  "Replace what differs of the line at point by COLUMNS."
-  (let ((old (tabulated-list-get-entry)))
-    (dotimes (i (length columns))
-      (unless (equal-including-properties (aref old i) (aref columns i))
-        (tabulated-list-set-col i (aref columns i) t)))))
-
-(defun smtpmail-native-list--draw-in-place (rows)
-  "Show ROWS where they stand; return nil if their order has changed.
+(defun smtpmail-native-list--merge (rows)
+  "Make the lines of the current buffer ROWS; both are in the order of ids.
 A line that stays is not touched."
-  (save-excursion
-    (goto-char (point-min))
-    (let ((same t))
-      (while (and same rows)
-        (if (not (equal (tabulated-list-get-id) (caar rows)))
-            (setq same nil)
-          (smtpmail-native-list--draw-row (cadr (pop rows)))
-          (forward-line)))
-      (and same (eobp)))))
+  (goto-char (point-min))
+  (let ((inhibit-read-only t))
+    (while (or rows (not (eobp)))
+      (pcase-let ((`(,id ,columns) (car rows))
+                  (old (tabulated-list-get-id)))
+        (cond
+         ((and old (or (null id) (string< old id)))
+          (delete-region (point) (line-beginning-position 2)))
+         ((not (equal old id))
+          (tabulated-list-print-entry id columns)
+          (pop rows))
+         ((equal-including-properties (tabulated-list-get-entry) columns)
+          (forward-line)
+          (pop rows))
+         (t
+          (delete-region (point) (line-beginning-position 2))
+          (tabulated-list-print-entry id columns)
+          (pop rows)))))
+    (set-buffer-modified-p nil)))
 
 (defun smtpmail-native-list--draw (buffer)
   "Show what is known in BUFFER, without moving anybody's point."
   (with-current-buffer buffer
-    (let ((rows (smtpmail-native-list--rows))
-          (positions nil))
-      (unless (and (null tabulated-list-sort-key)
-                   (smtpmail-native-list--draw-in-place rows))
-        (setq positions (smtpmail-native-list--positions)
-              tabulated-list-entries rows)
-        (tabulated-list-print)
-        (smtpmail-native-list--go-back positions)))))
+    (let ((positions (smtpmail-native-list--positions)))
+      (setq tabulated-list-entries (smtpmail-native-list--rows))
+      (if tabulated-list-sort-key
+          (tabulated-list-print)
+        (smtpmail-native-list--merge tabulated-list-entries))
+      (smtpmail-native-list--go-back positions))))
 
 (defun smtpmail-native-list--tick (buffer)
   "Keep what BUFFER shows right while it is seen."
@@ -431,7 +458,7 @@ It is put into `global-mode-string' when there is first something to say.")
                (parts
                 (delq nil
                       (list (and (> under-way 0) (number-to-string under-way))
-                            (and percentage (format "%d%%%%" percentage))
+                            (and percentage (format "%d%%" percentage))
                             (and (> needy 0)
                                  (propertize (format "!%d" needy) 'face
                                              'smtpmail-native-attention))))))

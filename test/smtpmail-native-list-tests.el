@@ -130,7 +130,7 @@ Return the questions."
             (should (equal (smtpmail-native-list-tests--cell id 5)
                            (if (plist-get state :tries) "2" "")))
             (should (equal (smtpmail-native-list-tests--cell id 6) next))
-            (should (equal (smtpmail-native-list-tests--cell id 7) "because "))
+            (should (equal (smtpmail-native-list-tests--cell id 7) "because"))
             (should (equal (smtpmail-native-list--eldoc) "because"))
             (should (eq (and (smtpmail-native-queue-needs-user-p
                               (smtpmail-native-outbox-get id))
@@ -342,7 +342,7 @@ it? ")))
                        (smtpmail-native-list-tests--cell id 0))
                       "sending 42%")))
             (should (equal (substring-no-properties smtpmail-native-mode-line)
-                           " Mail:1 42%%"))
+                           " Mail:1 42%"))
             (dolist (key '("e" "s" "d" "h"))
               (should-error (smtpmail-native-list-tests--key key t)
                             :type 'user-error)
@@ -389,6 +389,24 @@ it? ")))
         (should (string-match-p line text))))))
 
 ;;;; Point and redrawing
+
+(ert-deftest smtpmail-native-list-tests-in-place ()
+  "A line that is changed where it stands looks as if drawn afresh."
+  (smtpmail-native-list-tests--with nil
+    (dotimes (_ 3)
+      (smtpmail-native-list-tests--commit '(:status held :hold queue)))
+    (let* ((id (nth 1 (smtpmail-native-outbox-ids)))
+           (entry (smtpmail-native-outbox-get id)))
+      (dolist (state '((:status ready :next 9999999999 :tries 12
+                        :text "550 Grüße aus Köln")
+                       (:status held :hold password :tries nil :text nil)))
+        (smtpmail-native-outbox-claim entry)
+        (apply #'smtpmail-native-outbox-set entry state)
+        (smtpmail-native-outbox-release entry)
+        (revert-buffer)
+        (let ((before (buffer-string)))
+          (tabulated-list-print)
+          (should (equal (buffer-string) before)))))))
 
 (ert-deftest smtpmail-native-list-tests-point-stays ()
   "Point stays on its mail, in every window, whatever comes or goes."
