@@ -533,15 +533,16 @@ smtpmail-native-outbox")
 
 (defun smtpmail-native-queue--tell-failure (entry)
   "Tell the user that ENTRY has not been sent, and why.
-A first deferral is only a line; what needs the user stays visible."
+What is tried again, or held at the user's own wish, is only a line; what
+needs the user stays visible."
   (let* ((state (smtpmail-native-entry-state entry))
          (text (format "Mail to %s: %s.  %s"
                        (smtpmail-native-queue-people entry)
                        (or (plist-get state :text) "not sent")
                        (smtpmail-native-queue--advice entry))))
-    (if (eq (plist-get state :status) 'ready)
-        (smtpmail-native-queue-say "%s" text)
-      (display-warning 'smtpmail-native text :warning))
+    (if (smtpmail-native-queue-needs-user-p entry)
+        (display-warning 'smtpmail-native text :warning)
+      (smtpmail-native-queue-say "%s" text))
     (smtpmail-native-queue--run-hook 'smtpmail-native-failed-functions entry)))
 
 ;;;; The end of an attempt

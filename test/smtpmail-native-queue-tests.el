@@ -586,7 +586,11 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
          (string-match-p "MAIL" (or (smtpmail-native-queue-trace id) ""))))
       (should (smtpmail-native-queue-cancel id))
       (should (eq (smtpmail-native-queue-tests--state :status) 'held))
-      (smtpmail-native-queue-tests--settle)
+      ;; Who has cancelled it need not be warned.
+      (cl-letf (((symbol-function 'display-warning)
+                 (lambda (&rest args) (ert-fail (format "Warned: %S" args)))))
+        (smtpmail-native-queue-tests--settle))
+      (should (equal (mapcar #'car told) '(failed)))
       (should (eq (smtpmail-native-queue-tests--state :hold) 'user))
       (should (= 1 (smtpmail-native-queue-tests--state :settled)))
       (should-not (smtpmail-native-queue-cancel id))
