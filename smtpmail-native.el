@@ -149,6 +149,15 @@ background; else the failure is signalled."
             "")
           seconds))
 
+(defun smtpmail-native--tell-undo (recipients)
+  "Tell how the mail to RECIPIENTS can be brought back, and for how long.
+It is told in a moment, because the caller says that it is done."
+  (run-at-time 0 nil #'smtpmail-native-queue-say
+               "Mail to %s leaves in %d s; %s brings it back"
+               (smtpmail-native-error-text (car recipients))
+               smtpmail-native-undo-seconds
+               (substitute-command-keys "\\[smtpmail-native-undo-send]")))
+
 (defun smtpmail-native--leave (mail how)
   "Put MAIL into the outbox by way of HOW; its copies are filed when it is sent.
 HOW is that of `smtpmail-native-queue-send'."
@@ -165,7 +174,9 @@ HOW is that of `smtpmail-native-queue-send'."
       (smtpmail-native--leave mail 'queue)
       (message "Queued mail to %s" (car people)))
      ((and smtpmail-native-background (not noninteractive))
-      (smtpmail-native--leave mail 'background))
+      (smtpmail-native--leave mail 'background)
+      (when (> smtpmail-native-undo-seconds 0)
+        (smtpmail-native--tell-undo people)))
      (t
       (smtpmail-native-queue-send mail 'wait)
       (message "%s" (smtpmail-native--told people
@@ -274,6 +285,20 @@ TLS, and its certificate.  Nothing secret is sent."
         (goto-char (point-min)))
       (special-mode))
     (display-buffer buffer)))
+
+;;;; The outbox
+
+(autoload 'smtpmail-native-outbox "smtpmail-native-list"
+  "Show the mails that are on their way, and let the user see to them." t)
+(autoload 'smtpmail-native-flush-queue "smtpmail-native-list"
+  "Send all mails of the outbox that wait, also those that are queued." t)
+(autoload 'smtpmail-native-undo-send "smtpmail-native-list"
+  "Bring back the newest mail that has not left yet, as a draft." t)
+(autoload 'smtpmail-native-unlock "smtpmail-native-list"
+  "Ask now for the passwords that mails of the outbox are held for." t)
+(autoload 'smtpmail-native-list-note "smtpmail-native-list")
+
+(add-hook 'smtpmail-native-queue-changed-functions #'smtpmail-native-list-note)
 
 ;;;; Scripts
 

@@ -385,8 +385,8 @@ cannot be written; the entry keeps the new state in memory all the same.
 The state's properties are
   :status    `ready' to be sent at :next; `held'; `refused'; `unknown';
              or `sent', when only the copy is to be filed
-  :hold      why it is held: `queue', `user', `password', `expired',
-             `interrupted'
+  :hold      why it is held: `queue', `user', `password', `certificate',
+             `expired', `interrupted', or `error' if it could not begin
   :next      time of the next try, seconds, or nil for at once
   :undo      non-nil while the user may still undo the sending
   :wait      non-nil if its sender waits, and will hear what comes of it

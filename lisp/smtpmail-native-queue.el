@@ -222,6 +222,17 @@ FOUND is from `smtpmail-native-auth-find'."
           :key (and key cert (smtpmail-native-outbox-encode key))
           :cert (and key cert (smtpmail-native-outbox-encode cert)))))
 
+;;;; What is under way
+
+(defun smtpmail-native-queue-sending (id)
+  "Return the `smtpmail-native-sending' of the entry ID, or nil.
+There is one while this Emacs sends the entry."
+  (gethash id smtpmail-native-queue--active))
+
+(defun smtpmail-native-queue-sendings ()
+  "Return all attempts that are under way in this Emacs."
+  (hash-table-values smtpmail-native-queue--active))
+
 ;;;; Events
 
 (defun smtpmail-native-queue--trace-buffer (host)
@@ -457,7 +468,7 @@ settled nothing, and the next one does it again."
 
 ;;;; Telling
 
-(defun smtpmail-native-queue--people (entry)
+(defun smtpmail-native-queue-people (entry)
   "Return the recipients of ENTRY in a few words."
   (let ((recipients (plist-get (smtpmail-native-entry-envelope entry)
                                :recipients)))
@@ -466,7 +477,7 @@ settled nothing, and the next one does it again."
                 (format " and %d more" (length (cdr recipients)))
               ""))))
 
-(defun smtpmail-native-queue--say (format &rest args)
+(defun smtpmail-native-queue-say (format &rest args)
   "Show FORMAT with ARGS as a line, but not over a minibuffer in use."
   (let ((inhibit-message (or inhibit-message (active-minibuffer-window))))
     (apply #'message format args)))
@@ -526,15 +537,16 @@ smtpmail-native-outbox")
 
 (defun smtpmail-native-queue--tell-failure (entry)
   "Tell the user that ENTRY has not been sent, and why.
-A first deferral is only a line; what needs the user stays visible."
+What is tried again, or held at the user's own wish, is only a line; what
+needs the user stays visible."
   (let* ((state (smtpmail-native-entry-state entry))
          (text (format "Mail to %s: %s.  %s"
-                       (smtpmail-native-queue--people entry)
+                       (smtpmail-native-queue-people entry)
                        (or (plist-get state :text) "not sent")
                        (smtpmail-native-queue--advice entry))))
-    (if (eq (plist-get state :status) 'ready)
-        (smtpmail-native-queue--say "%s" text)
-      (display-warning 'smtpmail-native text :warning))
+    (if (smtpmail-native-queue-needs-user-p entry)
+        (display-warning 'smtpmail-native text :warning)
+      (smtpmail-native-queue-say "%s" text))
     (smtpmail-native-queue--run-hook 'smtpmail-native-failed-functions entry)))
 
 ;;;; The end of an attempt
@@ -582,9 +594,9 @@ SECONDS is how long the attempt took, if this Emacs made it."
   (let ((id (smtpmail-native-entry-id entry)))
     (unwind-protect
         (if (eq (plist-get (smtpmail-native-entry-state entry) :status) 'sent)
-            (let ((people (smtpmail-native-queue--people entry)))
+            (let ((people (smtpmail-native-queue-people entry)))
               (smtpmail-native-queue--finish entry)
-              (smtpmail-native-queue--say
+              (smtpmail-native-queue-say
                "Sent to %s%s" people
                (if seconds (format " in %.1f s" seconds) "")))
           (smtpmail-native-queue--tell-failure entry)
@@ -771,8 +783,8 @@ TEXT is told to the user.  Return nil."
 (defun smtpmail-native-queue--leave-ready (entry text)
   "Let go of ENTRY, which is claimed, and tell TEXT."
   (smtpmail-native-outbox-release entry)
-  (smtpmail-native-queue--say "Mail to %s: %s.  It still waits"
-                              (smtpmail-native-queue--people entry) text))
+  (smtpmail-native-queue-say "Mail to %s: %s.  It still waits"
+                              (smtpmail-native-queue-people entry) text))
 
 (defun smtpmail-native-queue--attempt (entry &optional ask found)
   "Send ENTRY, which is claimed, in the background.
@@ -813,9 +825,9 @@ the user; no error is signalled."
                                         "No password was given"))
           (error
            (smtpmail-native-queue--hold
-            entry 'user (if (get (car err) 'smtpmail-native-error)
-                            (cadr err)
-                          (error-message-string err)))))
+            entry 'error (if (get (car err) 'smtpmail-native-error)
+                             (cadr err)
+                           (error-message-string err)))))
       (unless begun
         (smtpmail-native-auth-release found)
         (smtpmail-native-outbox-release entry)))))
@@ -1006,20 +1018,24 @@ Nothing is done without the module, and no error is signalled."
           (format "Emacs ended while a mail was put into the outbox; what is \
 there of it is in %s" (abbreviate-file-name folder))))
        (smtpmail-native-queue-resume)
-       (smtpmail-native-queue--tell-held)))))
+       (smtpmail-native-queue--tell-held)
+       (smtpmail-native-queue--changed nil)))))
+
+(defun smtpmail-native-queue-needs-user-p (entry)
+  "Return non-nil if nothing happens to ENTRY until the user does something.
+That is not said of what is held at the user's own wish."
+  (let ((state (smtpmail-native-entry-state entry)))
+    (or (smtpmail-native-entry-problem entry)
+        (memq (plist-get state :status) '(refused unknown))
+        (and (eq (plist-get state :status) 'held)
+             (not (memq (plist-get state :hold) '(queue user)))))))
 
 (defun smtpmail-native-queue--tell-held ()
   "Say how many mails of the outbox wait for the user, if there are any."
-  (let ((count (seq-count
-                (lambda (entry)
-                  (let ((state (smtpmail-native-entry-state entry)))
-                    (or (smtpmail-native-entry-problem entry)
-                        (memq (plist-get state :status) '(refused unknown))
-                        (and (eq (plist-get state :status) 'held)
-                             (not (eq (plist-get state :hold) 'queue))))))
-                (smtpmail-native-outbox-list))))
+  (let ((count (seq-count #'smtpmail-native-queue-needs-user-p
+                          (smtpmail-native-outbox-list))))
     (when (> count 0)
-      (smtpmail-native-queue--say
+      (smtpmail-native-queue-say
        "%d mail%s in the outbox need%s you: M-x smtpmail-native-outbox"
        count (if (= count 1) "" "s") (if (= count 1) "s" "")))))
 
@@ -1335,11 +1351,10 @@ Return nil if the entry is gone or another Emacs works on it."
 
 ;;;; The user's word
 
-(defmacro smtpmail-native-queue--with-claim (entry id &rest body)
-  "Run BODY with ENTRY bound to the entry ID, claimed, and let go of it.
-Signal `smtpmail-native-usage-error' if it is gone or under way."
+(defmacro smtpmail-native-queue--with-claim (entry claimed &rest body)
+  "Run BODY with ENTRY bound to CLAIMED, a claimed entry, and let go of it."
   (declare (indent 2) (debug (symbolp form body)))
-  `(let ((,entry (smtpmail-native-queue--claimed ,id)))
+  `(let ((,entry ,claimed))
      (unwind-protect
          (progn ,@body)
        (smtpmail-native-outbox-release ,entry)
@@ -1425,11 +1440,37 @@ The user has asked for that, and so may be asked for a password.  Signal
     (when found
       (smtpmail-native-queue--attempt entry t found))))
 
+(defun smtpmail-native-queue--user-holds (entry)
+  "Hold ENTRY, which is claimed, until the user says otherwise."
+  (smtpmail-native-outbox-set entry :status 'held :hold 'user :next nil
+                              :undo nil))
+
 (defun smtpmail-native-queue-hold (id)
-  "Hold the entry ID until the user says otherwise."
-  (smtpmail-native-queue--with-claim entry id
-    (smtpmail-native-outbox-set entry :status 'held :hold 'user :next nil
-                                :undo nil)))
+  "Hold the entry ID until the user says otherwise.
+Signal `smtpmail-native-usage-error' if it is not waiting for anything."
+  (smtpmail-native-queue--with-claim entry
+      (smtpmail-native-queue--settled (smtpmail-native-queue--claimed id))
+    (unless (memq (plist-get (smtpmail-native-entry-state entry) :status)
+                  '(ready held))
+      (smtpmail-native-error-signal
+       'smtpmail-native-usage-error
+       "This mail is kept, and is not sent by itself"))
+    (smtpmail-native-queue--user-holds entry)))
+
+(defun smtpmail-native-queue-take-back (id restore)
+  "Call the function RESTORE with the entry ID, claimed, and delete the entry.
+Return what RESTORE returns.  When that signals an error or the user quits,
+the entry is kept; it is held then if it would have been sent by itself.
+Signal `smtpmail-native-usage-error' if it is gone, under way, or sent."
+  (smtpmail-native-queue--with-claim entry
+      (smtpmail-native-queue--settled (smtpmail-native-queue--claimed id))
+    (when (and (eq (plist-get (smtpmail-native-entry-state entry) :status)
+                   'ready)
+               (null (smtpmail-native-entry-problem entry)))
+      (smtpmail-native-queue--user-holds entry))
+    (prog1 (funcall restore entry)
+      (remhash id smtpmail-native-queue--traces)
+      (smtpmail-native-outbox-remove entry))))
 
 (defun smtpmail-native-queue-cancel (id)
   "Stop sending the entry ID; it is held then, unless it has been sent.
@@ -1448,13 +1489,13 @@ Return nil if it is not under way in this Emacs."
 
 (defun smtpmail-native-queue-delete (id)
   "Delete the entry ID without sending it."
-  (smtpmail-native-queue--with-claim entry id
+  (smtpmail-native-queue--with-claim entry (smtpmail-native-queue--claimed id)
     (remhash id smtpmail-native-queue--traces)
     (smtpmail-native-outbox-remove entry)))
 
 (defun smtpmail-native-queue-mark-sent (id)
   "Take it that the entry ID has arrived: file its copy and delete it."
-  (smtpmail-native-queue--with-claim entry id
+  (smtpmail-native-queue--with-claim entry (smtpmail-native-queue--claimed id)
     (smtpmail-native-outbox-set entry :status 'sent :next nil)
     (smtpmail-native-queue--finish entry)))
 
@@ -1554,6 +1595,14 @@ attempts.  Signal `smtpmail-native-error' if the outbox cannot be used."
     (setq smtpmail-native-queue--idle-timer
           (run-with-idle-timer 2 nil #'smtpmail-native-queue--on-timer
                                #'smtpmail-native-queue--ask-now))))
+
+(defun smtpmail-native-queue-ask-passwords ()
+  "Ask for the passwords that entries of the outbox are held for.
+Return the number of these entries."
+  (setq smtpmail-native-queue--declined nil)
+  (let ((count (length (smtpmail-native-queue--locked))))
+    (smtpmail-native-queue--ask-now)
+    count))
 
 (defun smtpmail-native-queue--ask-now ()
   "Ask for the passwords that entries of the outbox are held for.

@@ -514,6 +514,50 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
         (should-error (funcall command one)
                       :type 'smtpmail-native-usage-error)))))
 
+(ert-deftest smtpmail-native-queue-tests-hold-refused ()
+  "What is kept because it was refused does not become a mail that waits."
+  (smtpmail-native-queue-tests--with-script
+      (list (smtpmail-native-queue-tests--refuse "550 no"))
+    (let ((id (smtpmail-native-queue-tests--send 'background)))
+      (should (smtpmail-native-queue-needs-user-p
+               (smtpmail-native-outbox-get id)))
+      (should-error (smtpmail-native-queue-hold id)
+                    :type 'smtpmail-native-usage-error)
+      (should (eq (smtpmail-native-queue-tests--state :status) 'refused)))))
+
+(ert-deftest smtpmail-native-queue-tests-take-back ()
+  "What is taken back is gone, unless that fails: then it is held."
+  (smtpmail-native-sink-with nil
+    (let* ((smtpmail-native-undo-seconds 3600)
+           (id (plist-get (smtpmail-native-sink-send "<1@x>" 'background)
+                          :id)))
+      (should-error (smtpmail-native-queue-take-back
+                     id (lambda (entry)
+                          (should (smtpmail-native-entry-claim entry))
+                          (error "No")))
+                    :type 'error)
+      (should (eq (smtpmail-native-queue-tests--state :hold) 'user))
+      (should-not (smtpmail-native-queue-needs-user-p
+                   (smtpmail-native-outbox-get id)))
+      (should (= 0 (smtpmail-native-queue-flush)))
+      (should (equal (smtpmail-native-queue-take-back
+                      id #'smtpmail-native-entry-id)
+                     id))
+      (should-not (smtpmail-native-outbox-ids)))))
+
+(ert-deftest smtpmail-native-queue-tests-take-back-unsettled ()
+  "What a dead Emacs has sent, or may have, is not taken back unasked."
+  (dolist (case '((ok "already") (doubt "may have")))
+    (smtpmail-native-sink-with nil
+      (let* ((id (smtpmail-native-queue-tests--crashed
+                  (cdr (assq (car case) smtpmail-native-queue-tests--receipts))
+                  nil))
+             (err (should-error (smtpmail-native-queue-take-back id #'ignore)
+                                :type 'smtpmail-native-usage-error)))
+        (should (string-match-p (nth 1 case) (cadr err)))
+        (should (equal (smtpmail-native-outbox-ids)
+                       (and (eq (car case) 'doubt) (list id))))))))
+
 (ert-deftest smtpmail-native-queue-tests-retry-unsettled ()
   "To send again what a dead Emacs has sent, or may have, is not done unasked."
   (dolist (case '((ok "already") (doubt "may have")))
@@ -542,7 +586,11 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
          (string-match-p "MAIL" (or (smtpmail-native-queue-trace id) ""))))
       (should (smtpmail-native-queue-cancel id))
       (should (eq (smtpmail-native-queue-tests--state :status) 'held))
-      (smtpmail-native-queue-tests--settle)
+      ;; Who has cancelled it need not be warned.
+      (cl-letf (((symbol-function 'display-warning)
+                 (lambda (&rest args) (ert-fail (format "Warned: %S" args)))))
+        (smtpmail-native-queue-tests--settle))
+      (should (equal (mapcar #'car told) '(failed)))
       (should (eq (smtpmail-native-queue-tests--state :hold) 'user))
       (should (= 1 (smtpmail-native-queue-tests--state :settled)))
       (should-not (smtpmail-native-queue-cancel id))

@@ -1,0 +1,834 @@
+;;; smtpmail-native-list-tests.el --- What the user sees of the outbox  -*- lexical-binding: t; -*-
+;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+;; The list, its keys, drafts and the mode line.  Most entries are made as the
+;; state that is wanted; where sending counts, it is the sink or the scripted
+;; server.
+
+;;; Code:
+
+(require 'ert)
+(require 'smtpmail-native-list)
+(require 'smtpmail-native-draft)
+(require 'smtpmail-native-sink)
+
+(defmacro smtpmail-native-list-tests--with (options &rest body)
+  "Run BODY with a sink with OPTIONS and the list of an empty outbox.
+The current buffer is that of the list."
+  (declare (indent 1) (debug t))
+  `(smtpmail-native-sink-with ,options
+     (smtpmail-native-list-tests--in-list ,@body)))
+
+(defmacro smtpmail-native-list-tests--in-list (&rest body)
+  "Run BODY in the list of the outbox, which is shown."
+  (declare (indent 0) (debug t))
+  `(let ((message-auto-save-directory nil)
+         (global-mode-string '("")))
+     (save-window-excursion
+       (smtpmail-native-outbox)
+       (unwind-protect
+           (progn ,@body)
+         (smtpmail-native-list-tests--clean-up)))))
+
+(defun smtpmail-native-list-tests--clean-up ()
+  "Kill the buffers that a test has left, and forget the outbox."
+  (dolist (buffer (buffer-list))
+    (when (string-match-p "\\`\\*\\(?:smtpmail-native\\|unsent\\)"
+                          (buffer-name buffer))
+      (with-current-buffer buffer
+        (set-buffer-modified-p nil))
+      (kill-buffer buffer)))
+  (when smtpmail-native-list--timer
+    (cancel-timer smtpmail-native-list--timer))
+  (setq smtpmail-native-list--folder nil
+        smtpmail-native-mode-line ""))
+
+(defun smtpmail-native-list-tests--commit (state &optional text)
+  "Put an entry in STATE, a plist, into the outbox and the list.
+TEXT is the mail, default a short one to Bob.  Return the entry's id; point
+is on its line."
+  (let ((mail (with-temp-buffer
+                (insert (or text (concat "To: bob@example.org\nSubject: test\n"
+                                         mail-header-separator "\nHello\n")))
+                (smtpmail-native-message-prepare))))
+    (unwind-protect
+        (let ((entry (smtpmail-native-outbox-commit
+                      (plist-get mail :buffer)
+                      (smtpmail-native-queue--envelope
+                       mail (smtpmail-native-queue-account))
+                      state)))
+          (smtpmail-native-outbox-release entry)
+          (revert-buffer)
+          (goto-char (smtpmail-native-list--find
+                      (smtpmail-native-entry-id entry)))
+          (smtpmail-native-entry-id entry))
+      (kill-buffer (plist-get mail :buffer)))))
+
+(defun smtpmail-native-list-tests--cell (id column)
+  "Return what stands in COLUMN, a number, of the line of the entry ID."
+  (save-excursion
+    (goto-char (smtpmail-native-list--find id))
+    (aref (tabulated-list-get-entry) column)))
+
+(defun smtpmail-native-list-tests--status (id)
+  "Return (STATUS HOLD) of the entry ID, or nil if there is none."
+  (let ((entry (smtpmail-native-outbox-get id)))
+    (and entry
+         (list (plist-get (smtpmail-native-entry-state entry) :status)
+               (plist-get (smtpmail-native-entry-state entry) :hold)))))
+
+(defun smtpmail-native-list-tests--key (key &optional answer)
+  "Call what KEY is bound to; whatever is asked gets ANSWER.
+Return the questions."
+  (let ((asked nil))
+    (cl-letf* ((ask (lambda (prompt &rest _) (push prompt asked) answer))
+               ((symbol-function 'y-or-n-p) ask)
+               ((symbol-function 'yes-or-no-p) ask))
+      (call-interactively (key-binding (kbd key))))
+    asked))
+
+(defun smtpmail-native-list-tests--settle ()
+  "Wait until nothing is under way."
+  (smtpmail-native-test-wait
+   (lambda ()
+     (and (null smtpmail-native-queue--ready)
+          (null (smtpmail-native-queue-sendings))))))
+
+;;;; What is shown
+
+(ert-deftest smtpmail-native-list-tests-states ()
+  "Each state has its name, its face, and what is said of the next try."
+  (smtpmail-native-list-tests--with nil
+    (let ((soon (+ (truncate (float-time)) 100)))
+      (pcase-dolist
+          (`(,state ,name ,face ,next ,needy)
+           `(((:status ready) "waiting" waiting "now" nil)
+             ((:status ready :next ,soon :tries 2) "waiting" waiting "1m" nil)
+             ((:status held :hold queue) "queued" held "" nil)
+             ((:status held :hold user) "held" held "" nil)
+             ((:status held :hold password) "needs password" attention "" t)
+             ((:status held :hold certificate) "certificate" attention "" t)
+             ((:status held :hold expired) "expired" attention "" t)
+             ((:status held :hold interrupted) "held" attention "" t)
+             ((:status held :hold error) "held" attention "" t)
+             ((:status refused) "refused" refused "" t)
+             ((:status unknown) "unknown" attention "" t)))
+        (let ((id (smtpmail-native-list-tests--commit
+                   (append state '(:text "because")))))
+          (ert-info ((format "%S" state))
+            (let ((cell (smtpmail-native-list-tests--cell id 0)))
+              (should (equal (substring-no-properties cell) name))
+              (should (eq (get-text-property 0 'face cell)
+                          (intern (format "smtpmail-native-%s" face))))
+              (should (facep (get-text-property 0 'face cell))))
+            (should (equal (smtpmail-native-list-tests--cell id 1)
+                           "bob@example.org"))
+            (should (equal (smtpmail-native-list-tests--cell id 2) "test"))
+            (should (string-match-p "\\`[0-9]+\\'"
+                                    (smtpmail-native-list-tests--cell id 3)))
+            (should (equal (smtpmail-native-list-tests--cell id 5)
+                           (if (plist-get state :tries) "2" "")))
+            (should (equal (smtpmail-native-list-tests--cell id 6) next))
+            (should (equal (smtpmail-native-list-tests--cell id 7) "because"))
+            (should (equal (smtpmail-native-list--eldoc) "because"))
+            (should (eq (and (smtpmail-native-queue-needs-user-p
+                              (smtpmail-native-outbox-get id))
+                             t)
+                        needy))
+            (smtpmail-native-queue-delete id)))))))
+
+(ert-deftest smtpmail-native-list-tests-undo-counts-down ()
+  "A mail that can be undone says for how long."
+  (smtpmail-native-list-tests--with nil
+    (let* ((now (truncate (float-time)))
+           (id (smtpmail-native-list-tests--commit
+                (list :status 'ready :undo t :next (+ now 30)))))
+      (cl-letf (((symbol-function 'float-time) (lambda (&rest _) (+ now 25.5))))
+        (revert-buffer)
+        (should (equal (substring-no-properties
+                        (smtpmail-native-list-tests--cell id 0))
+                       "undo 5s"))
+        (should (equal (smtpmail-native-list-tests--cell id 6) "5s"))))))
+
+(ert-deftest smtpmail-native-list-tests-spans ()
+  "Time spans are at most four characters for a long time."
+  (should (equal (mapcar #'smtpmail-native-list--span
+                         '(-1 0 59 60 3599 3600 86399 86400 8640000))
+                 '("0s" "0s" "59s" "1m" "59m" "1h" "23h" "1d" "100d"))))
+
+(ert-deftest smtpmail-native-list-tests-nothing-escapes ()
+  "No text of others can add a line to the list or disguise what it says."
+  (smtpmail-native-list-tests--with nil
+    (let* ((bad "a\nb\e[2J\x202e")
+           (id (smtpmail-native-list-tests--commit
+                (list :status 'refused :text bad)
+                (concat "To: bob@example.org\nSubject: =?utf-8?Q?Gr=C3=BC=C3=9Fe_"
+                        "=0A=1B[2J=E2=80=AE?=\n" mail-header-separator
+                        "\nx\n"))))
+      (should (= 1 (count-lines (point-min) (point-max))))
+      (should-not (string-match-p "[\n\e\x202e]"
+                                  (smtpmail-native-list-tests--cell id 2)))
+      (should (string-match-p "Grüße"
+                              (smtpmail-native-list-tests--cell id 2)))
+      (should-not (string-match-p "[\n\e\x202e]"
+                                  (smtpmail-native-list-tests--cell id 7)))
+      (should-not (string-match-p "[\n\e\x202e]"
+                                  (smtpmail-native-list--eldoc)))
+      (smtpmail-native-list-tests--key "RET")
+      (with-current-buffer "*smtpmail-native mail*"
+        (should (string-match-p "^Subject: Grüße" (buffer-string)))
+        (should-not (string-match-p "[\e\x202e]" (buffer-string)))))))
+
+(ert-deftest smtpmail-native-list-tests-damaged ()
+  "A damaged entry is shown, looked at as far as possible, and deleted."
+  (smtpmail-native-list-tests--with nil
+    (dolist (file '("message" "message.el"))
+      (let* ((id (smtpmail-native-list-tests--commit '(:status ready)))
+             (entry (smtpmail-native-outbox-get id)))
+        (delete-file (smtpmail-native-outbox-file entry file))
+        (revert-buffer)
+        (ert-info (file)
+          (should (equal (substring-no-properties
+                          (smtpmail-native-list-tests--cell id 0))
+                         "damaged"))
+          (should (string-match-p "message"
+                                  (smtpmail-native-list-tests--cell id 7)))
+          (should (equal (smtpmail-native-list-tests--cell id 6) ""))
+          (smtpmail-native-list-tests--key "RET")
+          (with-current-buffer "*smtpmail-native mail*"
+            (should (string-match-p "^Problem: " (buffer-string)))
+            (should (string-match-p (if (equal file "message")
+                                        "^Recipient: bob@example.org"
+                                      "^Hello")
+                                    (buffer-string))))
+          (pop-to-buffer (smtpmail-native-list--buffer))
+          (dolist (key '("e" "s" "m"))
+            (should-error (smtpmail-native-list-tests--key key)
+                          :type 'user-error))
+          (should (= 1 (cdr (smtpmail-native-list--counts))))
+          (smtpmail-native-list-tests--key "d" t)
+          (should-not (smtpmail-native-outbox-ids)))))))
+
+(ert-deftest smtpmail-native-list-tests-damaged-cut ()
+  "Of a message that is cut off no draft is made, and nothing is lost."
+  (smtpmail-native-list-tests--with nil
+    (let* ((id (smtpmail-native-list-tests--commit '(:status refused)))
+           (entry (smtpmail-native-outbox-get id)))
+      (with-temp-file (smtpmail-native-outbox-file entry "message")
+        (insert "To: bob@example.org\n"))
+      (should-error (smtpmail-native-list-tests--key "e") :type 'user-error)
+      (should (equal (smtpmail-native-outbox-ids) (list id)))
+      (should-not (get-buffer "*unsent mail to bob@example.org*")))))
+
+(ert-deftest smtpmail-native-list-tests-shows-mime ()
+  "A mail is shown decoded, attachments as a line."
+  (smtpmail-native-list-tests--with nil
+    (smtpmail-native-list-tests--commit
+     '(:status refused :text "550 no"
+       :results (("bob@example.org" refused 550 nil "no such user")))
+     (concat "To: bob@example.org\nSubject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\n"
+             "MIME-Version: 1.0\n"
+             "Content-Type: multipart/mixed; boundary=b\n\n"
+             "--b\nContent-Type: text/plain; charset=utf-8\n"
+             "Content-Transfer-Encoding: quoted-printable\n\nH=C3=A4llo\n"
+             "--b\nContent-Type: application/pdf; name=x.pdf\n"
+             "Content-Transfer-Encoding: base64\n\nAAAA\n--b--\n"))
+    (smtpmail-native-list-tests--key "RET")
+    (should view-mode)
+    (dolist (text '("^State: refused$" "^Reason: 550 no$"
+                    "^Recipient: bob@example.org: refused, 550 no such user$"
+                    "^Subject: Grüße$" "^Hällo$"
+                    "^\\[x\\.pdf, application/pdf, .*\\]$"))
+      (should (string-match-p text (buffer-string))))))
+
+;;;; Keys
+
+(ert-deftest smtpmail-native-list-tests-hold-send ()
+  "`h' holds what waits; `s' sends it."
+  (smtpmail-native-list-tests--with nil
+    (let ((id (smtpmail-native-list-tests--commit
+               (list :status 'ready :next (+ 1000 (truncate (float-time)))))))
+      (smtpmail-native-list-tests--key "h")
+      (should (equal (smtpmail-native-list-tests--status id) '(held user)))
+      (should (equal (substring-no-properties
+                      (smtpmail-native-list-tests--cell id 0))
+                     "held"))
+      (should-error (smtpmail-native-list-tests--key "c") :type 'user-error)
+      (should-not (smtpmail-native-list-tests--key "s"))
+      (smtpmail-native-list-tests--settle)
+      (should (= 1 (length (smtpmail-native-sink-log folder "arrived"))))
+      (smtpmail-native-test-wait (lambda () (= (point-min) (point-max)))))))
+
+(ert-deftest smtpmail-native-list-tests-unknown ()
+  "What may have arrived is sent or edited only after asking; `m' ends it."
+  (smtpmail-native-list-tests--with nil
+    (let ((id (smtpmail-native-list-tests--commit '(:status unknown)))
+          (copied nil))
+      (dolist (key '("s" "e" "m" "d"))
+        (should (smtpmail-native-list-tests--key key nil))
+        (should (equal (smtpmail-native-list-tests--status id) '(unknown nil))))
+      (should-error (smtpmail-native-list-tests--key "h") :type 'user-error)
+      (should (equal (smtpmail-native-list-tests--status id) '(unknown nil)))
+      (let ((smtpmail-native-sent-functions
+             (list (lambda (plist) (setq copied (plist-get plist :id))))))
+        (smtpmail-native-list-tests--key "m" t))
+      (should (equal copied id))
+      (should-not (smtpmail-native-outbox-ids))
+      (should (= (point-min) (point-max)))
+      (should-not (smtpmail-native-sink-log folder "arrived"))
+      (smtpmail-native-list-tests--commit '(:status unknown))
+      (should (smtpmail-native-list-tests--key "s" t))
+      (smtpmail-native-list-tests--settle)
+      (should (= 1 (length (smtpmail-native-sink-log folder "arrived")))))))
+
+(ert-deftest smtpmail-native-list-tests-mark-only-unknown ()
+  "What is known not to have been sent is not marked as sent."
+  (smtpmail-native-list-tests--with nil
+    (dolist (state '((:status refused) (:status held :hold user)
+                     (:status ready :next 9999999999)))
+      (let ((id (smtpmail-native-list-tests--commit state)))
+        (should-error (smtpmail-native-list-tests--key "m" t) :type 'user-error)
+        (should (smtpmail-native-outbox-get id))))))
+
+(ert-deftest smtpmail-native-list-tests-delete ()
+  "`d' asks, and deletes only then."
+  (smtpmail-native-list-tests--with nil
+    (let ((id (smtpmail-native-list-tests--commit '(:status refused))))
+      (should (equal (smtpmail-native-list-tests--key "d" nil)
+                     '("Delete the mail to bob@example.org without sending \
+it? ")))
+      (should (smtpmail-native-outbox-get id))
+      (smtpmail-native-list-tests--key "d" t)
+      (should-not (smtpmail-native-outbox-ids))
+      (should (= (point-min) (point-max)))
+      (should-error (smtpmail-native-list-tests--key "d" t)
+                    :type 'user-error))))
+
+(ert-deftest smtpmail-native-list-tests-flush ()
+  "`f' sends all that waits and leaves the rest."
+  (smtpmail-native-list-tests--with nil
+    (smtpmail-native-list-tests--commit '(:status held :hold queue))
+    (smtpmail-native-list-tests--commit '(:status ready :next 9999999999))
+    (let ((kept (list (smtpmail-native-list-tests--commit '(:status refused))
+                      (smtpmail-native-list-tests--commit
+                       '(:status held :hold user)))))
+      (smtpmail-native-list-tests--key "f")
+      (should (equal (current-message) nil))
+      (smtpmail-native-list-tests--settle)
+      (should (= 2 (length (smtpmail-native-sink-log folder "arrived"))))
+      (should (equal (smtpmail-native-outbox-ids) kept)))))
+
+(ert-deftest smtpmail-native-list-tests-sending ()
+  "A mail under way shows its progress, refuses the rest, and is cancelled."
+  (smtpmail-native-test-with-server
+      (smtpmail-native-test-script (smtpmail-native-test-ehlo)
+                                   "C: MAIL *" "S: 250 ok" "stall")
+    (smtpmail-native-list-tests--in-list
+      (unwind-protect
+          (let ((id (plist-get (smtpmail-native-sink-send "<1@x>" 'background)
+                               :id)))
+            (revert-buffer)
+            (should (equal (substring-no-properties
+                            (smtpmail-native-list-tests--cell id 0))
+                           "sending"))
+            (let ((sending (smtpmail-native-queue-sending id)))
+              (setf (smtpmail-native-sending-sent sending) 4299
+                    (smtpmail-native-sending-total sending) 10000))
+            (smtpmail-native-queue--changed id)
+            (smtpmail-native-test-wait
+             (lambda ()
+               (equal (substring-no-properties
+                       (smtpmail-native-list-tests--cell id 0))
+                      "sending 42%")))
+            (should (equal (substring-no-properties smtpmail-native-mode-line)
+                           " Mail:1 42%"))
+            (dolist (key '("e" "s" "d" "h"))
+              (should-error (smtpmail-native-list-tests--key key t)
+                            :type 'user-error)
+              (should (smtpmail-native-queue-sending id)))
+            (smtpmail-native-test-wait
+             (lambda ()
+               (string-match-p "MAIL" (or (smtpmail-native-queue-trace id)
+                                          ""))))
+            (smtpmail-native-list-tests--key "t")
+            (with-current-buffer "*smtpmail-native trace*"
+              (should (string-match-p "^C: MAIL FROM:<alice@example.org>"
+                                      (buffer-string))))
+            (smtpmail-native-list-tests--key "c")
+            (smtpmail-native-list-tests--settle)
+            (should (equal (smtpmail-native-list-tests--status id)
+                           '(held user)))
+            (smtpmail-native-test-wait
+             (lambda ()
+               (equal (substring-no-properties
+                       (smtpmail-native-list-tests--cell id 0))
+                      "held")))
+            (should (equal smtpmail-native-mode-line "")))
+        (smtpmail-native-sink-settle-down)))))
+
+(ert-deftest smtpmail-native-list-tests-no-line ()
+  "Where there is no mail, no key does anything but say so."
+  (smtpmail-native-list-tests--with nil
+    (dolist (key '("RET" "e" "s" "h" "c" "d" "m" "t"))
+      (should-error (smtpmail-native-list-tests--key key t)
+                    :type 'user-error))))
+
+(ert-deftest smtpmail-native-list-tests-help ()
+  "The help names every key and every state."
+  (smtpmail-native-list-tests--with nil
+    (should (eq (key-binding "?") #'describe-mode))
+    (should (eq (key-binding "q") #'quit-window))
+    (should (eq (key-binding "g") #'revert-buffer))
+    (let ((text (substitute-command-keys
+                 (documentation 'smtpmail-native-outbox-mode))))
+      (dolist (line '("^RET\t" "^e\t" "^s\t" "^h\t" "^c\t" "^d\t" "^m\t" "^t\t"
+                      "^f\t" "^undo 5s\t" "^sending 42%\t" "^waiting\t"
+                      "^queued\t" "^held\t" "^needs password\t" "^refused\t"
+                      "^unknown\t" "^damaged\t"))
+        (should (string-match-p line text))))))
+
+;;;; Point and redrawing
+
+(ert-deftest smtpmail-native-list-tests-in-place ()
+  "A line that is changed where it stands looks as if drawn afresh."
+  (smtpmail-native-list-tests--with nil
+    (dotimes (_ 3)
+      (smtpmail-native-list-tests--commit '(:status held :hold queue)))
+    (let* ((id (nth 1 (smtpmail-native-outbox-ids)))
+           (entry (smtpmail-native-outbox-get id)))
+      (dolist (state '((:status ready :next 9999999999 :tries 12
+                        :text "550 Grüße aus Köln")
+                       (:status held :hold password :tries nil :text nil)))
+        (smtpmail-native-outbox-claim entry)
+        (apply #'smtpmail-native-outbox-set entry state)
+        (smtpmail-native-outbox-release entry)
+        (revert-buffer)
+        (let ((before (buffer-string)))
+          (tabulated-list-print)
+          (should (equal (buffer-string) before)))))))
+
+(ert-deftest smtpmail-native-list-tests-point-stays ()
+  "Point stays on its mail, in every window, whatever comes or goes."
+  (smtpmail-native-list-tests--with nil
+    (let ((ids (mapcar (lambda (_)
+                         (smtpmail-native-list-tests--commit
+                          '(:status refused)))
+                       '(1 2 3 4))))
+      (delete-other-windows)
+      (let ((other (split-window)))
+        (set-window-buffer other (current-buffer))
+        (dolist (key '(nil ("State") ("Subject" . t)))
+          (setq tabulated-list-sort-key key)
+          (revert-buffer)
+          (goto-char (+ 3 (smtpmail-native-list--find (nth 2 ids))))
+          (set-window-point other (+ 5 (smtpmail-native-list--find
+                                        (nth 3 ids))))
+          (smtpmail-native-queue-delete
+           (smtpmail-native-list-tests--commit '(:status refused)))
+          (goto-char (+ 3 (smtpmail-native-list--find (nth 2 ids))))
+          (revert-buffer)
+          (should (equal (tabulated-list-get-id) (nth 2 ids)))
+          (should (= (current-column) 3))
+          (save-excursion
+            (goto-char (window-point other))
+            (should (equal (tabulated-list-get-id) (nth 3 ids)))
+            (should (= (current-column) 5))))
+        ;; Its own line goes: point stays where it was.
+        (setq tabulated-list-sort-key nil)
+        (revert-buffer)
+        (goto-char (smtpmail-native-list--find (nth 2 ids)))
+        (smtpmail-native-queue-delete (nth 2 ids))
+        (revert-buffer)
+        (should (equal (tabulated-list-get-id) (nth 3 ids)))))))
+
+(ert-deftest smtpmail-native-list-tests-sorts ()
+  "Numbers are sorted as numbers."
+  (smtpmail-native-list-tests--with nil
+    (let* ((small (smtpmail-native-list-tests--commit
+                   '(:status ready :next 9999999999 :tries 9)))
+           (large (smtpmail-native-list-tests--commit
+                   '(:status ready :next 9999999000 :tries 10)
+                   (concat "To: bob@example.org\n" mail-header-separator "\n"
+                           (make-string 20000 ?x) "\n"))))
+      (pcase-dolist (`(,key . ,first) `((("Size") . ,small)
+                                        (("Size" . t) . ,large)
+                                        (("#") . ,small) (("#" . t) . ,large)
+                                        (("Next") . ,large)
+                                        (("Next" . t) . ,small)))
+        (setq tabulated-list-sort-key key)
+        (revert-buffer)
+        (goto-char (point-min))
+        (should (equal (tabulated-list-get-id) first))))))
+
+(ert-deftest smtpmail-native-list-tests-coalesces ()
+  "A thousand events lead to one look, and progress reads no file."
+  (smtpmail-native-test-with-server
+      (smtpmail-native-test-script (smtpmail-native-test-ehlo)
+                                   "C: MAIL *" "stall")
+    (smtpmail-native-list-tests--in-list
+      (unwind-protect
+          (let ((id (plist-get (smtpmail-native-sink-send "<1@x>" 'background)
+                               :id))
+                (looks 0)
+                (reads 0))
+            (smtpmail-native-list--update)
+            (let ((count-look (lambda (&rest _) (setq looks (1+ looks))))
+                  (count-read (lambda (&rest _) (setq reads (1+ reads)))))
+              (unwind-protect
+                  (progn
+                    (advice-add 'smtpmail-native-list--update :before
+                                count-look)
+                    (advice-add 'smtpmail-native-outbox-load :before
+                                count-read)
+                    (setf (smtpmail-native-sending-total
+                           (smtpmail-native-queue-sending id))
+                          1000)
+                    (dotimes (i 1000)
+                      (setf (smtpmail-native-sending-sent
+                             (smtpmail-native-queue-sending id))
+                            (1+ i))
+                      (smtpmail-native-queue--changed id))
+                    (should (= looks 0))
+                    (smtpmail-native-test-wait (lambda () (> looks 0)))
+                    (should (= looks 1))
+                    (should (= reads 0))
+                    (should (equal (substring-no-properties
+                                    (smtpmail-native-list-tests--cell id 0))
+                                   "sending 100%")))
+                (advice-remove 'smtpmail-native-list--update count-look)
+                (advice-remove 'smtpmail-native-outbox-load count-read))))
+        (smtpmail-native-sink-settle-down)))))
+
+(ert-deftest smtpmail-native-list-tests-errors-stay ()
+  "An error in the timer or the ticker does not leave it."
+  (smtpmail-native-list-tests--with nil
+    (cl-letf (((symbol-function 'smtpmail-native-outbox-ids)
+               (lambda () (error "No")))
+              (smtpmail-native-list--all t))
+      (smtpmail-native-list--on-timer)
+      (smtpmail-native-list--tick (current-buffer)))
+    (let ((ticker smtpmail-native-list--ticker))
+      (should (memq ticker timer-list))
+      (kill-buffer)
+      (should-not (memq ticker timer-list)))))
+
+(ert-deftest smtpmail-native-list-tests-other-emacsen ()
+  "What another Emacs does is seen after a while."
+  (smtpmail-native-list-tests--with nil
+    (let ((id (smtpmail-native-list-tests--commit '(:status refused))))
+      (delete-directory (smtpmail-native-outbox-file
+                         (smtpmail-native-outbox-get id))
+                        t)
+      (setq smtpmail-native-list--rescanned 0)
+      (smtpmail-native-list--tick (current-buffer))
+      (smtpmail-native-test-wait (lambda () (= (point-min) (point-max)))))))
+
+;;;; Drafts
+
+(defun smtpmail-native-list-tests--field (name)
+  "Return the field NAME of the draft in the current buffer, or nil."
+  (save-restriction
+    (message-narrow-to-headers)
+    (message-fetch-field name)))
+
+(defun smtpmail-native-list-tests--body ()
+  "Return the body of the draft in the current buffer."
+  (save-excursion
+    (message-goto-body)
+    (buffer-substring-no-properties (point) (point-max))))
+
+(ert-deftest smtpmail-native-list-tests-edit-octets ()
+  "A draft made of the octets is for the same people, and says the same."
+  (smtpmail-native-list-tests--with nil
+    (let ((id (smtpmail-native-list-tests--commit
+               '(:status refused)
+               (concat "To: Bob <bob@example.org>, carol@example.org\n"
+                       "Cc: dave@example.org\nBcc: eve@example.org\n"
+                       "Fcc: /nonexistent/copy\n"
+                       "Message-ID: <1@x>\n"
+                       "Subject: Grüße\nIn-Reply-To: <0@x>\n"
+                       "MIME-Version: 1.0\n"
+                       "Content-Type: text/plain; charset=utf-8\n"
+                       "Content-Transfer-Encoding: quoted-printable\n"
+                       mail-header-separator
+                       "\nH=C3=A4llo\n<#part type=text/plain>\n"))))
+      (should-not (smtpmail-native-list-tests--key "e"))
+      (should-not (smtpmail-native-outbox-get id))
+      (should (derived-mode-p 'message-mode))
+      (should (buffer-modified-p))
+      (should (equal (mapcar #'smtpmail-native-list-tests--field
+                             '("To" "Cc" "Bcc" "Fcc" "Subject" "In-Reply-To"
+                               "Message-ID" "Date" "MIME-Version"
+                               "Content-Type" "Content-Transfer-Encoding"))
+                     '("Bob <bob@example.org>, carol@example.org"
+                       "dave@example.org" "eve@example.org"
+                       "/nonexistent/copy" "Grüße" "<0@x>"
+                       nil nil nil nil nil)))
+      ;; What looks like MML is quoted, and not taken for it.
+      (should (equal (smtpmail-native-list-tests--body)
+                     "Hällo\n<#!part type=text/plain>\n")))))
+
+(ert-deftest smtpmail-native-list-tests-edit-written ()
+  "A draft that was kept is the mail as it was written."
+  (smtpmail-native-list-tests--with nil
+    (let* ((id (smtpmail-native-list-tests--commit '(:status refused)))
+           (entry (smtpmail-native-outbox-get id))
+           (text (concat "To: friends\nSubject: x\nGcc: sent\n"
+                         mail-header-separator
+                         "\n<#secure method=pgpmime mode=sign>\nä\n")))
+      (smtpmail-native-outbox-save-draft entry text)
+      (smtpmail-native-list-tests--key "e")
+      (should-not (smtpmail-native-outbox-ids))
+      (should (equal (buffer-substring-no-properties (point-min) (point-max))
+                     text)))))
+
+(ert-deftest smtpmail-native-list-tests-edit-rest ()
+  "Who has got the mail is not in the draft, however it was written."
+  (dolist (written '(nil t))
+    (smtpmail-native-list-tests--with nil
+      (let* ((text (concat "To: Bob <bob@example.org>, \"C, D\" <carol@example.org>"
+                           "\nCc: dave@example.org\nBcc: eve@example.org\n"
+                           "Subject: x\n" mail-header-separator "\nx\n"))
+             (id (smtpmail-native-list-tests--commit
+                  '(:status refused
+                    :results (("bob@example.org" sent 250 nil "ok")
+                              ("dave@example.org" sent 250 nil "ok")
+                              ("carol@example.org" refused 550 nil "no")))
+                  text)))
+        (when written
+          (smtpmail-native-outbox-save-draft (smtpmail-native-outbox-get id)
+                                             text))
+        (smtpmail-native-list-tests--key "e")
+        (should (equal (mapcar #'smtpmail-native-list-tests--field
+                               '("To" "Cc" "Bcc"))
+                       '("\"C, D\" <carol@example.org>" nil
+                         "eve@example.org")))
+        (should-not (smtpmail-native-outbox-ids))))))
+
+(ert-deftest smtpmail-native-list-tests-edit-resent ()
+  "The draft of a resent mail is for whom it was resent to."
+  (smtpmail-native-list-tests--with nil
+    (smtpmail-native-list-tests--commit
+     '(:status refused)
+     (concat "Resent-To: bob@example.org\nResent-Bcc: eve@example.org\n"
+             "To: list@example.org\nSubject: x\nMessage-ID: <0@x>\n\nx\n"))
+    (smtpmail-native-list-tests--key "e")
+    (should (equal (mapcar #'smtpmail-native-list-tests--field
+                           '("Resent-To" "Resent-Bcc" "To" "Bcc" "Message-ID"
+                             "Resent-Message-ID"))
+                   '("bob@example.org" "eve@example.org" "list@example.org" nil
+                     "<0@x>" nil)))
+    (let ((mail (smtpmail-native-message-prepare)))
+      (kill-buffer (plist-get mail :buffer))
+      (should (equal (sort (plist-get mail :recipients) #'string<)
+                     '("bob@example.org" "eve@example.org"))))))
+
+(ert-deftest smtpmail-native-list-tests-edit-attachment ()
+  "An attachment goes from the octets into the draft and out again."
+  (smtpmail-native-list-tests--with nil
+    (smtpmail-native-list-tests--commit
+     '(:status refused)
+     (concat "To: bob@example.org\nSubject: x\nMIME-Version: 1.0\n"
+             "Content-Type: multipart/mixed; boundary=b\n\n"
+             "--b\nContent-Type: text/plain\n\nHello\n"
+             "--b\nContent-Type: application/octet-stream; name=x.bin\n"
+             "Content-Disposition: attachment; filename=x.bin\n"
+             "Content-Transfer-Encoding: base64\n\n/wAB/g==\n--b--\n"))
+    (smtpmail-native-list-tests--key "e")
+    (message-encode-message-body)
+    (goto-char (point-min))
+    (let ((case-fold-search t))
+      (should (re-search-forward "^Content-Type: multipart/mixed" nil t))
+      (should (re-search-forward "filename=\"?x\\.bin" nil t))
+      (should (re-search-forward "^/wAB/g==$" nil t)))))
+
+(ert-deftest smtpmail-native-list-tests-edit-secured ()
+  "A signed mail is to be signed again; one that is encrypted is kept."
+  (smtpmail-native-list-tests--with nil
+    (smtpmail-native-list-tests--commit
+     '(:status refused)
+     (concat "To: bob@example.org\nSubject: x\nMIME-Version: 1.0\n"
+             "Content-Type: multipart/signed; boundary=b; micalg=pgp-sha256;\n"
+             " protocol=\"application/pgp-signature\"\n\n"
+             "--b\nContent-Type: text/plain\n\nHello\n"
+             "--b\nContent-Type: application/pgp-signature\n\nxyz\n--b--\n"))
+    (smtpmail-native-list-tests--key "e")
+    (should (string-match-p
+             "\\`<#secure method=pgpmime mode=sign>\nHello\n*\\'"
+             (smtpmail-native-list-tests--body)))
+    (pop-to-buffer (smtpmail-native-list--buffer))
+    (let ((id (smtpmail-native-list-tests--commit
+               '(:status refused)
+               (concat "To: bob@example.org\nSubject: x\nMIME-Version: 1.0\n"
+                       "Content-Type: multipart/encrypted; boundary=b;\n"
+                       " protocol=\"application/pgp-encrypted\"\n\n"
+                       "--b\nContent-Type: application/pgp-encrypted\n\n"
+                       "Version: 1\n--b\nContent-Type: "
+                       "application/octet-stream\n\nxyz\n--b--\n"))))
+      (should (string-match-p
+               "encrypted"
+               (cadr (should-error (smtpmail-native-list-tests--key "e")
+                                   :type 'user-error))))
+      (should (smtpmail-native-outbox-get id)))))
+
+(ert-deftest smtpmail-native-list-tests-edit-fails ()
+  "When no draft can be made, the mail stays, and no buffer."
+  (smtpmail-native-list-tests--with nil
+    (let ((id (smtpmail-native-list-tests--commit '(:status refused)))
+          (buffers (length (buffer-list))))
+      (cl-letf (((symbol-function 'message-mode) (lambda () (error "No"))))
+        (should-error (smtpmail-native-list-tests--key "e")))
+      (should (= buffers (length (buffer-list))))
+      (should (equal (smtpmail-native-list-tests--status id)
+                     '(refused nil))))))
+
+(ert-deftest smtpmail-native-list-tests-edit-saved ()
+  "The draft is on the disk before the mail leaves the outbox."
+  (smtpmail-native-list-tests--with nil
+    (let ((message-auto-save-directory (expand-file-name "drafts/" folder))
+          (id (smtpmail-native-list-tests--commit '(:status refused)))
+          (saved nil))
+      (cl-letf (((symbol-function 'smtpmail-native-outbox-remove)
+                 (lambda (_entry)
+                   (setq saved (directory-files
+                                message-auto-save-directory nil "#")))))
+        (smtpmail-native-list-tests--key "e"))
+      (should saved)
+      (should (smtpmail-native-outbox-get id))
+      (with-temp-buffer
+        (insert-file-contents (expand-file-name (car saved)
+                                                message-auto-save-directory))
+        (should (string-match-p "^Hello" (buffer-string))))
+      (delete-auto-save-file-if-necessary t))))
+
+(ert-deftest smtpmail-native-list-tests-round-trip ()
+  "A mail that was refused, edited and sent again arrives once."
+  (smtpmail-native-list-tests--with nil
+    (smtpmail-native-list-tests--commit '(:status refused))
+    (smtpmail-native-list-tests--key "e")
+    (goto-char (point-max))
+    (insert "More\n")
+    (let ((message-send-mail-function #'smtpmail-native-send-it)
+          (message-interactive t))
+      (message-send))
+    (should (= 1 (length (smtpmail-native-sink-log folder "arrived"))))
+    (should-not (smtpmail-native-outbox-ids))))
+
+;;;; Undoing
+
+(ert-deftest smtpmail-native-list-tests-undo ()
+  "The newest mail comes back as a draft; after that it is too late."
+  (smtpmail-native-list-tests--with nil
+    (let ((smtpmail-native-undo-seconds 3600))
+      (smtpmail-native-sink-send "<1@x>" 'background "old@example.org")
+      (let ((new (plist-get (smtpmail-native-sink-send
+                             "<2@x>" 'background "new@example.org")
+                            :id)))
+        (smtpmail-native-undo-send)
+        (should (derived-mode-p 'message-mode))
+        (should (equal (smtpmail-native-list-tests--field "To")
+                       "new@example.org"))
+        (should-not (smtpmail-native-outbox-get new)))
+      (smtpmail-native-undo-send)
+      (should (equal (smtpmail-native-list-tests--field "To")
+                     "old@example.org"))
+      (should (string-match-p
+               "Too late"
+               (cadr (should-error (smtpmail-native-undo-send)
+                                   :type 'user-error))))
+      (smtpmail-native-queue-flush)
+      (smtpmail-native-list-tests--settle)
+      (should-not (smtpmail-native-sink-log folder "arrived")))))
+
+(ert-deftest smtpmail-native-list-tests-undo-told ()
+  "After sending, one is told the command and the seconds."
+  (let ((smtpmail-native-undo-seconds 7)
+        (said nil))
+    (cl-letf (((symbol-function 'smtpmail-native-queue-say)
+               (lambda (&rest args) (setq said (apply #'format args)))))
+      (smtpmail-native--tell-undo '("bob@example.org"))
+      (smtpmail-native-test-wait (lambda () said)))
+    (should (equal said "Mail to bob@example.org leaves in 7 s; M-x \
+smtpmail-native-undo-send brings it back"))))
+
+;;;; Mode line
+
+(ert-deftest smtpmail-native-list-tests-mode-line ()
+  "The mode line counts what is under way and what needs the user."
+  (smtpmail-native-list-tests--with nil
+    (should (equal smtpmail-native-mode-line ""))
+    (smtpmail-native-list-tests--commit '(:status held :hold queue))
+    (smtpmail-native-list-tests--commit '(:status ready :next 9999999999))
+    (should (equal smtpmail-native-mode-line ""))
+    (smtpmail-native-list-tests--commit '(:status ready))
+    (should (equal smtpmail-native-mode-line " Mail:1"))
+    (should (equal global-mode-string '("" smtpmail-native-mode-line)))
+    (should (equal (substring-no-properties (format-mode-line
+                                             global-mode-string))
+                   ""))
+    (smtpmail-native-list-tests--commit '(:status refused))
+    (should (equal smtpmail-native-mode-line " Mail:1 !1"))
+    (let ((at (string-match "!" smtpmail-native-mode-line)))
+      (should (eq (get-text-property at 'face smtpmail-native-mode-line)
+                  'smtpmail-native-attention))
+      (should (string-match-p "need you: 1"
+                              (get-text-property at 'help-echo
+                                                 smtpmail-native-mode-line)))
+      (should (eq (lookup-key (get-text-property at 'local-map
+                                                 smtpmail-native-mode-line)
+                              [mode-line mouse-1])
+                  'smtpmail-native-outbox)))
+    (should (get 'smtpmail-native-mode-line 'risky-local-variable))
+    (dolist (id (smtpmail-native-outbox-ids))
+      (smtpmail-native-queue-delete id))
+    (smtpmail-native-test-wait
+     (lambda () (equal smtpmail-native-mode-line "")))
+    (should (equal global-mode-string '("" smtpmail-native-mode-line)))))
+
+(ert-deftest smtpmail-native-list-tests-mode-line-quiet ()
+  "The mode line is drawn again only when its text has changed."
+  (smtpmail-native-list-tests--with nil
+    (smtpmail-native-list-tests--commit '(:status refused))
+    (let ((drawn 0))
+      (cl-letf (((symbol-function 'force-mode-line-update)
+                 (lambda (&rest _) (setq drawn (1+ drawn)))))
+        (smtpmail-native-list--update-mode-line)
+        (should (= drawn 0))
+        (smtpmail-native-list-tests--commit '(:status refused))
+        (should (= drawn 1))))))
+
+;;;; Commands
+
+(ert-deftest smtpmail-native-list-tests-unlock ()
+  "What waits for a password is asked for, and sent."
+  (smtpmail-native-list-tests--with nil
+    (smtpmail-native-list-tests--commit '(:status held :hold password))
+    (setq smtpmail-native-queue--declined (smtpmail-native-outbox-ids))
+    (let ((asked nil))
+      (cl-letf (((symbol-function 'smtpmail-native-auth-ask-again)
+                 (lambda (host port)
+                   (setq asked (list host port))
+                   (list :source 'none))))
+        (smtpmail-native-unlock))
+      (should (equal asked (list "127.0.0.1" port))))
+    (smtpmail-native-list-tests--settle)
+    (should (= 1 (length (smtpmail-native-sink-log folder "arrived"))))))
+
+(ert-deftest smtpmail-native-list-tests-autoloads ()
+  "The library alone offers the commands, and does not load the list."
+  (should (equal (smtpmail-native-test-emacs
+                  smtpmail-native-test-folder "--eval"
+                  (prin1-to-string
+                   '(progn
+                      (require 'smtpmail-native)
+                      (princ (list (mapcar #'commandp
+                                           '(smtpmail-native-outbox
+                                             smtpmail-native-flush-queue
+                                             smtpmail-native-undo-send
+                                             smtpmail-native-unlock))
+                                   (featurep 'smtpmail-native-list))))))
+                 '(0 . "((t t t t) nil)"))))
+
+(provide 'smtpmail-native-list-tests)
+;;; smtpmail-native-list-tests.el ends here
