@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* job.c - the nouns: server, job, result.  */
 #include "job.h"
+#include "conn.h"
+#include "connect.h"
 #include "sasl.h"
 
 #include <stddef.h>
@@ -23,6 +25,7 @@ static void free_list(char **list) {
    in one place.  */
 static const size_t texts[] = {
     offsetof(struct smn_server, host),
+    offsetof(struct smn_server, source),
     offsetof(struct smn_server, helo),
     offsetof(struct smn_server, user),
     offsetof(struct smn_server, authzid),
@@ -224,7 +227,12 @@ static enum smn_kind check_server(const struct smn_server *server,
   enum smn_kind kind = check_word(err, "server", server->host);
   if (kind == SMN_OK)
     kind = check_word(err, "EHLO name", server->helo);
-  if (kind == SMN_OK && (server->port < 1 || server->port > 65535))
+  if (kind == SMN_OK && server->source &&
+      !smn_connect_source_valid(server->source))
+    kind = refuse(err, "source address", server->source,
+                  "is not an address in digits");
+  if (kind == SMN_OK && !smn_conn_local(server->host) &&
+      (server->port < 1 || server->port > 65535))
     kind = smn_fail(err, SMN_USAGE, "port %d is not between 1 and 65535",
                     server->port);
   if (kind == SMN_OK && server->timeout_ms < 1)

@@ -28,8 +28,9 @@ enum smn_cleartext { /* where secrets may travel unencrypted */
 /* How to talk with a server, and as whom.  Strings are NULL when absent,
    lists end with NULL.  */
 struct smn_server {
-  char *host;
+  char *host; /* or a local socket, see conn.h */
   int port;
+  char *source; /* address to connect from, NULL: the system decides */
   char *helo; /* the name for EHLO */
   enum smn_stream stream;
   enum smn_cleartext cleartext;

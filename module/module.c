@@ -111,6 +111,7 @@ static void get_credentials(emacs_env *env, emacs_value plist,
 static void get_server(emacs_env *env, emacs_value plist,
                        struct smn_server *server) {
   server->host = get_string(env, plist, ":host");
+  server->source = get_string(env, plist, ":source");
   server->port = smn_credentials_port(env, get(env, plist, ":port"));
   server->helo = get_string(env, plist, ":helo");
   server->stream = get_stream(env, plist);
@@ -155,6 +156,10 @@ static const char send_doc[] =
     "The outcome comes as an event.  Strings are encoded, and nil is as good\n"
     "as no value.  PLIST has\n"
     ":host, :port       string, and what `find-auth' takes\n"
+    "                   A :host that is a file name, alone or behind unix:, "
+    "is\n"
+    "                   a local socket\n"
+    ":source            address in digits to connect from\n"
     ":stream            nil (STARTTLS if offered), plain, starttls, tls, ssl\n"
     ":helo              the name for EHLO\n"
     ":timeout-ms        of each wait\n"
