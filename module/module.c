@@ -301,6 +301,7 @@ static emacs_value peer_plist(emacs_env *env, const struct smn_tls_info *tls) {
     smn_lisp_add(&chain, link_plist(env, c, &c->chain[i]));
   smn_lisp_add_pair(env, &list, ":warnings", keywords(env, c->warnings));
   smn_lisp_add_pair(env, &list, ":certificates", smn_lisp_list(env, &chain));
+  smn_lisp_add_pair(env, &list, ":resumed", smn_lisp_bool(env, tls->resumed));
   smn_lisp_add_pair(env, &list, ":certificate",
                     c->chain_len ? chain.items[0] : smn_lisp_nil(env));
   smn_lisp_add_pair(env, &list, ":key-exchange",
@@ -324,6 +325,7 @@ static emacs_value tls_plist(emacs_env *env, const struct smn_tls_info *tls) {
     return smn_lisp_nil(env);
   smn_lisp_add_pair(env, &list, ":protocol", octets(env, tls->protocol));
   smn_lisp_add_pair(env, &list, ":cipher", octets(env, tls->cipher));
+  smn_lisp_add_pair(env, &list, ":resumed", smn_lisp_bool(env, tls->resumed));
   smn_lisp_add_pair(env, &list, ":certificate",
                     certificate_plist(env, &tls->certificate));
   smn_lisp_add_pair(env, &list, ":peer", peer_plist(env, tls));

@@ -19,6 +19,7 @@ static void tls_options(const struct smn_session *s,
   *options = (struct smn_tls_options){
       /* Whoever listens on a local socket is this machine.  */
       .host = smn_conn_local(server->host) ? "localhost" : server->host,
+      .port = server->port,
       .trustfiles = server->trustfiles,
       .crlfiles = server->crlfiles,
       .priority = server->priority,
