@@ -267,12 +267,22 @@ static const char *code_hint(int code) {
   }
 }
 
+/* GnuTLS calls a record that ends with the connection one of a wrong length. */
+static bool cut_off(const struct smn_tls *tls, int code) {
+  char octet;
+  return code == GNUTLS_E_UNEXPECTED_PACKET_LENGTH &&
+         recv(gnutls_transport_get_int(tls->session), &octet, 1,
+              MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 /* A step went wrong for good; CODE says how.  */
 static enum smn_tls_result failed(const struct smn_tls *tls, int code,
                                   struct smn_error *err) {
   const char *during = tls->up ? "TLS" : "TLS handshake";
   const char *given = tls->priority ? "; gnutls-algorithm-priority is " : "";
   const char *priority = tls->priority ? tls->priority : "";
+  if (cut_off(tls, code))
+    code = GNUTLS_E_PREMATURE_TERMINATION;
   switch (code) {
   case GNUTLS_E_PREMATURE_TERMINATION:
     smn_fail(err, SMN_NETWORK,

@@ -6,6 +6,7 @@
 #include "peer-run.h"
 #include "session.h"
 #include "tickets.h"
+#include "trust.h"
 
 #include <dirent.h>
 #include <gnutls/gnutls.h>
@@ -224,6 +225,130 @@ static void test_tickets(void) {
   CHECK(!smn_tickets_take(&key, &ticket));
 }
 
+/* Handshakes that are cut off */
+
+struct cut {
+  int listening, fd;
+  const char *priority;
+  long left, sent; /* octets of the server */
+};
+
+/* Send what may be sent, and then close the connection.  */
+static ssize_t push_some(gnutls_transport_ptr_t pointer, const void *bytes,
+                         size_t len) {
+  struct cut *cut = pointer;
+  size_t some = (long)len < cut->left ? len : (size_t)cut->left;
+  if (send(cut->fd, bytes, some, MSG_NOSIGNAL) != (ssize_t)some)
+    return -1;
+  cut->left -= (long)some;
+  cut->sent += (long)some;
+  if (some < len)
+    shutdown(cut->fd, SHUT_WR);
+  return some < len ? -1 : (ssize_t)len;
+}
+
+static ssize_t pull(gnutls_transport_ptr_t pointer, void *into, size_t len) {
+  return recv(((const struct cut *)pointer)->fd, into, len, 0);
+}
+
+static void *serve_cut(void *argument) {
+  struct cut *cut = argument;
+  char octet, *pem = in_folder("good.pem"), *key = in_folder("good.key");
+  gnutls_certificate_credentials_t credentials;
+  gnutls_session_t tls;
+  int code;
+  cut->fd = accept(cut->listening, NULL, NULL);
+  gnutls_certificate_allocate_credentials(&credentials);
+  gnutls_certificate_set_x509_key_file(credentials, pem, key,
+                                       GNUTLS_X509_FMT_PEM);
+  gnutls_init(&tls, GNUTLS_SERVER);
+  gnutls_priority_set_direct(tls, cut->priority, NULL);
+  gnutls_credentials_set(tls, GNUTLS_CRD_CERTIFICATE, credentials);
+  gnutls_transport_set_ptr(tls, cut);
+  gnutls_transport_set_push_function(tls, push_some);
+  gnutls_transport_set_pull_function(tls, pull);
+  do
+    code = gnutls_handshake(tls);
+  while (code < 0 && !gnutls_error_is_fatal(code));
+  while (recv(cut->fd, &octet, 1, 0) > 0) /* no reset, but an end */
+    continue;
+  gnutls_deinit(tls);
+  gnutls_certificate_free_credentials(credentials);
+  close(cut->fd);
+  free(pem);
+  free(key);
+  return NULL;
+}
+
+/* Let the server send OCTETS; returns how many it has sent.  */
+static long shake_hands(int listening, int port, const char *priority,
+                        long octets, struct smn_trust *trust,
+                        struct smn_error *err) {
+  struct cut cut = {
+      .listening = listening, .priority = priority, .left = octets};
+  const struct smn_conn_to to = {.host = "127.0.0.1", .port = port};
+  const struct smn_tls_options options = {.host = "localhost", .trust = trust};
+  struct smn_conn *conn;
+  pthread_t thread;
+  CHECK(pthread_create(&thread, NULL, serve_cut, &cut) == 0);
+  CHECK_INT(smn_conn_open(&conn, &to, 20000, -1, err), SMN_OK);
+  err->kind = SMN_OK;
+  (void)smn_conn_start_tls(conn, &options, err);
+  smn_conn_close(conn);
+  pthread_join(thread, NULL);
+  return cut.sent;
+}
+
+static void test_cut_off(void) {
+  static const char *const priorities[] = {"NORMAL:-VERS-ALL:+VERS-TLS1.3",
+                                           "NORMAL:-VERS-ALL:+VERS-TLS1.2"};
+  char *trustfiles[] = {in_folder("ca.pem"), NULL};
+  const struct smn_tls_options options = {.trustfiles = trustfiles};
+  struct smn_error err = {0};
+  struct smn_trust *trust = NULL;
+  bool ignored;
+  int port = 0;
+  int listening = peer_listen("127.0.0.1", &port);
+  CHECK_INT(smn_trust_load(&trust, &options, &ignored, &err), SMN_OK);
+  for (int i = 0; i < 2; i++) {
+    long total =
+        shake_hands(listening, port, priorities[i], 1000000, trust, &err);
+    CHECK_INT(err.kind, SMN_OK);
+    for (long n = 0; n < total; n += n < 60 || total - n < 10 ? 1 : 37) {
+      (void)shake_hands(listening, port, priorities[i], n, trust, &err);
+      if (!CHECK(err.kind == SMN_NETWORK))
+        printf("  %ld of %ld octets: %s\n", n, total, err.text);
+    }
+  }
+  close(listening);
+  smn_trust_free(trust);
+  free(trustfiles[0]);
+}
+
+/* What is no TLS is told as such, though the connection ends behind it.  */
+static void test_no_tls(void) {
+  static const char *const greetings[] = {"220 mail.example.org\r\n",
+                                          "220 a\r\n", "554 no\r\n"};
+  struct smn_error err = {0};
+  int port = 0;
+  int listening = peer_listen("127.0.0.1", &port);
+  for (int i = 0; i < 3; i++) {
+    const struct smn_conn_to to = {.host = "127.0.0.1", .port = port};
+    const struct smn_tls_options options = {.host = "localhost"};
+    struct smn_conn *conn;
+    CHECK_INT(smn_conn_open(&conn, &to, 20000, -1, &err), SMN_OK);
+    int fd = accept(listening, NULL, NULL);
+    size_t len = strlen(greetings[i]);
+    CHECK_INT(send(fd, greetings[i], len, MSG_NOSIGNAL), len);
+    shutdown(fd, SHUT_WR);
+    if (!CHECK(smn_conn_start_tls(conn, &options, &err) == SMN_TLS))
+      printf("  %s: %s\n", greetings[i], err.text);
+    smn_conn_close(conn);
+    close(fd);
+  }
+  close(listening);
+}
+
 static void remove_folder(void) {
   struct dirent **entries = NULL;
   int count = scandir(folder, &entries, NULL, NULL);
@@ -242,6 +367,8 @@ int main(void) {
     return 70;
   test_tickets();
   test_resumption();
+  test_cut_off();
+  test_no_tls();
   remove_folder();
   return check_done("test-tls");
 }
