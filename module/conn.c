@@ -2,6 +2,7 @@
 /* conn.c - a connection, plain or TLS: connect, read a line, write.  */
 #include "conn.h"
 #include "connect.h"
+#include "proxy.h"
 #include "reply.h"
 #include "resolve.h"
 #include "wait.h"
@@ -70,6 +71,24 @@ static enum smn_kind connect_host(struct smn_conn *c, const char *host,
   return kind;
 }
 
+static enum smn_kind connect_by_proxy(struct smn_conn *c,
+                                      const struct smn_conn_to *to,
+                                      struct smn_error *err) {
+  struct smn_proxy proxy;
+  if (!smn_proxy_parse(&proxy, to->proxy))
+    return smn_fail(err, SMN_USAGE, "the proxy is not %s", SMN_PROXY_USAGE);
+  enum smn_kind kind = connect_host(c, proxy.host, proxy.port, to->source, err);
+  if (kind == SMN_OK)
+    kind = smn_proxy_connect(&proxy, c->fd, to->host, to->port, c->timeout_ms,
+                             c->cancel_fd, err);
+  c->loopback = false;
+  if (kind == SMN_OK || kind == SMN_CANCELLED)
+    return kind;
+  const struct smn_error why = *err;
+  return smn_fail(err, kind, "proxy %s, port %d: %.1600s", proxy.host,
+                  proxy.port, why.text);
+}
+
 enum smn_kind smn_conn_open(struct smn_conn **conn,
                             const struct smn_conn_to *to, int timeout_ms,
                             int cancel_fd, struct smn_error *err) {
@@ -82,12 +101,16 @@ enum smn_kind smn_conn_open(struct smn_conn **conn,
       .fd = -1, .cancel_fd = cancel_fd, .timeout_ms = timeout_ms};
   smn_conn_deadline(c, timeout_ms);
   enum smn_kind kind =
-      file ? connect_local(c, file, err)
-           : connect_host(c, to->host, to->port, to->source, err);
+      file        ? connect_local(c, file, err)
+      : to->proxy ? connect_by_proxy(c, to, err)
+                  : connect_host(c, to->host, to->port, to->source, err);
   if (kind == SMN_OK)
     *conn = c;
-  else
+  else {
+    if (c->fd >= 0)
+      close(c->fd);
     free(c);
+  }
   return kind;
 }
 

@@ -3,6 +3,7 @@
 #include "job.h"
 #include "conn.h"
 #include "connect.h"
+#include "proxy.h"
 #include "sasl.h"
 
 #include <stddef.h>
@@ -41,6 +42,7 @@ static const size_t lists[] = {
 };
 static const size_t secrets[] = {
     offsetof(struct smn_server, password),
+    offsetof(struct smn_server, proxy),
     offsetof(struct smn_server, passphrase),
 };
 
@@ -231,6 +233,11 @@ static enum smn_kind check_server(const struct smn_server *server,
       !smn_connect_source_valid(server->source))
     kind = refuse(err, "source address", server->source,
                   "is not an address in digits");
+  struct smn_proxy proxy;
+  if (kind == SMN_OK && server->proxy.len > 0 &&
+      (strlen(server->proxy.data) != server->proxy.len ||
+       !smn_proxy_parse(&proxy, server->proxy.data)))
+    kind = smn_fail(err, SMN_USAGE, "the proxy is not %s", SMN_PROXY_USAGE);
   if (kind == SMN_OK && !smn_conn_local(server->host) &&
       (server->port < 1 || server->port > 65535))
     kind = smn_fail(err, SMN_USAGE, "port %d is not between 1 and 65535",

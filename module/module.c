@@ -112,6 +112,9 @@ static void get_server(emacs_env *env, emacs_value plist,
                        struct smn_server *server) {
   server->host = get_string(env, plist, ":host");
   server->source = get_string(env, plist, ":source");
+  emacs_value proxy = get(env, plist, ":proxy");
+  if (smn_lisp_true(env, proxy))
+    smn_lisp_secret(env, proxy, "proxy", &server->proxy);
   server->port = smn_credentials_port(env, get(env, plist, ":port"));
   server->helo = get_string(env, plist, ":helo");
   server->stream = get_stream(env, plist);
@@ -160,6 +163,8 @@ static const char send_doc[] =
     "is\n"
     "                   a local socket\n"
     ":source            address in digits to connect from\n"
+    ":proxy             socks5://[USER:PASSWORD@]HOST:PORT or http://...: who\n"
+    "                   resolves the name of :host and connects to it\n"
     ":stream            nil (STARTTLS if offered), plain, starttls, tls, ssl\n"
     ":helo              the name for EHLO\n"
     ":timeout-ms        of each wait\n"

@@ -156,8 +156,11 @@ static enum smn_kind secure(struct smn_session *s) {
 
 static enum smn_kind open_session(struct smn_session *s) {
   const struct smn_server *server = &s->task->job->server;
-  const struct smn_conn_to to = {
-      .host = server->host, .port = server->port, .source = server->source};
+  const struct smn_conn_to to = {.host = server->host,
+                                 .port = server->port,
+                                 .source = server->source,
+                                 .proxy = server->proxy.len ? server->proxy.data
+                                                            : NULL};
   enum smn_kind kind = load_trust(s);
   if (kind == SMN_OK)
     kind = smn_conn_open(&s->conn, &to, server->timeout_ms,
