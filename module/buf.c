@@ -2,6 +2,7 @@
 /* buf.c - bounded, wiped bytes.  */
 #include "buf.h"
 
+#include <gnutls/gnutls.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,6 +78,17 @@ bool smn_buf_add(struct smn_buf *buf, const void *bytes, size_t len) {
 
 bool smn_buf_add_string(struct smn_buf *buf, const char *string) {
   return smn_buf_add(buf, string, strlen(string));
+}
+
+bool smn_buf_add_base64(struct smn_buf *buf, const void *bytes, size_t len) {
+  gnutls_datum_t raw = {(unsigned char *)(size_t)bytes, (unsigned)len};
+  gnutls_datum_t text = {NULL, 0};
+  if (gnutls_base64_encode2(&raw, &text) != 0)
+    return false;
+  bool fits = smn_buf_add(buf, text.data, text.size);
+  smn_wipe(text.data, text.size);
+  gnutls_free(text.data);
+  return fits;
 }
 
 void smn_buf_consume(struct smn_buf *buf, size_t len) {

@@ -32,6 +32,10 @@ bool smn_buf_add(struct smn_buf *buf, const void *bytes, size_t len)
 bool smn_buf_add_string(struct smn_buf *buf, const char *string)
     __attribute__((warn_unused_result));
 
+/* The same, in base64 without line ends; LEN is not 0.  */
+bool smn_buf_add_base64(struct smn_buf *buf, const void *bytes, size_t len)
+    __attribute__((warn_unused_result));
+
 /* Make room for LEN more octets and return where they go, NULL as above; the
    caller writes there and then adds to len, not beyond.  */
 char *smn_buf_reserve(struct smn_buf *buf, size_t len)

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* conn.c - a connection, plain or TLS: connect, read a line, write.  */
 #include "conn.h"
+#include "connect.h"
+#include "proxy.h"
 #include "reply.h"
 #include "resolve.h"
 #include "wait.h"
 
 #include <errno.h>
 #include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,93 +35,64 @@ struct smn_conn {
   char input[INPUT];
 };
 
-static bool is_loopback(const struct sockaddr *address) {
-  if (address->sa_family == AF_UNIX)
-    return true;
-  if (address->sa_family == AF_INET) {
-    const struct sockaddr_in *in = (const void *)address;
-    return ntohl(in->sin_addr.s_addr) >> 24 == 127;
-  }
-  if (address->sa_family == AF_INET6) {
-    const struct in6_addr *in6 =
-        &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
-    return IN6_IS_ADDR_LOOPBACK(in6) ||
-           (IN6_IS_ADDR_V4MAPPED(in6) && in6->s6_addr[12] == 127);
-  }
-  return false;
+/* Connect */
+
+/* The address of the local socket FILE.  */
+static enum smn_kind connect_local(struct smn_conn *c, const char *file,
+                                   struct smn_error *err) {
+  struct sockaddr_un local = {.sun_family = AF_UNIX};
+  const struct addrinfo found = {.ai_family = AF_UNIX,
+                                 .ai_socktype = SOCK_STREAM,
+                                 .ai_addr = (struct sockaddr *)&local,
+                                 .ai_addrlen = sizeof local};
+  if (strlen(file) >= sizeof local.sun_path)
+    return smn_fail(err, SMN_USAGE,
+                    "the name of the local socket is longer than %zu octets",
+                    sizeof local.sun_path - 1);
+  memcpy(local.sun_path, file, strlen(file) + 1);
+  err->stage = SMN_STAGE_CONNECT;
+  return smn_connect(&c->fd, &found, NULL, c->timeout_ms, c->cancel_fd,
+                     &c->loopback, err);
 }
 
-/* Connect
-
-   A socket that is connected, or -1 with *err set.  */
-static int connect_to(const struct addrinfo *address, int timeout_ms,
-                      int cancel_fd, struct smn_error *err) {
-  int fd =
-      socket(address->ai_family, address->ai_socktype, address->ai_protocol);
-  if (fd < 0 || !smn_set_nonblocking(fd)) {
-    smn_fail_errno(err, SMN_SYSTEM, errno, "cannot make a socket");
-    goto fail;
-  }
-  if (connect(fd, address->ai_addr, address->ai_addrlen) != 0) {
-    int errnum = errno;
-    socklen_t size = sizeof errnum;
-    if (errnum == EINPROGRESS || errnum == EINTR) {
-      if (smn_wait(fd, SMN_WAIT_WRITE, smn_now_ms() + timeout_ms, cancel_fd,
-                   err) != SMN_OK)
-        goto fail;
-      getsockopt(fd, SOL_SOCKET, SO_ERROR, &errnum, &size);
-    }
-    if (errnum != 0) {
-      smn_fail_errno(err, SMN_NETWORK, errnum, "cannot connect");
-      goto fail;
-    }
-  }
-  /* Commands are short and wait for replies: Nagle would only delay them.  */
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-  return fd;
-fail:
-  if (fd >= 0)
-    close(fd);
-  return -1;
-}
-
-/* Add "ADDRESS: REASON" to what is told when no address works.  */
-static void note_failure(char *text, size_t size,
-                         const struct addrinfo *address,
-                         const struct smn_error *err) {
-  char name[128] = "?";
-  size_t len = strlen(text);
-  getnameinfo(address->ai_addr, address->ai_addrlen, name, sizeof name, NULL, 0,
-              NI_NUMERICHOST);
-  snprintf(text + len, size - len, "%s%s: %.512s", len ? "; " : "", name,
-           err->text);
-}
-
-static int connect_to_any(const struct addrinfo *found, int timeout_ms,
-                          int cancel_fd, bool *loopback,
-                          struct smn_error *err) {
-  char text[sizeof err->text] = "";
-  int fd = -1;
-  enum smn_kind kind = SMN_NETWORK;
-  for (const struct addrinfo *a = found; a && fd < 0; a = a->ai_next) {
-    fd = connect_to(a, timeout_ms, cancel_fd, err);
-    if (fd >= 0)
-      *loopback = is_loopback(a->ai_addr);
-    else if (err->kind == SMN_CANCELLED)
-      return -1;
-    else
-      note_failure(text, sizeof text, a, err);
-    kind = err->kind;
-  }
-  if (fd < 0)
-    smn_fail(err, kind, "%s", text);
-  return fd;
-}
-
-enum smn_kind smn_conn_open(struct smn_conn **conn, const char *host, int port,
-                            int timeout_ms, int cancel_fd,
-                            struct smn_error *err) {
+static enum smn_kind connect_host(struct smn_conn *c, const char *host,
+                                  int port, const char *source,
+                                  struct smn_error *err) {
   struct addrinfo *found = NULL;
+  err->stage = SMN_STAGE_RESOLVE;
+  enum smn_kind kind =
+      smn_resolve(host, port, c->timeout_ms, c->cancel_fd, &found, err);
+  if (kind != SMN_OK)
+    return kind;
+  err->stage = SMN_STAGE_CONNECT;
+  kind = smn_connect(&c->fd, found, source, c->timeout_ms, c->cancel_fd,
+                     &c->loopback, err);
+  freeaddrinfo(found);
+  return kind;
+}
+
+static enum smn_kind connect_by_proxy(struct smn_conn *c,
+                                      const struct smn_conn_to *to,
+                                      struct smn_error *err) {
+  struct smn_proxy proxy;
+  if (!smn_proxy_parse(&proxy, to->proxy))
+    return smn_fail(err, SMN_USAGE, "the proxy is not %s", SMN_PROXY_USAGE);
+  enum smn_kind kind = connect_host(c, proxy.host, proxy.port, to->source, err);
+  if (kind == SMN_OK)
+    kind = smn_proxy_connect(&proxy, c->fd, to->host, to->port, c->timeout_ms,
+                             c->cancel_fd, err);
+  c->loopback = false;
+  if (kind == SMN_OK || kind == SMN_CANCELLED)
+    return kind;
+  const struct smn_error why = *err;
+  return smn_fail(err, kind, "proxy %s, port %d: %.1600s", proxy.host,
+                  proxy.port, why.text);
+}
+
+enum smn_kind smn_conn_open(struct smn_conn **conn,
+                            const struct smn_conn_to *to, int timeout_ms,
+                            int cancel_fd, struct smn_error *err) {
+  const char *file = smn_conn_local(to->host);
   struct smn_conn *c = calloc(1, sizeof *c);
   *conn = NULL;
   if (!c)
@@ -129,20 +100,25 @@ enum smn_kind smn_conn_open(struct smn_conn **conn, const char *host, int port,
   *c = (struct smn_conn){
       .fd = -1, .cancel_fd = cancel_fd, .timeout_ms = timeout_ms};
   smn_conn_deadline(c, timeout_ms);
-  err->stage = SMN_STAGE_RESOLVE;
   enum smn_kind kind =
-      smn_resolve(host, port, timeout_ms, cancel_fd, &found, err);
-  if (kind == SMN_OK) {
-    err->stage = SMN_STAGE_CONNECT;
-    c->fd = connect_to_any(found, timeout_ms, cancel_fd, &c->loopback, err);
-    kind = c->fd < 0 ? err->kind : SMN_OK;
-    freeaddrinfo(found);
-  }
+      file        ? connect_local(c, file, err)
+      : to->proxy ? connect_by_proxy(c, to, err)
+                  : connect_host(c, to->host, to->port, to->source, err);
   if (kind == SMN_OK)
     *conn = c;
-  else
+  else {
+    if (c->fd >= 0)
+      close(c->fd);
     free(c);
+  }
   return kind;
+}
+
+const char *smn_conn_local(const char *host) {
+  static const char word[] = "unix:";
+  if (strncmp(host, word, sizeof word - 1) == 0)
+    host += sizeof word - 1;
+  return *host == '/' ? host : NULL;
 }
 
 /* TLS */

@@ -16,14 +16,28 @@
 
 struct smn_conn;
 
-/* Resolve HOST and try every address at PORT until one connects.  TIMEOUT_MS
-   bounds each wait (one address, one write that makes no progress).
-   CANCEL_FD is borrowed for the life of the connection, -1 for none.
-   err->stage is set to SMN_STAGE_RESOLVE, then SMN_STAGE_CONNECT.  When every
-   address fails, *err tells of each (address: reason).  */
-enum smn_kind smn_conn_open(struct smn_conn **conn, const char *host, int port,
-                            int timeout_ms, int cancel_fd,
-                            struct smn_error *err);
+/* Where to connect to.  All is borrowed for the call.  */
+struct smn_conn_to {
+  const char *host;   /* name, address, or local socket (smn_conn_local) */
+  int port;           /* of no meaning to a local socket */
+  const char *source; /* address to connect from, NULL: the system decides */
+  const char
+      *proxy; /* URL, see proxy.h; NULL: none.  Local sockets need none */
+};
+
+/* Connect to TO, whose name may have many addresses, see connect.h.  TIMEOUT_MS
+   bounds each wait (one address, one write that makes no progress).  CANCEL_FD
+   is borrowed for the life of the connection, -1 for none.  err->stage is set
+   to SMN_STAGE_RESOLVE, then SMN_STAGE_CONNECT.  When every address fails, *err
+   tells of each (address: reason).  What fails on the way through a proxy names
+   it, and the other end is then never this machine.  */
+enum smn_kind smn_conn_open(struct smn_conn **conn,
+                            const struct smn_conn_to *to, int timeout_ms,
+                            int cancel_fd, struct smn_error *err);
+
+/* The file name in HOST, if that means a local socket: "/FILE" or "unix:/FILE";
+   else NULL.  Points into HOST.  */
+const char *smn_conn_local(const char *host);
 
 /* Begin TLS.  Octets that came before it are refused: SMN_PROTOCOL, because
    whoever injected them could speak for the server (RFC 3207, section 6).  */

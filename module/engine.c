@@ -547,5 +547,6 @@ bool smn_engine_shutdown(int timeout_ms) {
     all = wait_for_workers(timeout_ms - timeout_ms / 2);
   }
   pthread_mutex_unlock(&engine.lock);
+  smn_tls_forget();
   return all;
 }

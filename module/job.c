@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* job.c - the nouns: server, job, result.  */
 #include "job.h"
+#include "conn.h"
+#include "connect.h"
+#include "proxy.h"
 #include "sasl.h"
 
 #include <stddef.h>
@@ -23,6 +26,7 @@ static void free_list(char **list) {
    in one place.  */
 static const size_t texts[] = {
     offsetof(struct smn_server, host),
+    offsetof(struct smn_server, source),
     offsetof(struct smn_server, helo),
     offsetof(struct smn_server, user),
     offsetof(struct smn_server, authzid),
@@ -38,6 +42,7 @@ static const size_t lists[] = {
 };
 static const size_t secrets[] = {
     offsetof(struct smn_server, password),
+    offsetof(struct smn_server, proxy),
     offsetof(struct smn_server, passphrase),
 };
 
@@ -224,7 +229,17 @@ static enum smn_kind check_server(const struct smn_server *server,
   enum smn_kind kind = check_word(err, "server", server->host);
   if (kind == SMN_OK)
     kind = check_word(err, "EHLO name", server->helo);
-  if (kind == SMN_OK && (server->port < 1 || server->port > 65535))
+  if (kind == SMN_OK && server->source &&
+      !smn_connect_source_valid(server->source))
+    kind = refuse(err, "source address", server->source,
+                  "is not an address in digits");
+  struct smn_proxy proxy;
+  if (kind == SMN_OK && server->proxy.len > 0 &&
+      (strlen(server->proxy.data) != server->proxy.len ||
+       !smn_proxy_parse(&proxy, server->proxy.data)))
+    kind = smn_fail(err, SMN_USAGE, "the proxy is not %s", SMN_PROXY_USAGE);
+  if (kind == SMN_OK && !smn_conn_local(server->host) &&
+      (server->port < 1 || server->port > 65535))
     kind = smn_fail(err, SMN_USAGE, "port %d is not between 1 and 65535",
                     server->port);
   if (kind == SMN_OK && server->timeout_ms < 1)

@@ -28,9 +28,11 @@ enum smn_cleartext { /* where secrets may travel unencrypted */
 /* How to talk with a server, and as whom.  Strings are NULL when absent,
    lists end with NULL.  */
 struct smn_server {
-  char *host;
+  char *host; /* or a local socket, see conn.h */
   int port;
-  char *helo; /* the name for EHLO */
+  char *source;         /* address to connect from, NULL: the system decides */
+  struct smn_buf proxy; /* secret: URL that may hold a password; empty: none */
+  char *helo;           /* the name for EHLO */
   enum smn_stream stream;
   enum smn_cleartext cleartext;
   int timeout_ms; /* of each wait; ten times that behind the end of data */

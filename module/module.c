@@ -111,6 +111,10 @@ static void get_credentials(emacs_env *env, emacs_value plist,
 static void get_server(emacs_env *env, emacs_value plist,
                        struct smn_server *server) {
   server->host = get_string(env, plist, ":host");
+  server->source = get_string(env, plist, ":source");
+  emacs_value proxy = get(env, plist, ":proxy");
+  if (smn_lisp_true(env, proxy))
+    smn_lisp_secret(env, proxy, "proxy", &server->proxy);
   server->port = smn_credentials_port(env, get(env, plist, ":port"));
   server->helo = get_string(env, plist, ":helo");
   server->stream = get_stream(env, plist);
@@ -155,6 +159,12 @@ static const char send_doc[] =
     "The outcome comes as an event.  Strings are encoded, and nil is as good\n"
     "as no value.  PLIST has\n"
     ":host, :port       string, and what `find-auth' takes\n"
+    "                   A :host that is a file name, alone or behind unix:, "
+    "is\n"
+    "                   a local socket\n"
+    ":source            address in digits to connect from\n"
+    ":proxy             socks5://[USER:PASSWORD@]HOST:PORT or http://...: who\n"
+    "                   resolves the name of :host and connects to it\n"
     ":stream            nil (STARTTLS if offered), plain, starttls, tls, ssl\n"
     ":helo              the name for EHLO\n"
     ":timeout-ms        of each wait\n"
@@ -296,6 +306,7 @@ static emacs_value peer_plist(emacs_env *env, const struct smn_tls_info *tls) {
     smn_lisp_add(&chain, link_plist(env, c, &c->chain[i]));
   smn_lisp_add_pair(env, &list, ":warnings", keywords(env, c->warnings));
   smn_lisp_add_pair(env, &list, ":certificates", smn_lisp_list(env, &chain));
+  smn_lisp_add_pair(env, &list, ":resumed", smn_lisp_bool(env, tls->resumed));
   smn_lisp_add_pair(env, &list, ":certificate",
                     c->chain_len ? chain.items[0] : smn_lisp_nil(env));
   smn_lisp_add_pair(env, &list, ":key-exchange",
@@ -319,6 +330,7 @@ static emacs_value tls_plist(emacs_env *env, const struct smn_tls_info *tls) {
     return smn_lisp_nil(env);
   smn_lisp_add_pair(env, &list, ":protocol", octets(env, tls->protocol));
   smn_lisp_add_pair(env, &list, ":cipher", octets(env, tls->cipher));
+  smn_lisp_add_pair(env, &list, ":resumed", smn_lisp_bool(env, tls->resumed));
   smn_lisp_add_pair(env, &list, ":certificate",
                     certificate_plist(env, &tls->certificate));
   smn_lisp_add_pair(env, &list, ":peer", peer_plist(env, tls));

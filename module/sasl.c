@@ -285,18 +285,10 @@ void smn_sasl_free(struct smn_sasl *sasl) {
 /* Base64 of what stands in sasl->raw into *RESPONSE.  */
 static enum smn_kind encode(struct smn_sasl *sasl, struct smn_buf *response,
                             struct smn_error *err) {
-  gnutls_datum_t raw = {(unsigned char *)sasl->raw.data,
-                        (unsigned)sasl->raw.len};
-  gnutls_datum_t text = {NULL, 0};
-  if (raw.size == 0)
+  if (sasl->raw.len == 0 ||
+      smn_buf_add_base64(response, sasl->raw.data, sasl->raw.len))
     return SMN_OK;
-  if (gnutls_base64_encode2(&raw, &text) != 0)
-    return smn_fail(err, SMN_SYSTEM, "no memory");
-  bool fits = smn_buf_add(response, text.data, text.size);
-  smn_wipe(text.data, text.size);
-  gnutls_free(text.data);
-  return fits ? SMN_OK
-              : smn_fail(err, SMN_AUTH, "the credentials are too long to send");
+  return smn_fail(err, SMN_AUTH, "the credentials are too long to send");
 }
 
 static enum smn_kind step_library(struct smn_sasl *sasl, const char *challenge,

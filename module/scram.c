@@ -38,17 +38,6 @@ static enum smn_kind lies(const struct smn_scram *scram, const char *how,
   return smn_fail(err, SMN_AUTH, "%s: %s", scram->name, how);
 }
 
-static bool add_base64(struct smn_buf *out, const void *octets, size_t len) {
-  gnutls_datum_t raw = {(unsigned char *)(size_t)octets, (unsigned)len};
-  gnutls_datum_t text = {NULL, 0};
-  if (gnutls_base64_encode2(&raw, &text) != 0)
-    return false;
-  bool fits = smn_buf_add(out, text.data, text.size);
-  smn_wipe(text.data, text.size);
-  gnutls_free(text.data);
-  return fits;
-}
-
 /* Strings */
 
 /* SASLprep (RFC 4013) of TEXT into *OUT, which is wiped and freed by the
@@ -289,12 +278,13 @@ static bool add_final(const struct smn_scram *scram, struct value nonce,
   const struct smn_binding *binding = scram->credentials->binding;
   struct smn_buf bound;
   smn_buf_init(&bound, MESSAGES_MAX);
-  bool fits =
-      smn_buf_add(&bound, scram->header.data, scram->header.len) &&
-      (scram->header.data[0] != 'p' ||
-       smn_buf_add(&bound, binding->octets, binding->len)) &&
-      smn_buf_add_string(out, "c=") && add_base64(out, bound.data, bound.len) &&
-      smn_buf_add_string(out, ",r=") && smn_buf_add(out, nonce.at, nonce.len);
+  bool fits = smn_buf_add(&bound, scram->header.data, scram->header.len) &&
+              (scram->header.data[0] != 'p' ||
+               smn_buf_add(&bound, binding->octets, binding->len)) &&
+              smn_buf_add_string(out, "c=") &&
+              smn_buf_add_base64(out, bound.data, bound.len) &&
+              smn_buf_add_string(out, ",r=") &&
+              smn_buf_add(out, nonce.at, nonce.len);
   smn_buf_free(&bound);
   return fits;
 }
@@ -312,8 +302,8 @@ static enum smn_kind answer_first(struct smn_scram *scram, struct value message,
     kind = lies(scram, "the messages are too long", err);
   if (kind == SMN_OK)
     kind = prove(scram, &first, proof, err);
-  if (kind == SMN_OK &&
-      !(smn_buf_add_string(out, ",p=") && add_base64(out, proof, scram->size)))
+  if (kind == SMN_OK && !(smn_buf_add_string(out, ",p=") &&
+                          smn_buf_add_base64(out, proof, scram->size)))
     kind = no_memory(err);
   smn_wipe(proof, sizeof proof);
   gnutls_free(first.salt.data);

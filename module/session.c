@@ -17,7 +17,9 @@ static void tls_options(const struct smn_session *s,
                         struct smn_tls_options *options) {
   const struct smn_server *server = &s->task->job->server;
   *options = (struct smn_tls_options){
-      .host = server->host,
+      /* Whoever listens on a local socket is this machine.  */
+      .host = smn_conn_local(server->host) ? "localhost" : server->host,
+      .port = server->port,
       .trustfiles = server->trustfiles,
       .crlfiles = server->crlfiles,
       .priority = server->priority,
@@ -154,11 +156,15 @@ static enum smn_kind secure(struct smn_session *s) {
 
 static enum smn_kind open_session(struct smn_session *s) {
   const struct smn_server *server = &s->task->job->server;
+  const struct smn_conn_to to = {.host = server->host,
+                                 .port = server->port,
+                                 .source = server->source,
+                                 .proxy = server->proxy.len ? server->proxy.data
+                                                            : NULL};
   enum smn_kind kind = load_trust(s);
   if (kind == SMN_OK)
-    kind =
-        smn_conn_open(&s->conn, server->host, server->port, server->timeout_ms,
-                      s->task->observer->cancel_fd, s->err);
+    kind = smn_conn_open(&s->conn, &to, server->timeout_ms,
+                         s->task->observer->cancel_fd, s->err);
   if (kind == SMN_OK && server->stream == SMN_STREAM_TLS)
     kind = start_tls(s);
   if (kind == SMN_OK)

@@ -2,9 +2,12 @@
 /* tls.c - TLS over a connected, non-blocking socket, by GnuTLS.  */
 #include "tls.h"
 #include "certificate.h"
+#include "tickets.h"
 #include "trust.h"
+#include "wait.h"
 
 #include <arpa/inet.h>
+#include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -20,6 +23,10 @@
    itself would still take 1,024.  A priority string may set another one.  */
 #define AT_LEAST_112_BITS "%PROFILE_MEDIUM"
 
+/* For how long a server need not show its certificate, and what is stapled to
+   it, again.  */
+#define RESUME_MS (12 * 3600 * 1000LL)
+
 struct smn_tls {
   gnutls_session_t session;
   struct smn_trust *trust;
@@ -31,6 +38,10 @@ struct smn_tls {
   unsigned address_len;
   char *priority; /* as the user gave it; NULL: the default */
   bool up;        /* the handshake is done */
+  bool resumable; /* the key is set, and no ticket was kept yet */
+  struct smn_ticket_key key;
+  int64_t shown_ms;   /* when the server has shown its certificate, */
+  int64_t offered_ms; /* and when it had for the ticket that is offered */
   struct smn_tls_info info;
 };
 
@@ -100,6 +111,74 @@ static enum smn_kind set_host(struct smn_tls *tls, const char *host,
   return SMN_OK;
 }
 
+/* Resumption */
+
+static void digest_text(gnutls_hash_hd_t hash, const char *text) {
+  const char *shown = text ? text : "";
+  gnutls_hash(hash, shown, strlen(shown) + 1);
+}
+
+static void digest_list(gnutls_hash_hd_t hash, char *const *list) {
+  for (; list && *list; list++)
+    digest_text(hash, *list);
+  digest_text(hash, NULL);
+}
+
+/* Digest all that one may rely on in a session with *OPTIONS, the certificate
+   that the client shows as it is in memory now.  */
+static bool make_key(struct smn_tls *tls,
+                     const struct smn_tls_options *options) {
+  gnutls_hash_hd_t hash;
+  gnutls_datum_t own = {NULL, 0};
+  const int numbers[] = {options->port, options->min_prime_bits};
+  if (gnutls_hash_init(&hash, GNUTLS_DIG_SHA256) != 0)
+    return false;
+  gnutls_hash(hash, numbers, sizeof numbers);
+  digest_text(hash, tls->host);
+  digest_text(hash, options->priority);
+  digest_text(hash, options->key_file);
+  digest_text(hash, options->cert_file);
+  digest_list(hash, options->trustfiles);
+  digest_list(hash, options->crlfiles);
+  digest_list(hash, options->pins);
+  if (gnutls_certificate_get_crt_raw(smn_trust_credentials(tls->trust), 0, 0,
+                                     &own) == 0)
+    gnutls_hash(hash, own.data, own.size);
+  gnutls_hash_deinit(hash, tls->key.digest);
+  return true;
+}
+
+/* What cannot be resumed begins anew, as GnuTLS and the server see fit.  */
+static void offer_ticket(struct smn_tls *tls) {
+  struct smn_ticket ticket;
+  tls->shown_ms = smn_now_ms();
+  if (!tls->resumable || !smn_tickets_take(&tls->key, &ticket))
+    return;
+  if (tls->shown_ms - ticket.shown_ms < RESUME_MS &&
+      gnutls_session_set_data(tls->session, ticket.session.data,
+                              ticket.session.len) == 0)
+    tls->offered_ms = ticket.shown_ms;
+  smn_buf_free(&ticket.session);
+}
+
+/* Tickets come some time behind the handshake.  To ask GnuTLS for what has not
+   come would wait.  */
+static void keep_ticket(struct smn_tls *tls) {
+  gnutls_datum_t data = {NULL, 0};
+  if (!tls->resumable ||
+      gnutls_protocol_get_version(tls->session) < GNUTLS_TLS1_3 ||
+      !(gnutls_session_get_flags(tls->session) & GNUTLS_SFLAGS_SESSION_TICKET))
+    return;
+  tls->resumable = false;
+  if (gnutls_session_get_data2(tls->session, &data) != 0)
+    return;
+  smn_tickets_put(&tls->key, data.data, data.size, tls->shown_ms);
+  smn_wipe(data.data, data.size);
+  gnutls_free(data.data);
+}
+
+void smn_tls_forget(void) { smn_tickets_forget(); }
+
 enum smn_kind smn_tls_new(struct smn_tls **tls,
                           const struct smn_tls_options *options, int fd,
                           struct smn_error *err) {
@@ -131,6 +210,8 @@ enum smn_kind smn_tls_new(struct smn_tls **tls,
   gnutls_credentials_set(t->session, GNUTLS_CRD_CERTIFICATE,
                          smn_trust_credentials(t->trust));
   gnutls_transport_set_int(t->session, fd);
+  t->resumable = options->port > 0 && make_key(t, options);
+  offer_ticket(t);
   return SMN_OK;
 }
 
@@ -186,12 +267,22 @@ static const char *code_hint(int code) {
   }
 }
 
+/* GnuTLS calls a record that ends with the connection one of a wrong length. */
+static bool cut_off(const struct smn_tls *tls, int code) {
+  char octet;
+  return code == GNUTLS_E_UNEXPECTED_PACKET_LENGTH &&
+         recv(gnutls_transport_get_int(tls->session), &octet, 1,
+              MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 /* A step went wrong for good; CODE says how.  */
 static enum smn_tls_result failed(const struct smn_tls *tls, int code,
                                   struct smn_error *err) {
   const char *during = tls->up ? "TLS" : "TLS handshake";
   const char *given = tls->priority ? "; gnutls-algorithm-priority is " : "";
   const char *priority = tls->priority ? tls->priority : "";
+  if (cut_off(tls, code))
+    code = GNUTLS_E_PREMATURE_TERMINATION;
   switch (code) {
   case GNUTLS_E_PREMATURE_TERMINATION:
     smn_fail(err, SMN_NETWORK,
@@ -227,6 +318,9 @@ static void describe_session(struct smn_tls *tls) {
            gnutls_mac_get_name(gnutls_mac_get(session)));
   snprintf(info->key_exchange, sizeof info->key_exchange, "%s",
            gnutls_kx_get_name(kx));
+  info->resumed = gnutls_session_is_resumed(session);
+  if (info->resumed)
+    tls->shown_ms = tls->offered_ms;
   info->encrypt_then_mac = gnutls_session_etm_status(session);
   info->safe_renegotiation = gnutls_safe_renegotiation_status(session);
   if (kx == GNUTLS_KX_DHE_RSA || kx == GNUTLS_KX_DHE_DSS)
@@ -269,6 +363,7 @@ enum smn_tls_result smn_tls_read(struct smn_tls *tls, void *into, size_t len,
   while (n == GNUTLS_E_INTERRUPTED || n == GNUTLS_E_WARNING_ALERT_RECEIVED);
   if (n > 0) {
     *moved = (size_t)n;
+    keep_ticket(tls);
     return SMN_TLS_DONE;
   }
   if (n == 0)

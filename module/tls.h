@@ -19,6 +19,8 @@ struct smn_trust;
    NULL.  File names are in the file system's own octets.  */
 struct smn_tls_options {
   const char *host;        /* the name or address that must be certified */
+  int port;                /* a session with the same server, port and all else
+                              here may be resumed; 0: never */
   char *const *trustfiles; /* PEM, beside the system's trust */
   char *const *crlfiles;   /* PEM */
   const char *priority;    /* gnutls-algorithm-priority */
@@ -72,6 +74,7 @@ struct smn_tls_info {
   char cipher[64];   /* "AES-256-GCM" */
   char mac[32];
   char key_exchange[32];
+  bool resumed; /* the certificate is that of an earlier connection */
   bool encrypt_then_mac, safe_renegotiation;
   int prime_bits; /* of Diffie-Hellman, 0 without */
   struct smn_certificate certificate;
@@ -123,6 +126,9 @@ const struct smn_tls_info *smn_tls_info(const struct smn_tls *tls);
    which it could be had on two channels at once.  False: nothing may be
    used.  */
 bool smn_tls_binding(struct smn_tls *tls, struct smn_binding *binding);
+
+/* Forget all sessions that could be resumed.  Any thread.  */
+void smn_tls_forget(void);
 
 void smn_tls_free(struct smn_tls *tls); /* NULL is harmless */
 

@@ -225,6 +225,8 @@ static bool start_tls(struct peer *p, char *words) {
   gnutls_credentials_set(p->tls, GNUTLS_CRD_CERTIFICATE, p->credentials);
   if (ask)
     gnutls_certificate_server_set_request(p->tls, GNUTLS_CERT_REQUIRE);
+  if (p->ticket_key.size > 0)
+    gnutls_session_ticket_enable_server(p->tls, &p->ticket_key);
   gnutls_transport_set_int(p->tls, p->fd);
   gnutls_handshake_set_timeout(p->tls, (unsigned)p->timeout_ms);
   int code;
@@ -232,6 +234,7 @@ static bool start_tls(struct peer *p, char *words) {
     code = gnutls_handshake(p->tls);
   while (code < 0 && !gnutls_error_is_fatal(code) && code != GNUTLS_E_AGAIN);
   p->tls_code = code;
+  p->resumed = code == 0 && gnutls_session_is_resumed(p->tls);
   fprintf(p->log, "-- TLS %s\n", code == 0 ? "started" : gnutls_strerror(code));
   if (code != 0)
     return fault(p, "TLS handshake: %s", gnutls_strerror(code));

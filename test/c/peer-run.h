@@ -17,6 +17,7 @@ struct peer {
   int timeout_ms;
   FILE *log;     /* the transcript */
   int cancel_fd; /* the step `cancel' writes an octet to it; 0: nobody reads */
+  gnutls_datum_t ticket_key; /* of sessions that can be resumed; empty: none */
 
   /* Set by the run.  */
   char why[1024]; /* what the client did wrong, "" for nothing */
@@ -27,6 +28,7 @@ struct peer {
   gnutls_certificate_credentials_t credentials;
   gnutls_dh_params_t dh;
   int tls_code; /* of the handshake */
+  bool resumed;
   char in[65536];
   size_t from, to;
   char line[65536];
