@@ -102,7 +102,7 @@ static void await(int count, long first, enum smn_kind *kinds) {
 }
 
 static void check_kept(const char *name, const char *script, int mails) {
-  enum smn_kind kinds[8];
+  enum smn_kind kinds[8] = {SMN_OK};
   struct server *server = start(make(script));
   long first = submit(server, 10000);
   for (int i = 1; i < mails; i++)
@@ -116,7 +116,7 @@ static void check_kept(const char *name, const char *script, int mails) {
 
 /* One mail after the other, each when the last one is done.  */
 static void check_idle(void) {
-  enum smn_kind kind;
+  enum smn_kind kind = SMN_SYSTEM;
   struct server *server = start(make(HELLO MAIL MAIL "C: QUIT\n"));
   for (int i = 0; i < 2; i++) {
     long id = submit(server, 10000);
@@ -129,7 +129,7 @@ static void check_idle(void) {
 
 /* The server has closed meanwhile: that is nobody's failure.  */
 static void check_closed_while_idle(void) {
-  enum smn_kind kind;
+  enum smn_kind kind = SMN_SYSTEM;
   struct server *server =
       start(make(HELLO MAIL "close\nnext\n" HELLO MAIL "C: QUIT\n"));
   for (int i = 0; i < 2; i++) {
@@ -143,7 +143,7 @@ static void check_closed_while_idle(void) {
 
 /* It closes when the next MAIL comes: once more, on a fresh connection.  */
 static void check_421_on_reuse(void) {
-  enum smn_kind kinds[2];
+  enum smn_kind kinds[2] = {SMN_SYSTEM, SMN_SYSTEM};
   struct server *server = start(make(
       HELLO MAIL "C: MAIL *\nS: 421 x\nclose\nnext\n" HELLO MAIL "C: QUIT\n"));
   long first = submit(server, 10000);
@@ -157,7 +157,7 @@ static void check_421_on_reuse(void) {
 
 /* A refused mail does not harm the next: RSET.  */
 static void check_refused_between(void) {
-  enum smn_kind kinds[3];
+  enum smn_kind kinds[3] = {SMN_SYSTEM, SMN_SYSTEM, SMN_SYSTEM};
   struct server *server = start(
       make(HELLO MAIL "C: MAIL *\nS: 250 x\nC: RCPT *\nS: 550 x\nC: RSET\n"
                       "S: 250 x\n" MAIL "C: QUIT\n"));
@@ -174,26 +174,39 @@ static void check_refused_between(void) {
 
 /* Where nobody gets in, each is told so, and nobody tries again.  */
 static void check_shared_failure(void) {
-  enum smn_kind kinds[3];
-  struct server *server = start(make("pause 100\nS: 554 x\nC: QUIT\n"));
+  enum smn_kind kinds[3] = {SMN_SYSTEM, SMN_SYSTEM, SMN_SYSTEM};
+  int ends[2] = {-1, -1};
+  CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  struct server *server = make("await\nS: 554 x\nC: QUIT\n");
+  server->peer.cancel_fd = ends[0];
+  start(server);
   long first = submit(server, 0);
   submit(server, 0);
   submit(server, 0);
+  CHECK(write(ends[1], "", 1) == 1); /* all three are there */
   await(3, first, kinds);
   for (int i = 0; i < 3; i++)
     CHECK_INT(kinds[i], SMN_REPLY);
   CHECK(smn_engine_shutdown(5000));
   stop(server, "shared failure");
+  close(ends[0]);
+  close(ends[1]);
 }
 
 /* What waits is cancelled at once, what is sent as soon as may be; the one
    behind it goes out.  */
 static void check_cancel(void) {
-  enum smn_kind kinds[3];
-  struct server *server = start(make("stall\nnext\n" HELLO MAIL "C: QUIT\n"));
+  enum smn_kind kinds[3] = {SMN_SYSTEM, SMN_SYSTEM, SMN_SYSTEM};
+  int ends[2] = {-1, -1};
+  char octet = 0;
+  CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  struct server *server = make("cancel\nstall\nnext\n" HELLO MAIL "C: QUIT\n");
+  server->peer.cancel_fd = ends[0];
+  start(server);
   long first = submit(server, 0);
   submit(server, 0);
   submit(server, 0);
+  CHECK(read(ends[1], &octet, 1) == 1); /* the first is under way */
   CHECK(smn_engine_cancel(first + 1));
   await(1, first, kinds);
   CHECK_INT(kinds[1], SMN_CANCELLED);
@@ -204,13 +217,15 @@ static void check_cancel(void) {
   CHECK(!smn_engine_cancel(first));
   CHECK(smn_engine_shutdown(5000));
   stop(server, "cancel");
+  close(ends[0]);
+  close(ends[1]);
 }
 
 /* The commands of the second have left while the first waits for the answer to
    its end: to cancel the second must leave the first alone.  */
 static void check_cancel_ahead(void) {
-  enum smn_kind kinds[2];
-  int ends[2];
+  enum smn_kind kinds[2] = {SMN_SYSTEM, SMN_SYSTEM};
+  int ends[2] = {-1, -1};
   char octet = 0;
   CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
   struct server *server = make(
@@ -235,11 +250,11 @@ static void check_cancel_ahead(void) {
 
 /* Shutdown ends what does not end by itself.  */
 static void check_shutdown(void) {
-  enum smn_kind kinds[2];
+  enum smn_kind kinds[2] = {SMN_SYSTEM, SMN_SYSTEM};
   struct server *server = start(make("stall\n"));
   long first = submit(server, 0);
   submit(server, 0);
-  CHECK(smn_engine_shutdown(400));
+  CHECK(smn_engine_shutdown(3000));
   await(2, first, kinds);
   CHECK_INT(kinds[0], SMN_CANCELLED);
   CHECK_INT(kinds[1], SMN_CANCELLED);
