@@ -55,7 +55,7 @@ is on its line."
     (unwind-protect
         (let ((entry (smtpmail-native-outbox-commit
                       (plist-get mail :buffer)
-                      (smtpmail-native-queue--envelope
+                      (smtpmail-native-queue-envelope
                        mail (smtpmail-native-queue-account))
                       state)))
           (smtpmail-native-outbox-release entry)

@@ -105,9 +105,9 @@
         (list (smtpmail-native-queue-tests--refuse "451 later"))
       (let ((smtpmail-native-expire (nth 0 case)))
         (cl-letf* ((real (symbol-function 'truncate))
-                   ((symbol-function 'smtpmail-native-queue--envelope)
+                   ((symbol-function 'smtpmail-native-queue-envelope)
                     (let ((make (symbol-function
-                                 'smtpmail-native-queue--envelope)))
+                                 'smtpmail-native-queue-envelope)))
                       (lambda (&rest args)
                         (plist-put (apply make args) :created
                                    (funcall real (- (float-time) 60)))))))
