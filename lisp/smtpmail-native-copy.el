@@ -164,6 +164,39 @@ called: it comes to its copies as soon as that has returned."
           (run-at-time smtpmail-native-copy--seconds nil
                        #'smtpmail-native-copy--release))))
 
+;;;; The draft
+
+(defun smtpmail-native-copy-draft (entry)
+  "Return the mail of ENTRY as it was written, a string, or nil.
+This Emacs knows also those that must not be on the disk."
+  (let ((buffer (plist-get (gethash (smtpmail-native-entry-id entry)
+                                    smtpmail-native-copy--kept)
+                           :buffer)))
+    (if (buffer-live-p buffer)
+        (with-current-buffer buffer
+          (save-restriction
+            (widen)
+            (buffer-substring-no-properties (point-min) (point-max))))
+      (smtpmail-native-outbox-draft entry))))
+
+(defun smtpmail-native-copy--kill (kept)
+  "Kill the buffer of KEPT, a value of `smtpmail-native-copy--kept'."
+  (let ((buffer (plist-get kept :buffer)))
+    (when (buffer-live-p buffer)
+      (with-current-buffer buffer
+        (set-buffer-modified-p nil))
+      (kill-buffer buffer))))
+
+(defun smtpmail-native-copy--drop (id)
+  "Forget what is kept of the entry ID if the entry is not there any more.
+For `smtpmail-native-queue-changed-functions'."
+  (let ((kept (and id (gethash id smtpmail-native-copy--kept))))
+    (when (and kept
+               (not (smtpmail-native-queue-sending id))
+               (not (member id (smtpmail-native-outbox-ids))))
+      (remhash id smtpmail-native-copy--kept)
+      (smtpmail-native-copy--kill kept))))
+
 ;;;; Filing
 
 (defun smtpmail-native-copy--warn (err)
@@ -202,9 +235,7 @@ who names a file in Fcc has answered."
                     (save-excursion
                       (apply (car call) (cdr call)))))
               ((error quit) (smtpmail-native-copy--warn err))))
-        (with-current-buffer buffer
-          (set-buffer-modified-p nil))
-        (kill-buffer buffer)))))
+        (smtpmail-native-copy--kill kept)))))
 
 (defun smtpmail-native-copy--file-draft (copy draft)
   "File DRAFT, the text of a mail, as the plist COPY of its state says."
@@ -257,6 +288,8 @@ For `smtpmail-native-queue-file-functions'; failures are told as warnings."
       ((error quit) (smtpmail-native-copy--warn err)))))
 
 (add-hook 'smtpmail-native-queue-file-functions #'smtpmail-native-copy-file)
+(add-hook 'smtpmail-native-queue-changed-functions
+          #'smtpmail-native-copy--drop)
 
 (provide 'smtpmail-native-copy)
 ;;; smtpmail-native-copy.el ends here

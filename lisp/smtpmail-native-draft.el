@@ -17,6 +17,7 @@
 (require 'mm-decode)
 (require 'mml)
 (require 'seq)
+(require 'smtpmail-native-copy)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-message)
 (require 'smtpmail-native-outbox)
@@ -231,6 +232,39 @@ mail is marked to be signed again."
       (forward-line)
       (insert (format "<#secure method=%s mode=sign>\n" method)))))
 
+(defun smtpmail-native-draft--there-p (part)
+  "Return non-nil if the file or buffer is there that PART, a tag of MML, names."
+  (let ((file (cdr (assq 'filename part)))
+        (buffer (cdr (assq 'buffer part))))
+    (cond (buffer (get-buffer buffer))
+          ((and file (not (equal (cdr (assq 'nofile part)) "yes")))
+           (file-readable-p file))
+          (t t))))
+
+(defun smtpmail-native-draft--whole-p (text)
+  "Return non-nil if all that TEXT, a draft, attaches is still there."
+  (with-temp-buffer
+    (insert text)
+    (goto-char (point-min))
+    (let ((whole t))
+      (condition-case nil
+          (while (and whole (re-search-forward "<#part\\_>" nil t))
+            (goto-char (match-beginning 0))
+            (setq whole (smtpmail-native-draft--there-p
+                         (with-syntax-table mml-syntax-table
+                           (mml-read-tag)))))
+        (error (setq whole nil)))
+      whole)))
+
+(defun smtpmail-native-draft--written (entry)
+  "Return the mail of ENTRY as it was written, or nil.
+It is no good when it attaches what is gone: the message has all of it."
+  (let ((text (smtpmail-native-copy-draft entry)))
+    (and text
+         (or (smtpmail-native-draft--whole-p text)
+             (smtpmail-native-entry-problem entry))
+         text)))
+
 (defun smtpmail-native-draft--insert-draft (text)
   "Insert TEXT, a mail as it was written."
   (insert text)
@@ -299,9 +333,9 @@ PREFIX is that of the fields, \"\" or \"Resent-\"."
   "Make the header in the current buffer that of a new mail of ENTRY.
 WRITTEN non-nil means that it is as the user wrote it."
   (let* ((envelope (smtpmail-native-entry-envelope entry))
+         (state (smtpmail-native-entry-state entry))
          (sent (seq-filter (lambda (result) (eq (cadr result) 'sent))
-                           (plist-get (smtpmail-native-entry-state entry)
-                                      :results)))
+                           (plist-get state :results)))
          (wanted (seq-remove (lambda (address) (assoc address sent))
                              (plist-get envelope :recipients))))
     (save-restriction
@@ -314,16 +348,20 @@ WRITTEN non-nil means that it is as the user wrote it."
                       "")))
         (when (or sent (not written))
           (smtpmail-native-draft--restrict prefix wanted))
+        ;; It is a new mail, and gets new ones.
+        (message-remove-header (concat prefix "Message-ID"))
+        (message-remove-header (concat prefix "Date"))
         (unless written
-          ;; It is a new mail, and gets new ones.
-          (message-remove-header (concat prefix "Message-ID"))
-          (message-remove-header (concat prefix "Date"))
           (dolist (file (plist-get envelope :fcc))
-            (smtpmail-native-draft--insert-field "" "Fcc" file)))))))
+            (smtpmail-native-draft--insert-field "" "Fcc" file))
+          (pcase-dolist (`(,name . ,key) '(("Fcc" . :fcc) ("Gcc" . :gcc)))
+            (let ((body (plist-get (plist-get state :copy) key)))
+              (when body
+                (smtpmail-native-draft--insert-field "" name body)))))))))
 
 (defun smtpmail-native-draft--fill (entry)
   "Fill the current buffer with the draft of ENTRY, in `message-mode'."
-  (let ((text (smtpmail-native-outbox-draft entry)))
+  (let ((text (smtpmail-native-draft--written entry)))
     (if text
         (smtpmail-native-draft--insert-draft text)
       (smtpmail-native-draft--insert-octets entry))
@@ -347,7 +385,7 @@ It is the mail as it was written, if that was kept, else it is made from
 the message; and it is for those recipients who have not got it.  Signal an
 error if that is not possible; then there is no new buffer."
   (when (and (smtpmail-native-entry-problem entry)
-             (null (smtpmail-native-outbox-draft entry)))
+             (null (smtpmail-native-draft--written entry)))
     (smtpmail-native-error-signal
      'smtpmail-native-usage-error
      (format "This mail is damaged: %s" (smtpmail-native-entry-problem entry))))

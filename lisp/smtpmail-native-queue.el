@@ -1058,7 +1058,10 @@ A batch Emacs waits for that, because leaving it would end the sync."
   (let* ((done nil)
          (hear (lambda (_kind plist)
                  (setq done t)
-                 (unless (eq (plist-get plist :kind) 'ok)
+                 ;; It may have been taken back meanwhile.
+                 (when (and (not (eq (plist-get plist :kind) 'ok))
+                            (file-directory-p
+                             (smtpmail-native-outbox-file entry)))
                    (display-warning
                     'smtpmail-native
                     (format "A mail in the outbox may not survive a power \
@@ -1327,10 +1330,6 @@ cannot begin."
         (unless result
           (smtpmail-native-channel-cancel job))))
     result))
-
-(defun smtpmail-native-queue-active-p (id)
-  "Return non-nil if the entry ID is being sent by this Emacs."
-  (and (gethash id smtpmail-native-queue--active) t))
 
 (defun smtpmail-native-queue-tell-change ()
   "Tell that something may have happened to any of the entries."

@@ -48,7 +48,7 @@
          (lambda (entry)
            (let ((state (smtpmail-native-entry-state entry)))
              (and (null (smtpmail-native-entry-problem entry))
-                  (not (smtpmail-native-queue-active-p
+                  (not (smtpmail-native-queue-sending
                         (smtpmail-native-entry-id entry)))
                   (or (eq (plist-get state :status) 'ready)
                       (and (eq (plist-get state :status) 'held)

@@ -577,11 +577,71 @@ it? ")))
            (text (concat "To: friends\nSubject: x\nGcc: sent\n"
                          mail-header-separator
                          "\n<#secure method=pgpmime mode=sign>\nä\n")))
-      (smtpmail-native-outbox-save-draft entry text)
+      ;; Whoever gets both may take the second for the first by its id.
+      (smtpmail-native-outbox-save-draft
+       entry (concat "Message-ID: <1@x>\nDate: 1\n" text))
       (smtpmail-native-list-tests--key "e")
       (should-not (smtpmail-native-outbox-ids))
       (should (equal (buffer-substring-no-properties (point-min) (point-max))
                      text)))))
+
+(ert-deftest smtpmail-native-list-tests-edit-vanished ()
+  "What a draft attaches and is gone is taken from the message."
+  (smtpmail-native-list-tests--with nil
+    (let ((file (expand-file-name "x.txt" folder)))
+      (dolist (there '(t nil))
+        (let ((entry (smtpmail-native-outbox-get
+                      (smtpmail-native-list-tests--commit
+                       '(:status refused :copy (:gcc "sent"))))))
+          (smtpmail-native-outbox-save-draft
+           entry (concat "To: bob@example.org\nGcc: sent\n"
+                         mail-header-separator
+                         "\n<#part type=text/plain filename=\"" file
+                         "\" disposition=attachment>\n<#/part>\n"))
+          (if there
+              (with-temp-file file
+                (insert "x"))
+            (delete-file file))
+          (smtpmail-native-list-tests--key "e")
+          (should (eq there
+                      (and (string-match-p "filename"
+                                           (smtpmail-native-list-tests--body))
+                           t)))
+          (should (equal (smtpmail-native-list-tests--field "Gcc") "sent"))
+          (unless there
+            (should (equal (smtpmail-native-list-tests--body) "Hello\n")))
+          (pop-to-buffer (smtpmail-native-list--buffer)))))))
+
+(ert-deftest smtpmail-native-list-tests-edit-kept ()
+  "What this Emacs keeps of a mail makes its draft, and is forgotten then."
+  (smtpmail-native-list-tests--with nil
+    (let* ((smtpmail-native-undo-seconds 3600)
+           (smtpmail-native-background t)
+           (message-interactive t)
+           (send-mail-function #'smtpmail-native-send-it)
+           (message-send-mail-function #'smtpmail-native-send-it)
+           (kept (lambda ()
+                   (seq-filter (lambda (buffer)
+                                 (string-prefix-p " *smtpmail-native copy*"
+                                                  (buffer-name buffer)))
+                               (buffer-list))))
+           (before (length (funcall kept))))
+      (message-mail "bob@example.org" "x")
+      (message-goto-body)
+      (insert "<#secure method=pgpmime mode=encrypt>\nSecret\n")
+      (cl-letf (((symbol-function 'message-encode-message-body) #'ignore))
+        (let ((noninteractive nil))
+          (message-send)))
+      (set-buffer-modified-p nil)
+      (kill-buffer)
+      (should (= (length (funcall kept)) (1+ before)))
+      (should-not (smtpmail-native-outbox-draft
+                   (car (smtpmail-native-outbox-list))))
+      (smtpmail-native-undo-send)
+      (should (string-match-p "\\`<#secure .*encrypt>\nSecret\n\\'"
+                              (smtpmail-native-list-tests--body)))
+      (should-not (smtpmail-native-outbox-ids))
+      (should (= (length (funcall kept)) before)))))
 
 (ert-deftest smtpmail-native-list-tests-edit-rest ()
   "Who has got the mail is not in the draft, however it was written."
