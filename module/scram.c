@@ -68,7 +68,7 @@ static bool make_header(struct smn_scram *scram, bool plus) {
   const struct smn_credentials *c = scram->credentials;
   struct smn_buf *header = &scram->header;
   const char *flag = !c->binding || c->server_binds ? "n" : "y";
-  return (plus ? smn_buf_add_string(header, "p=") &&
+  return (plus ? c->binding && smn_buf_add_string(header, "p=") &&
                      smn_buf_add_string(header, c->binding->type)
                : smn_buf_add_string(header, flag)) &&
          smn_buf_add_string(header, ",") &&

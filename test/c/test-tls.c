@@ -60,7 +60,7 @@ static char *pin_of(const char *name) {
   size_t size = sizeof digest;
   char *text = calloc(1, 65), *file = in_folder(name);
   gnutls_datum_t pem = {NULL, 0};
-  gnutls_x509_crt_t crt;
+  gnutls_x509_crt_t crt = NULL;
   CHECK(gnutls_load_file(file, &pem) == 0 && gnutls_x509_crt_init(&crt) == 0 &&
         gnutls_x509_crt_import(crt, &pem, GNUTLS_X509_FMT_PEM) == 0);
   gnutls_x509_crt_get_fingerprint(crt, GNUTLS_DIG_SHA256, digest, &size);
