@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static char folder[] = "/tmp/smtpmail-native-XXXXXX";
@@ -201,6 +202,26 @@ static void test_resumption(void) {
   smn_tls_forget();
 }
 
+/* A local socket is this machine, and shows a certificate for it.  */
+static void test_local_socket(void) {
+  char name[128];
+  struct sockaddr_un local = {.sun_family = AF_UNIX};
+  struct server server = {.port = 0};
+  snprintf(local.sun_path, sizeof local.sun_path, "%s/socket", folder);
+  snprintf(name, sizeof name, "unix:%s", local.sun_path);
+  const struct client good = {.what = "local socket", .host = name};
+  const struct client bad = {.what = "local socket, other name",
+                             .host = local.sun_path,
+                             .certificate = "wronghost",
+                             .kind = SMN_CERTIFICATE};
+  server.listening = socket(AF_UNIX, SOCK_STREAM, 0);
+  CHECK(bind(server.listening, (struct sockaddr *)&local, sizeof local) == 0 &&
+        listen(server.listening, 4) == 0);
+  visit(&server, &good);
+  visit(&server, &bad);
+  close(server.listening);
+}
+
 static void test_tickets(void) {
   struct smn_ticket_key key = {.digest = {0}};
   struct smn_ticket ticket;
@@ -367,6 +388,7 @@ int main(void) {
     return 70;
   test_tickets();
   test_resumption();
+  test_local_socket();
   test_cut_off();
   test_no_tls();
   remove_folder();
