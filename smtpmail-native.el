@@ -118,6 +118,19 @@ Then it is held, and the user decides.  The value nil stands for ever."
 One is used unless there is much to send."
   :type 'natnum)
 
+(defcustom smtpmail-native-proxy nil
+  "URL of the proxy through which mail servers are reached, or nil.
+It is socks5://HOST:PORT (SOCKS 5) or http://HOST:PORT (CONNECT), with
+USER:PASSWORD@ before HOST if the proxy wants to know who you are, where
+octets of special meaning are written as %XX.  The names of servers are
+resolved by the proxy.  A local socket is reached without it."
+  :type '(choice (const :tag "None" nil) string))
+
+(defcustom smtpmail-native-source-address nil
+  "IP address, as a string, of this machine to connect from, or nil.
+With nil the system chooses one for each connection."
+  :type '(choice (const :tag "The system chooses" nil) string))
+
 (defcustom smtpmail-native-sent-functions nil
   "Functions that are called when a mail has been taken by the server.
 The argument is a plist, which has :id, :message-id, :subject, :from,

@@ -43,6 +43,8 @@
 (defvar smtpmail-native-failed-functions)
 (defvar smtpmail-native-idle-seconds)
 (defvar smtpmail-native-max-sessions)
+(defvar smtpmail-native-proxy)
+(defvar smtpmail-native-source-address)
 (defvar smtpmail-native-partial-recipients)
 (defvar smtpmail-native-sent-functions)
 (defvar smtpmail-native-timeout)
@@ -201,6 +203,9 @@ ACCOUNT is an envelope, or the account in it."
          :timeout-ms (max 1 (round (* 1000 smtpmail-native-timeout)))
          :idle-ms (max 0 (round (* 1000 smtpmail-native-idle-seconds)))
          :max-sessions (max 1 smtpmail-native-max-sessions)
+         :proxy (and smtpmail-native-proxy
+                     (encode-coding-string smtpmail-native-proxy 'utf-8))
+         :source smtpmail-native-source-address
          :cleartext smtpmail-native-cleartext-auth
          :trace t)
    (smtpmail-native-queue--tls)))
@@ -303,7 +308,8 @@ The value is an alist as in :results of `smtpmail-native-outbox-set'."
         (answers nil))
     (pcase-dolist (`(,address ,accepted ,code ,enhanced ,text)
                    (plist-get receipt :recipients))
-      (let ((outcome (cond ((and accepted doubt) 'unknown)
+      (let ((outcome (cond ((eq accepted 'delivered) 'sent) ; LMTP
+                           ((and accepted doubt) 'unknown)
                            ((and accepted sent) 'sent)
                            ((not accepted)
                             (smtpmail-native-queue--fate code)))))

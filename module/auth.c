@@ -157,7 +157,7 @@ static enum smn_kind auth_by(struct course *course, const char *mechanism) {
       .user = server->user,
       .authzid = server->authzid,
       .password = &server->password,
-      .host = server->host,
+      .host = smn_server_name(server),
       .port = server->port,
       .timeout_ms = server->timeout_ms,
       .cancel_fd = auth->cancel_fd,

@@ -85,8 +85,8 @@ static const struct addrinfo *seek(const struct addrinfo *list, int family,
 }
 
 static bool line_up(struct race *race, const struct addrinfo *found) {
-  size_t count = 0;
-  for (const struct addrinfo *a = found; a; a = a->ai_next)
+  size_t count = 1;
+  for (const struct addrinfo *a = found->ai_next; a; a = a->ai_next)
     count++;
   race->addresses = calloc(count, sizeof *race->addresses);
   if (!race->addresses)

@@ -117,6 +117,16 @@ struct smn_server *smn_server_copy(const struct smn_server *server) {
   return NULL;
 }
 
+static const char lmtp[] = "lmtp:";
+
+bool smn_server_lmtp(const struct smn_server *server) {
+  return strncmp(server->host, lmtp, sizeof lmtp - 1) == 0;
+}
+
+const char *smn_server_name(const struct smn_server *server) {
+  return server->host + (smn_server_lmtp(server) ? sizeof lmtp - 1 : 0);
+}
+
 static bool same_text(const char *a, const char *b) {
   return a == b || (a && b && strcmp(a, b) == 0);
 }
@@ -228,6 +238,8 @@ static enum smn_kind check_server(const struct smn_server *server,
                                   struct smn_error *err) {
   enum smn_kind kind = check_word(err, "server", server->host);
   if (kind == SMN_OK)
+    kind = check_word(err, "server", smn_server_name(server));
+  if (kind == SMN_OK)
     kind = check_word(err, "EHLO name", server->helo);
   if (kind == SMN_OK && server->source &&
       !smn_connect_source_valid(server->source))
@@ -238,7 +250,7 @@ static enum smn_kind check_server(const struct smn_server *server,
       (strlen(server->proxy.data) != server->proxy.len ||
        !smn_proxy_parse(&proxy, server->proxy.data)))
     kind = smn_fail(err, SMN_USAGE, "the proxy is not %s", SMN_PROXY_USAGE);
-  if (kind == SMN_OK && !smn_conn_local(server->host) &&
+  if (kind == SMN_OK && !smn_conn_local(smn_server_name(server)) &&
       (server->port < 1 || server->port > 65535))
     kind = smn_fail(err, SMN_USAGE, "port %d is not between 1 and 65535",
                     server->port);

@@ -28,7 +28,7 @@ enum smn_cleartext { /* where secrets may travel unencrypted */
 /* How to talk with a server, and as whom.  Strings are NULL when absent,
    lists end with NULL.  */
 struct smn_server {
-  char *host; /* or a local socket, see conn.h */
+  char *host; /* or a local socket, see conn.h; "lmtp:" may stand before */
   int port;
   char *source;         /* address to connect from, NULL: the system decides */
   struct smn_buf proxy; /* secret: URL that may hold a password; empty: none */
@@ -72,7 +72,8 @@ struct smn_job {
 
 struct smn_recipient_result {
   const char *address; /* borrowed from the job */
-  bool accepted;       /* the server took RCPT */
+  bool accepted;       /* the server took RCPT, and did not refuse later */
+  bool delivered;      /* LMTP: it has said so for this one */
   int code;            /* 0: RCPT was not reached */
   char enhanced[16];
   char *text; /* quoted, NULL without a reply */
@@ -104,6 +105,10 @@ struct smn_result {
 /* A deep copy, NULL without memory; and its end, which wipes the password.  */
 struct smn_server *smn_server_copy(const struct smn_server *server);
 void smn_server_free(struct smn_server *server);
+
+/* It speaks LMTP (RFC 2033); and its host without the word that says so.  */
+bool smn_server_lmtp(const struct smn_server *server);
+const char *smn_server_name(const struct smn_server *server);
 
 /* A session with A would be one with B: the same in all that matters.  */
 bool smn_server_same(const struct smn_server *a, const struct smn_server *b);

@@ -161,7 +161,7 @@ static const char send_doc[] =
     ":host, :port       string, and what `find-auth' takes\n"
     "                   A :host that is a file name, alone or behind unix:, "
     "is\n"
-    "                   a local socket\n"
+    "                   a local socket; lmtp: before either makes it LMTP\n"
     ":source            address in digits to connect from\n"
     ":proxy             socks5://[USER:PASSWORD@]HOST:PORT or http://...: who\n"
     "                   resolves the name of :host and connects to it\n"
@@ -344,7 +344,8 @@ static emacs_value recipient_list(emacs_env *env,
     const struct smn_recipient_result *r = &result->recipients[i];
     struct smn_lisp_list one = {.count = 0};
     smn_lisp_add(&one, octets(env, r->address));
-    smn_lisp_add(&one, smn_lisp_bool(env, r->accepted));
+    smn_lisp_add(&one, r->delivered ? smn_lisp_symbol(env, "delivered")
+                                    : smn_lisp_bool(env, r->accepted));
     smn_lisp_add(&one, integer(env, r->code));
     smn_lisp_add(&one, octets(env, r->enhanced));
     smn_lisp_add(&one, octets(env, r->text));

@@ -124,7 +124,10 @@ static bool add_key_number(struct smn_buf *out, const char *key,
 static bool add_recipient(struct smn_buf *out,
                           const struct smn_recipient_result *r) {
   char middle[32];
-  snprintf(middle, sizeof middle, " %s %d ", r->accepted ? "t" : "nil",
+  snprintf(middle, sizeof middle, " %s %d ",
+           r->delivered  ? "delivered"
+           : r->accepted ? "t"
+                         : "nil",
            r->code);
   return smn_buf_add_string(out, "\n  (") && add_string(out, r->address) &&
          smn_buf_add_string(out, middle) && add_string(out, r->enhanced) &&

@@ -18,7 +18,8 @@ static void tls_options(const struct smn_session *s,
   const struct smn_server *server = &s->task->job->server;
   *options = (struct smn_tls_options){
       /* Whoever listens on a local socket is this machine.  */
-      .host = smn_conn_local(server->host) ? "localhost" : server->host,
+      .host = smn_conn_local(smn_server_name(server)) ? "localhost"
+                                                      : smn_server_name(server),
       .port = server->port,
       .trustfiles = server->trustfiles,
       .crlfiles = server->crlfiles,
@@ -83,12 +84,15 @@ static char *capability_lines(const struct smn_session *s) {
   return lines;
 }
 
-/* EHLO, and HELO for a server that is older than it.  */
+/* EHLO, and HELO for a server that is older than it; LHLO for LMTP, which has
+   always had it.  */
 static enum smn_kind hello(struct smn_session *s) {
+  bool lmtp = smn_server_lmtp(&s->task->job->server);
   const char *name = s->task->job->server.helo;
   memset(&s->caps, 0, sizeof s->caps);
   s->err->stage = SMN_STAGE_EHLO;
-  enum smn_kind kind = smn_dialogue_command(s, "EHLO ", name, NULL);
+  enum smn_kind kind =
+      smn_dialogue_command(s, lmtp ? "LHLO " : "EHLO ", name, NULL);
   if (kind != SMN_OK)
     return kind;
   if (s->reply.code == 250) {
@@ -99,7 +103,7 @@ static enum smn_kind hello(struct smn_session *s) {
     }
     return SMN_OK;
   }
-  if (s->reply.code / 100 != 5 || s->reply.code == 554)
+  if (lmtp || s->reply.code / 100 != 5 || s->reply.code == 554)
     return smn_dialogue_unexpected(s);
   kind = smn_dialogue_command(s, "HELO ", name, NULL);
   return kind == SMN_OK ? smn_dialogue_expect(s, 250) : kind;
@@ -156,7 +160,7 @@ static enum smn_kind secure(struct smn_session *s) {
 
 static enum smn_kind open_session(struct smn_session *s) {
   const struct smn_server *server = &s->task->job->server;
-  const struct smn_conn_to to = {.host = server->host,
+  const struct smn_conn_to to = {.host = smn_server_name(server),
                                  .port = server->port,
                                  .source = server->source,
                                  .proxy = server->proxy.len ? server->proxy.data

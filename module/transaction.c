@@ -244,7 +244,9 @@ static void plan(const struct smn_session *s, struct smn_transaction *t) {
   size_t recipients = t->task->result->recipient_count;
   bool alone = recipients == 1 || job->partial;
   t->chunked = job->chunking && s->caps.chunking;
-  t->data_ahead = pipelined(s) && alone && !t->chunked;
+  /* LMTP says nothing to an end of data that is for nobody.  */
+  t->data_ahead =
+      pipelined(s) && alone && !t->chunked && !smn_server_lmtp(&job->server);
   t->count = 1 + recipients + t->data_ahead;
   smn_wire_init(&t->wire, !t->chunked);
 }
@@ -552,6 +554,37 @@ static void look_ahead(struct smn_session *s, struct smn_transaction *t,
   join_flight(s, t, false);
 }
 
+/* RFC 2033 4.2: a reply for each recipient that RCPT has accepted, in their
+   order.  Those for whom none has come stay in doubt.  */
+static enum smn_kind read_ends(struct smn_session *s,
+                               struct smn_transaction *t) {
+  struct smn_result *result = t->task->result;
+  bool open = true;
+  for (size_t i = 0; i < result->recipient_count; i++) {
+    struct smn_recipient_result *r = &result->recipients[i];
+    if (!r->accepted)
+      continue;
+    enum smn_kind kind = smn_dialogue_read(s, AFTER_DATA);
+    if (kind == SMN_OK && s->reply.code / 100 != 2 && s->reply.code < 400)
+      kind = smn_dialogue_unexpected(s);
+    if (kind != SMN_OK)
+      return kind;
+    note_recipient(s, r);
+    r->delivered = r->accepted;
+    t->refused += !r->accepted;
+    open = open && s->reply.code != 421;
+    if (r->delivered) {
+      free(result->reply);
+      result->reply = smn_dialogue_reply(s);
+    }
+  }
+  s->listening = open;
+  s->dirty = false;
+  result->in_doubt = false;
+  return t->refused < result->recipient_count ? SMN_OK
+                                              : refused_recipients(s, t);
+}
+
 static enum smn_kind read_end(struct smn_session *s,
                               struct smn_transaction *t) {
   struct smn_result *result = t->task->result;
@@ -560,6 +593,8 @@ static enum smn_kind read_end(struct smn_session *s,
     kind = read_chunk_reply(s, t);
   if (kind == SMN_REPLY) /* RFC 3030 2: all of the mail has failed */
     result->in_doubt = false;
+  if (kind == SMN_OK && smn_server_lmtp(&t->task->job->server))
+    return read_ends(s, t);
   if (kind == SMN_OK)
     kind = smn_dialogue_read(s, AFTER_DATA);
   if (kind != SMN_OK)

@@ -756,6 +756,44 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
       (should (= saved (if later 0 1))))
     (should (= 1 (length timer-idle-list)))))
 
+;;;; The way to the server
+
+(ert-deftest smtpmail-native-queue-tests-way ()
+  "The job tells of the proxy and of the address to connect from."
+  (let* ((smtpmail-native-proxy "socks5://t\u00efm:x@p.example:1080")
+         (smtpmail-native-source-address "127.0.0.9")
+         (way (smtpmail-native-queue--connection
+               '(:host "mail.example" :port 25 :helo "c.example"))))
+    (should (equal (plist-get way :proxy)
+                   "socks5://t\303\257m:x@p.example:1080"))
+    (should (equal (plist-get way :source) "127.0.0.9"))))
+
+(ert-deftest smtpmail-native-queue-tests-bad-way ()
+  "A proxy that cannot be used is an error before anything is sent.
+It does not show the password."
+  (smtpmail-native-load)
+  (let ((err (should-error
+              (smtpmail-native-module-send
+               '(:host "127.0.0.1" :port 9 :helo "c.example" :timeout-ms 1000
+                 :probe t :proxy "gopher://tim:secret@p:1"))
+              :type 'smtpmail-native-usage-error)))
+    (should (string-match-p "socks5://" (error-message-string err)))
+    (should-not (string-match-p "secret" (error-message-string err))))
+  (should-error (smtpmail-native-module-send
+                 '(:host "127.0.0.1" :port 9 :helo "c.example" :timeout-ms 1000
+                   :probe t :source "localhost"))
+                :type 'smtpmail-native-usage-error))
+
+(ert-deftest smtpmail-native-queue-tests-lmtp-answers ()
+  "Who is known to have the mail has it, however the others fare."
+  (should (equal (mapcar (lambda (answer) (list (car answer) (cadr answer)))
+                         (smtpmail-native-queue--answers
+                          '(:kind network :in-doubt t
+                            :recipients (("a" delivered 250 "" "ok")
+                                         ("b" nil 550 "" "no")
+                                         ("c" t 250 "" "ok")))))
+                 '(("a" sent) ("b" refused) ("c" unknown)))))
+
 ;;;; Many mails
 
 (ert-deftest smtpmail-native-queue-tests-order ()

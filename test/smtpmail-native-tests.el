@@ -237,12 +237,12 @@ If the server wants one all the same, its words and all places are told."
       (smtpmail-native-test-verdict server))))
 
 (ert-deftest smtpmail-native-tests-nobody-there ()
-  "A port where nobody listens."
+  "A port where nobody listens, at an address that no other test has."
   (smtpmail-native-test-with-server '("close")
-    (let* ((smtpmail-smtp-server "127.0.0.1")
+    (let* ((smtpmail-smtp-server "127.0.0.77")
            (smtpmail-smtp-service
             (let* ((socket (make-network-process
-                            :name "taken" :server t :host "127.0.0.1"
+                            :name "taken" :server t :host "127.0.0.77"
                             :service t :noquery t))
                    (free (process-contact socket :service)))
               (delete-process socket)

@@ -273,10 +273,12 @@ static bool as_expected(const struct dialogue *d) {
   const struct smn_result *r = &d->result;
   const struct smn_error *err = &r->error;
   char code[16], octets[32], accepted[32];
-  size_t taken = 0;
+  char delivered[32];
+  size_t taken = 0, told = 0;
   bool good = true;
   for (size_t i = 0; i < r->recipient_count; i++)
-    taken += r->recipients[i].accepted;
+    taken += r->recipients[i].accepted, told += r->recipients[i].delivered;
+  snprintf(delivered, sizeof delivered, "%zu", told);
   snprintf(code, sizeof code, "%d", err->code);
   snprintf(octets, sizeof octets, "%lu", (unsigned long)r->octets);
   snprintf(accepted, sizeof accepted, "%zu", taken);
@@ -289,6 +291,7 @@ static bool as_expected(const struct dialogue *d) {
   expect_word(d, "text", err->text, &good);
   expect_word(d, "octets", octets, &good);
   expect_word(d, "accepted", accepted, &good);
+  expect_word(d, "delivered", delivered, &good);
   expect_word(d, "mechanism", r->mechanism, &good);
   expect_word(d, "token-refused", r->token_refused ? "yes" : "no", &good);
   expect_word(d, "passphrase-wanted", r->passphrase_wanted ? "yes" : "no",

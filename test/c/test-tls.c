@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static char folder[] = "/tmp/smtpmail-native-XXXXXX";
@@ -60,7 +61,7 @@ static char *pin_of(const char *name) {
   size_t size = sizeof digest;
   char *text = calloc(1, 65), *file = in_folder(name);
   gnutls_datum_t pem = {NULL, 0};
-  gnutls_x509_crt_t crt;
+  gnutls_x509_crt_t crt = NULL;
   CHECK(gnutls_load_file(file, &pem) == 0 && gnutls_x509_crt_init(&crt) == 0 &&
         gnutls_x509_crt_import(crt, &pem, GNUTLS_X509_FMT_PEM) == 0);
   gnutls_x509_crt_get_fingerprint(crt, GNUTLS_DIG_SHA256, digest, &size);
@@ -199,6 +200,26 @@ static void test_resumption(void) {
   gnutls_free(server.key.data);
   close(server.listening);
   smn_tls_forget();
+}
+
+/* A local socket is this machine, and shows a certificate for it.  */
+static void test_local_socket(void) {
+  char name[128];
+  struct sockaddr_un local = {.sun_family = AF_UNIX};
+  struct server server = {.port = 0};
+  snprintf(local.sun_path, sizeof local.sun_path, "%s/socket", folder);
+  snprintf(name, sizeof name, "unix:%s", local.sun_path);
+  const struct client good = {.what = "local socket", .host = name};
+  const struct client bad = {.what = "local socket, other name",
+                             .host = local.sun_path,
+                             .certificate = "wronghost",
+                             .kind = SMN_CERTIFICATE};
+  server.listening = socket(AF_UNIX, SOCK_STREAM, 0);
+  CHECK(bind(server.listening, (struct sockaddr *)&local, sizeof local) == 0 &&
+        listen(server.listening, 4) == 0);
+  visit(&server, &good);
+  visit(&server, &bad);
+  close(server.listening);
 }
 
 static void test_tickets(void) {
@@ -367,6 +388,7 @@ int main(void) {
     return 70;
   test_tickets();
   test_resumption();
+  test_local_socket();
   test_cut_off();
   test_no_tls();
   remove_folder();
