@@ -526,14 +526,14 @@ WHAT is as in `smtpmail-native-list--number'."
 \\[smtpmail-native-list-edit]	edit it as a new mail; it leaves the outbox
 \\[smtpmail-native-list-send]	send it now, whatever it waits for
 \\[smtpmail-native-list-hold]	hold it until you say otherwise
-\\[smtpmail-native-list-cancel]	cancel it while it is being sent; it is held then
+\\[smtpmail-native-list-cancel]	stop it while it is being sent
 \\[smtpmail-native-list-delete]	delete it without sending it
-\\[smtpmail-native-list-mark-sent]	mark it as sent: it has arrived, though nobody said so
+\\[smtpmail-native-list-mark-sent]	mark it as sent: it has arrived
 \\[smtpmail-native-list-trace]	show the dialogue with the server
 \\[smtpmail-native-flush-queue]	send all that waits
 
 State		What it means
-undo 5s		it leaves in 5 s; M-x smtpmail-native-undo-send brings it back
+undo 5s		\\[smtpmail-native-undo-send] brings it back, 5 s long
 sending 42%	it is on its way
 waiting		it will be sent, or tried again, by itself
 queued		it waits for `smtpmail-native-flush-queue'
