@@ -213,7 +213,7 @@ arrived."
 ;;;###autoload
 (defun message-send-mail-with-smtp-native ()
   "Send the mail in the current buffer by `smtpmail-native-send-it'.
-A message-mode that knows methods by name finds this one for the header
+A `message-mode' that knows methods by name finds this one for the header
 X-Message-SMTP-Method."
   (run-hooks 'message-send-mail-hook)
   (smtpmail-native-send-it))

@@ -26,7 +26,7 @@
 (defvar message-fcc-handler-function)
 
 (defconst smtpmail-native-copy--seconds 5
-  "How long message-mode may take to come to its copies.")
+  "How long `message-mode' may take to come to its copies.")
 
 (defvar smtpmail-native-copy--kept (make-hash-table :test #'equal)
   "What is to be filed when a mail has been sent, by the id of its entry.
@@ -151,7 +151,7 @@ FUNCTION, whose definition ORIGINAL is."
 
 (defun smtpmail-native-copy-expect (id message-id)
   "Hold back the copies of the mail MESSAGE-ID until the entry ID is sent.
-This is called by the function that sends, which message-mode may have
+This is called by the function that sends, which `message-mode' may have
 called: it comes to its copies as soon as that has returned."
   (when (featurep 'message)
     (push (cons message-id id) smtpmail-native-copy--awaited)

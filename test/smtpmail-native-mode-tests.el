@@ -74,7 +74,7 @@
 ;;;; Programs
 
 (ert-deftest smtpmail-native-mode-tests-mail-mode ()
-  "`mail-send' of mail-mode."
+  "A mail of `mail-mode' by `mail-send'."
   (smtpmail-native-mode-tests--with smtpmail-native-mode-tests--script
     (with-temp-buffer
       (mail-mode)
@@ -101,7 +101,7 @@
                                 (smtpmail-native-test-delivered folder)))))
 
 (ert-deftest smtpmail-native-mode-tests-feedmail ()
-  "feedmail calls `smtpmail-via-smtp' and wants to hear at once."
+  "Feedmail calls `smtpmail-via-smtp' and wants to hear at once."
   (smtpmail-native-mode-tests--with smtpmail-native-mode-tests--script
     (let ((feedmail-buffer-eating-function #'feedmail-buffer-to-smtpmail)
           (feedmail-confirm-outgoing nil)
@@ -226,7 +226,7 @@ BEFORE non-nil means that it had it before the mode was turned on."
   "The same, but the last answer takes a moment.")
 
 (ert-deftest smtpmail-native-mode-tests-fcc-after ()
-  "Fcc of message-mode is filed when the server has accepted, not before."
+  "Fcc of `message-mode' is filed when the server has accepted, not before."
   (smtpmail-native-mode-tests--with smtpmail-native-mode-tests--slow
     (let ((copy (expand-file-name "copy" folder)))
       (smtpmail-native-mode-tests--in-background
