@@ -233,7 +233,7 @@ mail is marked to be signed again."
       (insert (format "<#secure method=%s mode=sign>\n" method)))))
 
 (defun smtpmail-native-draft--there-p (part)
-  "Return non-nil if the file or buffer is there that PART, a tag of MML, names."
+  "Return non-nil if what PART, a tag of MML, attaches is there."
   (let ((file (cdr (assq 'filename part)))
         (buffer (cdr (assq 'buffer part))))
     (cond (buffer (get-buffer buffer))

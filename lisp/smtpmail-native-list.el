@@ -526,24 +526,24 @@ WHAT is as in `smtpmail-native-list--number'."
 \\[smtpmail-native-list-edit]	edit it as a new mail; it leaves the outbox
 \\[smtpmail-native-list-send]	send it now, whatever it waits for
 \\[smtpmail-native-list-hold]	hold it until you say otherwise
-\\[smtpmail-native-list-cancel]	stop it while it is being sent
+\\[smtpmail-native-list-cancel]	stop sending it; it is held then
 \\[smtpmail-native-list-delete]	delete it without sending it
-\\[smtpmail-native-list-mark-sent]	mark it as sent: it has arrived
+\\[smtpmail-native-list-mark-sent]	it has arrived: mark it as sent
 \\[smtpmail-native-list-trace]	show the dialogue with the server
 \\[smtpmail-native-flush-queue]	send all that waits
 
 State		What it means
-undo 5s		\\[smtpmail-native-undo-send] brings it back, 5 s long
+undo 5s		in 5 s it leaves; \\[smtpmail-native-undo-send] undoes that
 sending 42%	it is on its way
 waiting		it will be sent, or tried again, by itself
 queued		it waits for `smtpmail-native-flush-queue'
-held		you have cancelled or held it, or what is the last column's reason
+held		you have cancelled or held it, or see the last column
 needs password	type \\[smtpmail-native-list-send] to be asked for it
 certificate	that of the server is not to be trusted
 refused		the server does not take it; edit it, or try again
 expired		it could not be sent for so long that it is not tried any more
-unknown		it was sent, but the server did not say whether it took it: look
-		whether it arrived, then mark it as sent, or send it again
+unknown		it was sent, but the server did not say whether it took it:
+		look whether it arrived, then mark it as sent or send it again
 damaged		some of its files are not as they were written
 sent		it has arrived, and is to be deleted
 
@@ -643,7 +643,7 @@ The draft is for those recipients who have not got it."
   (let ((entry (smtpmail-native-list--entry)))
     (when (or (not (eq (plist-get (smtpmail-native-entry-state entry) :status)
                        'unknown))
-              (y-or-n-p "It may have arrived already.  Edit it as a new mail? "))
+              (y-or-n-p "It may have arrived already.  Edit it as new? "))
       (smtpmail-native-list--edit (smtpmail-native-entry-id entry)))))
 
 (defun smtpmail-native-list-send ()
