@@ -77,7 +77,11 @@ nil to none.  Where it is not allowed no mail is sent."
 (defcustom smtpmail-native-auth-mechanisms nil
   "SASL mechanisms that may be used, in this order.
 A list of names, strings or symbols.  The value nil stands for
-SCRAM-SHA-256, SCRAM-SHA-1, CRAM-MD5, PLAIN, LOGIN."
+SCRAM-SHA-256-PLUS, SCRAM-SHA-1-PLUS, SCRAM-SHA-256, SCRAM-SHA-1,
+CRAM-MD5, PLAIN, LOGIN, or with a client certificate and no password for
+EXTERNAL.  If XOAUTH2 or OAUTHBEARER is the first one, passwords are
+OAuth 2.0 tokens.  If GSSAPI or EXTERNAL is, none is asked for.
+DIGEST-MD5 and NTLM are only used when they are named here."
   :type '(repeat (choice symbol string)))
 
 (defcustom smtpmail-native-build-directory nil
@@ -147,7 +151,9 @@ also :status (`ready' to be tried again, `held', `refused' or `unknown'),
 background; else the failure is signalled."
   :type 'hook)
 
+(require 'nadvice)
 (require 'seq)
+(require 'smtpmail-native-auth)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-queue)
 (require 'smtpmail-native-copy)
@@ -195,6 +201,20 @@ HOW is that of `smtpmail-native-queue-send'."
       (message "%s" (smtpmail-native--told people
                                            (- (float-time) start)))))))
 
+(defun smtpmail-native-stock-send-p ()
+  "Send the mail in the current buffer by stock smtpmail, if that has to be.
+So it is when a mechanism of `smtpmail-auth-supported' is one that only
+stock smtpmail has, by a method of `smtpmail-try-auth-method' that somebody
+has added.  Return non-nil, and tell the user why, if it was sent."
+  (let ((mechanism (smtpmail-native-auth-foreign-mechanism)))
+    (when mechanism
+      (message "Stock smtpmail sends this mail: only it has the mechanism %s, \
+see `smtpmail-auth-supported'" mechanism)
+      (require 'smtpmail)
+      ;; Whatever advice leads from there to here is passed by.
+      (funcall (advice--cd*r (symbol-function 'smtpmail-send-it)))
+      t)))
+
 ;;;###autoload
 (defun smtpmail-native-send-it ()
   "Send the mail in the current buffer; for `send-mail-function'.
@@ -207,21 +227,23 @@ Return as soon as the mail is in the outbox, if
 happens to this Emacs.  Else wait until the server has taken it for all
 recipients; Emacs stays alive meanwhile, and \\[keyboard-quit] cancels.
 With `smtpmail-queue-mail' it waits in the outbox until the queue is
-flushed.
+flushed.  A mechanism that somebody has added to smtpmail, and that this
+package does not have, makes stock smtpmail send the mail.
 
 Signal a child of `smtpmail-native-error' if the mail was not sent or put
 into the outbox; after `smtpmail-native-unknown-outcome' it may have
 arrived."
-  (condition-case err
-      (let ((mail (smtpmail-native-message-prepare)))
-        (unwind-protect
-            (smtpmail-native-mode-hand-over mail)
-          (kill-buffer (plist-get mail :buffer))))
-    (smtpmail-native-error
-     ;; The backtrace of a batch Emacs shows only the beginning of the text.
-     (when noninteractive
-       (message "%s: %s" (get (car err) 'error-message) (cadr err)))
-     (signal (car err) (cdr err)))))
+  (unless (smtpmail-native-stock-send-p)
+    (condition-case err
+        (let ((mail (smtpmail-native-message-prepare)))
+          (unwind-protect
+              (smtpmail-native-mode-hand-over mail)
+            (kill-buffer (plist-get mail :buffer))))
+      (smtpmail-native-error
+       ;; The backtrace of a batch Emacs shows only the beginning of the text.
+       (when noninteractive
+         (message "%s: %s" (get (car err) 'error-message) (cadr err)))
+       (signal (car err) (cdr err))))))
 
 ;;;###autoload
 (defun message-send-mail-with-smtp-native ()
@@ -298,6 +320,9 @@ TLS, and its certificate.  Nothing secret is sent."
         (goto-char (point-min)))
       (special-mode))
     (display-buffer buffer)))
+
+(autoload 'smtpmail-native-explain-credentials "smtpmail-native-explain"
+  "Show with which credentials a mail would be sent, and why." t)
 
 ;;;; The outbox
 

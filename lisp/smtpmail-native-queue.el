@@ -210,22 +210,30 @@ ACCOUNT is an envelope, or the account in it."
          :trace t)
    (smtpmail-native-queue--tls)))
 
+(defun smtpmail-native-queue--key (name)
+  "Return NAME of a client's key or certificate as the module wants it.
+It names a file, or an object on a token, or is nil."
+  (cond ((null name) nil)
+        ((string-prefix-p "pkcs11:" name) (encode-coding-string name 'utf-8))
+        (t (smtpmail-native-outbox-encode name))))
+
 (defun smtpmail-native-queue--credentials (found)
   "Return the part of a job that FOUND, who the user is, makes up.
 FOUND is from `smtpmail-native-auth-find'."
-  (let ((key (smtpmail-native-auth-string (plist-get found :key)))
-        (cert (smtpmail-native-auth-string (plist-get found :cert)))
-        (user (plist-get found :user)))
-    (list :auth (not (eq (plist-get found :source) 'none))
+  (let ((user (plist-get found :user)))
+    ;; Who has no secret may still have a certificate of the classic variable.
+    (list :auth t
           :user (and user (encode-coding-string user 'utf-8))
           :password (plist-get found :password)
+          :token (plist-get found :token)
           :mechanisms
           (or (plist-get found :mechanisms)
               (and smtpmail-native-auth-mechanisms
                    (mapconcat (lambda (name) (upcase (format "%s" name)))
                               smtpmail-native-auth-mechanisms " ")))
-          :key (and key cert (smtpmail-native-outbox-encode key))
-          :cert (and key cert (smtpmail-native-outbox-encode cert)))))
+          :key (smtpmail-native-queue--key (plist-get found :key))
+          :cert (smtpmail-native-queue--key (plist-get found :cert))
+          :passphrase (plist-get found :passphrase))))
 
 ;;;; What is under way
 
@@ -363,7 +371,7 @@ or `cancelled'."
     (cond
      ((plist-get receipt :in-doubt) 'unknown)
      ((eq kind 'cancelled) 'cancelled)
-     ((eq kind 'auth) 'password)
+     ((or (eq kind 'auth) (plist-get receipt :passphrase-wanted)) 'password)
      ((eq kind 'certificate) 'certificate)
      ((and (eq kind 'reply) (= code 530)) 'password)
      ((or (memq kind '(usage too-large cleartext unsupported))
@@ -401,6 +409,11 @@ CANCELLED non-nil means that the user wants it to be held."
   (let ((text (smtpmail-native-queue--explain entry receipt))
         (verdict (smtpmail-native-queue--verdict receipt)))
     (cond
+     ;; A token that has expired is fetched anew, once.
+     ((and (plist-get receipt :second-chance)
+           (not cancelled)
+           (not (plist-get (smtpmail-native-entry-state entry) :renewed)))
+      (list :status 'ready :hold nil :next nil :renewed t :text text))
      ((memq verdict '(refused unknown))
       (list :status verdict :hold nil :next nil :text text))
      (cancelled
@@ -408,6 +421,7 @@ CANCELLED non-nil means that the user wants it to be held."
      ((memq verdict '(password certificate))
       (list :status 'held :hold verdict :next nil
             :refused (eq (plist-get receipt :kind) 'auth)
+            :passphrase (plist-get receipt :passphrase-wanted)
             :text text))
      ((eq verdict 'cancelled)
       (list :status 'ready :next nil :text text))
@@ -534,8 +548,11 @@ did, then type m (arrived) or s (send again) in M-x smtpmail-native-outbox")
 smtpmail-native-outbox")
       (_ (pcase (plist-get state :hold)
            ('password
-            "It is kept until the password is known: type s (send) in M-x \
-smtpmail-native-outbox")
+            (format "It is kept until the %s is known: type s (send) in M-x \
+smtpmail-native-outbox"
+                    (if (plist-get state :passphrase)
+                        "passphrase of the key"
+                      "password")))
            ('expired
             "It is kept: type s (try again), e (edit) or d (delete) in M-x \
 smtpmail-native-outbox")
@@ -606,8 +623,7 @@ SECONDS is how long the attempt took, if this Emacs made it."
                "Sent to %s%s" people
                (if seconds (format " in %.1f s" seconds) "")))
           (smtpmail-native-queue--tell-failure entry)
-          (when (eq (plist-get (smtpmail-native-entry-state entry) :hold)
-                    'password)
+          (when (smtpmail-native-queue--askable-p entry)
             (smtpmail-native-queue--ask-when-idle)))
       (smtpmail-native-outbox-release entry)
       (smtpmail-native-queue--changed id))))
@@ -620,8 +636,12 @@ no matter of the mail, and so an error is only told."
       (condition-case err
           (cond ((smtpmail-native-auth-string (plist-get result :mechanism))
                  (smtpmail-native-auth-worked found later))
-                ((and (eq (plist-get result :kind) 'auth)
-                      (eql (plist-get result :code) 535))
+                ((plist-get result :passphrase-wanted)
+                 (smtpmail-native-queue--forget-kept)
+                 (smtpmail-native-auth-wrong-passphrase found))
+                ((or (plist-get result :second-chance)
+                     (and (eq (plist-get result :kind) 'auth)
+                          (eql (plist-get result :code) 535)))
                  (smtpmail-native-queue--forget-kept)
                  (smtpmail-native-auth-failed found)))
         (error (message "smtpmail-native: %s" (error-message-string err))))
@@ -647,10 +667,34 @@ Where that cannot be written, the receipt stays for the next look."
       (smtpmail-native-outbox-error
        (display-warning 'smtpmail-native (cadr err))))))
 
+(defun smtpmail-native-queue--see-again (entry)
+  "See to it that ENTRY, whose attempt has ended, is tried again when due."
+  (let* ((state (smtpmail-native-entry-state entry))
+         (next (plist-get state :next)))
+    (when (eq (plist-get state :status) 'ready)
+      (if (or next (not (plist-get state :renewed)))
+          (and next (smtpmail-native-queue--schedule next))
+        ;; The function that has the token is not called in a filter.
+        (setq smtpmail-native-queue--ready
+              (nconc smtpmail-native-queue--ready
+                     (list (list (smtpmail-native-entry-id entry)))))
+        (smtpmail-native-queue--later)))))
+
+(defun smtpmail-native-queue--news-p (result found)
+  "Return non-nil if RESULT shows that a secret of FOUND, just typed, is right."
+  (or (and (plist-get found :typed)
+           (smtpmail-native-auth-string (plist-get result :mechanism)))
+      (and (plist-get found :asked)
+           (not (plist-get result :passphrase-wanted)))))
+
 (defun smtpmail-native-queue--done (sending result)
   "Take RESULT, a plist of the module, as the end of SENDING."
   (let* ((entry (smtpmail-native-sending-entry sending))
-         (found (smtpmail-native-sending-found sending)))
+         (found (smtpmail-native-sending-found sending))
+         (result (append result
+                         (list :second-chance
+                               (smtpmail-native-auth-second-chance-p
+                                result found)))))
     (remhash (smtpmail-native-entry-id entry) smtpmail-native-queue--active)
     (setq smtpmail-native-queue-last-result result)
     (unwind-protect
@@ -662,17 +706,13 @@ Where that cannot be written, the receipt stays for the next look."
     (unless (smtpmail-native-sending-waiter sending)
       (smtpmail-native-queue--conclude
        entry (- (float-time) (smtpmail-native-sending-start sending)))
-      (let ((state (smtpmail-native-entry-state entry)))
-        (when (and (eq (plist-get state :status) 'ready)
-                   (plist-get state :next))
-          (smtpmail-native-queue--schedule (plist-get state :next)))))
+      (smtpmail-native-queue--see-again entry))
     ;; To look through those that wait for each that is done would take longer
     ;; than to send them.
     (when (< (hash-table-count smtpmail-native-queue--active)
              (/ smtpmail-native-queue--in-flight 2))
       (smtpmail-native-queue--advance))
-    (when (and (plist-get found :typed)
-               (smtpmail-native-auth-string (plist-get result :mechanism)))
+    (when (smtpmail-native-queue--news-p result found)
       (smtpmail-native-queue--unlock (smtpmail-native-entry-envelope entry)))))
 
 ;;;; Attempts
@@ -772,11 +812,7 @@ each of a hundred mails takes longer than to send them."
       (when (= (hash-table-count smtpmail-native-queue--kept) 0)
         (run-at-time 5 nil #'smtpmail-native-queue--forget-kept))
       (puthash key kept smtpmail-native-queue--kept))
-    (let ((found (copy-sequence kept)))
-      (when (plist-get found :password)
-        (setq found (plist-put found :password
-                               (copy-sequence (plist-get found :password)))))
-      found)))
+    (smtpmail-native-auth-copy kept)))
 
 (defun smtpmail-native-queue--hold (entry hold text)
   "Hold ENTRY, which is claimed, for the reason HOLD and let go of it.
@@ -1209,34 +1245,80 @@ FOUND are the credentials that were used, TRIES the tries so far."
          ;; In batch the next look for credentials says where it was done.
          (or (and (eq (smtpmail-native-error-demand result) 'auth)
                   (not (plist-get found :password))
-                  (not (eq (plist-get found :source) 'classic)))
+                  (not (memq (plist-get found :source) '(classic mechanism))))
              (and (<= 400 code 499) (/= code 421)
                   (eq stage 'mail)
                   (< tries (or smtpmail-retries 0)))))))
 
+(defun smtpmail-native-queue--attempt-waiting (entry found)
+  "Send ENTRY, which is claimed, with FOUND, and wait for what comes of it.
+Return the result of the module."
+  (let ((sending nil))
+    (unwind-protect
+        (setq sending (smtpmail-native-queue--begin entry found t))
+      ;; Once it has begun the end of the attempt clears them.
+      (unless sending
+        (smtpmail-native-auth-release found)))
+    (smtpmail-native-queue--watch sending)))
+
+(defun smtpmail-native-queue--ask-waiting (result envelope found)
+  "Ask the user, who waits, for what RESULT of ENVELOPE says is wrong.
+FOUND are the credentials that were used.  Return t if a passphrase was
+typed, new credentials in place of a password that was refused, or nil if
+there is nothing to ask for."
+  (let ((host (plist-get envelope :host))
+        (port (plist-get envelope :port))
+        (smtpmail-smtp-user (plist-get envelope :user)))
+    (cond
+     ((plist-get result :passphrase-wanted)
+      (smtpmail-native-auth-ask-passphrase found)
+      t)
+     ((and (eq (plist-get result :kind) 'auth)
+           (eql (plist-get result :code) 535)
+           (not (plist-get result :token-refused)))
+      (smtpmail-native-auth-ask-again host port)))))
+
 (defun smtpmail-native-queue--try-waiting (entry)
   "Send ENTRY, which is claimed, and wait for what comes of it.
 Return the result of the module.  A temporary refusal of the sender is
-tried again after a second, `smtpmail-retries' times in all."
+tried again after a second, `smtpmail-retries' times in all; a wrong
+password or passphrase is asked for again, three times in all."
   (let ((envelope (smtpmail-native-entry-envelope entry))
         (tries 0)
+        (asked 0)
+        (answer nil)
         (demanded nil)
         (result nil))
     (while (null result)
-      (let ((found (smtpmail-native-queue--credentials-for
-                    envelope demanded (smtpmail-native-queue--ask-p))))
+      (let* ((found (if (consp answer)
+                        answer
+                      (smtpmail-native-queue--credentials-for
+                       envelope demanded (smtpmail-native-queue--ask-p))))
+             ;; What was typed for this attempt is the first answer.
+             (typed (and (plist-get found :typed) (null answer))))
         (setq tries (1+ tries)
-              result (smtpmail-native-queue--watch
-                      (condition-case err
-                          (smtpmail-native-queue--begin entry found t)
-                        (error (smtpmail-native-auth-release found)
-                               (signal (car err) (cdr err))))))
-        (when (smtpmail-native-queue--once-more-p result found tries)
+              asked (if (and typed (= asked 0)) 1 asked)
+              answer nil
+              result (smtpmail-native-queue--attempt-waiting entry found))
+        (cond
+         ((smtpmail-native-queue--once-more-p result found tries)
           (if (eql (plist-get result :code) 530)
               (setq demanded (smtpmail-native-error-words result))
             (smtpmail-native-queue--await #'ignore 1))
-          (setq result nil))))
+          (setq result nil))
+         ((smtpmail-native-queue--renewed-p entry result)
+          (setq result nil))
+         ((and (smtpmail-native-queue--ask-p) (< asked 3)
+               (setq answer (smtpmail-native-queue--ask-waiting
+                             result envelope found)))
+          (setq asked (1+ asked)
+                result nil)))))
     result))
+
+(defun smtpmail-native-queue--renewed-p (entry result)
+  "Return non-nil if ENTRY is to be tried with a fresh token after RESULT."
+  (and (plist-get result :second-chance)
+       (eq (plist-get (smtpmail-native-entry-state entry) :status) 'ready)))
 
 (defun smtpmail-native-queue--complain (entry result)
   "Signal what RESULT of ENTRY says has gone wrong."
@@ -1423,23 +1505,52 @@ The user has asked for that, and so may be asked for a password.  Signal
       ;; the mail are not.
       (smtpmail-native-outbox-set
        entry
+       :renewed nil
        :results (seq-filter (lambda (result) (eq (cadr result) 'sent))
                             (plist-get state :results)))
-      (if (and (eq (plist-get state :hold) 'password)
-               (plist-get state :refused))
+      (if (smtpmail-native-queue--refused-p state)
           (smtpmail-native-queue--attempt-asking entry)
         (smtpmail-native-queue--attempt entry t)))))
 
-(defun smtpmail-native-queue--attempt-asking (entry)
-  "Ask for the password of ENTRY, which is claimed, and send it."
-  (let* ((envelope (smtpmail-native-entry-envelope entry))
-         (smtpmail-smtp-user (plist-get envelope :user))
-         (found nil))
+(defun smtpmail-native-queue--refused-p (state)
+  "Return non-nil if the secret of an entry with STATE was wrong or missing."
+  (and (eq (plist-get state :hold) 'password)
+       (or (plist-get state :refused) (plist-get state :passphrase))))
+
+(defun smtpmail-native-queue--ask-passphrase (envelope)
+  "Ask for the passphrase of the client key for the server of ENVELOPE."
+  (let ((found (condition-case nil
+                   (smtpmail-native-queue--credentials-for envelope nil nil)
+                 ;; A password may be missing, too, which is asked for later.
+                 (smtpmail-native-auth-error
+                  (list :host (plist-get envelope :host)
+                        :port (plist-get envelope :port))))))
     (unwind-protect
-        (setq found (condition-case nil
-                        (smtpmail-native-auth-ask-again
-                         (plist-get envelope :host) (plist-get envelope :port))
-                      (quit nil)))
+        (smtpmail-native-auth-ask-passphrase found)
+      (smtpmail-native-auth-release found))))
+
+(defun smtpmail-native-queue--ask-for (entry)
+  "Ask for what ENTRY is held for, and return its credentials."
+  (let* ((envelope (smtpmail-native-entry-envelope entry))
+         (smtpmail-smtp-user (plist-get envelope :user)))
+    (if (plist-get (smtpmail-native-entry-state entry) :passphrase)
+        (progn
+          (smtpmail-native-queue--ask-passphrase envelope)
+          (append (smtpmail-native-queue--credentials-for envelope nil t)
+                  '(:asked t)))
+      (smtpmail-native-auth-ask-again (plist-get envelope :host)
+                                      (plist-get envelope :port)))))
+
+(defun smtpmail-native-queue--attempt-asking (entry)
+  "Ask for the password or passphrase of ENTRY, which is claimed, and send it."
+  (let ((found nil))
+    (unwind-protect
+        (setq found (condition-case err
+                        (smtpmail-native-queue--ask-for entry)
+                      (quit nil)
+                      (smtpmail-native-error
+                       (smtpmail-native-queue--say "%s" (cadr err))
+                       nil)))
       (unless found
         (smtpmail-native-outbox-release entry)))
     (when found
@@ -1525,7 +1636,8 @@ a warning, so that other entries are not held up."
             (when (and (funcall wanted entry)
                        (not (smtpmail-native-queue--unsettled-p entry)))
               (smtpmail-native-outbox-set entry :status 'ready :hold nil
-                                          :refused nil :next nil :undo nil))
+                                          :refused nil :passphrase nil
+                                          :renewed nil :next nil :undo nil))
           (smtpmail-native-outbox-release entry)))
     (error (display-warning 'smtpmail-native (error-message-string err)))))
 
@@ -1576,6 +1688,12 @@ attempts.  Signal `smtpmail-native-error' if the outbox cannot be used."
          (eq (plist-get state :hold) 'password)
          (null (smtpmail-native-entry-problem entry)))))
 
+(defun smtpmail-native-queue--askable-p (entry)
+  "Return non-nil if the user can type the secret that ENTRY is held for.
+Nobody can type a token."
+  (and (smtpmail-native-queue--locked-p entry)
+       (not (plist-get (smtpmail-native-entry-state entry) :renewed))))
+
 (defun smtpmail-native-queue--locked ()
   "Return the entries that are held for want of a password."
   (seq-filter #'smtpmail-native-queue--locked-p (smtpmail-native-outbox-list)))
@@ -1616,7 +1734,8 @@ Do it later if the user is doing something in the minibuffer."
       ;; An idle timer would fire again at once, and for ever.
       (run-at-time 5 nil #'smtpmail-native-queue--ask-when-idle)
     (let ((seen nil))
-      (dolist (entry (smtpmail-native-queue--locked))
+      (dolist (entry (seq-filter #'smtpmail-native-queue--askable-p
+                                 (smtpmail-native-queue--locked)))
         (let ((key (smtpmail-native-queue--account-key
                     (smtpmail-native-entry-envelope entry))))
           (unless (or (member key seen)
@@ -1627,7 +1746,7 @@ Do it later if the user is doing something in the minibuffer."
             (push (smtpmail-native-entry-id entry)
                   smtpmail-native-queue--declined)
             (when (smtpmail-native-outbox-claim entry)
-              (if (smtpmail-native-queue--locked-p entry)
+              (if (smtpmail-native-queue--askable-p entry)
                   (smtpmail-native-queue--attempt-asking entry)
                 (smtpmail-native-outbox-release entry)))))))))
 

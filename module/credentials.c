@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 static const char *const variables[] = {
     [SMN_CREDENTIALS_AUTH] = "smtpmail-auth-credentials",
@@ -189,10 +190,22 @@ emacs_value smn_credentials_find(emacs_env *env, enum smn_credentials which,
   return smn_lisp_ok(env) ? entry : NULL;
 }
 
+static bool is_uri(const char *name) {
+  static const char scheme[] = "pkcs11:";
+  return strncmp(name, scheme, sizeof scheme - 1) == 0;
+}
+
 /* A copy of the file name VALUE, expanded and in the file system's coding;
-   NULL for nil and "".  */
+   NULL for nil and "".  A PKCS #11 URI is no file name, and stays as it is.  */
 static char *file_name(emacs_env *env, emacs_value value) {
   if (!smn_lisp_true(env, value))
+    return NULL;
+  char *given = smn_lisp_string(env, value, "a file name");
+  if (given && is_uri(given))
+    return given;
+  bool empty = !given || !*given;
+  free(given);
+  if (empty)
     return NULL;
   emacs_value expanded = smn_lisp_call(env, "expand-file-name", 1, &value);
   emacs_value coding = smn_lisp_variable(env, "file-name-coding-system");
@@ -200,11 +213,22 @@ static char *file_name(emacs_env *env, emacs_value value) {
     coding = smn_lisp_variable(env, "default-file-name-coding-system");
   emacs_value args[] = {expanded, coding};
   emacs_value encoded = smn_lisp_call(env, "encode-coding-string", 2, args);
-  char *given = smn_lisp_string(env, value, "a file name");
-  char *name =
-      given && *given ? smn_lisp_string(env, encoded, "a file name") : NULL;
-  free(given);
-  return name;
+  return smn_lisp_string(env, encoded, "a file name");
+}
+
+/* One of key and certificate may stand for both: the core looks into it.  Half
+   a pair is most often a slip, which a file that is not there shows.  */
+static void check_half(emacs_env *env, const struct smn_server *server) {
+  const char *only = server->key_file ? server->key_file : server->cert_file;
+  char text[512];
+  if (!smn_lisp_ok(env) || !server->key_file == !server->cert_file ||
+      is_uri(only) || access(only, R_OK) == 0)
+    return;
+  snprintf(text, sizeof text,
+           "The entry of smtpmail-starttls-credentials for this server names "
+           "only one of key and certificate, and cannot be read: %.300s",
+           only);
+  smn_lisp_signal(env, "smtpmail-native-usage-error", text);
 }
 
 static void fill_starttls(emacs_env *env, struct smn_server *server) {
@@ -219,10 +243,7 @@ static void fill_starttls(emacs_env *env, struct smn_server *server) {
     return;
   server->key_file = file_name(env, fields[2]);
   server->cert_file = file_name(env, fields[3]);
-  if (smn_lisp_ok(env) && !server->key_file != !server->cert_file)
-    smn_lisp_signal(env, "smtpmail-native-usage-error",
-                    "The entry of smtpmail-starttls-credentials for this "
-                    "server names only one of key and certificate");
+  check_half(env, server);
 }
 
 /* A user or password that is nil or empty means: ask, which is Lisp's part.  */

@@ -74,11 +74,7 @@
 ;;;; Programs
 
 (ert-deftest smtpmail-native-mode-tests-mail-mode ()
-<<<<<<< HEAD
   "`mail-send' of `mail-mode'."
-=======
-  "A mail of `mail-mode' by `mail-send'."
->>>>>>> ui
   (smtpmail-native-mode-tests--with smtpmail-native-mode-tests--script
     (with-temp-buffer
       (mail-mode)

@@ -1,0 +1,373 @@
+;;; smtpmail-native-explain.el --- Why these credentials?  -*- lexical-binding: t; -*-
+;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+;; Tells what a mail would be sent with, source by source.  No password, token
+;; or passphrase is shown, and no function that has one is called: not even
+;; whether a secret is long or short can be seen.
+
+;;; Code:
+
+(require 'seq)
+(require 'smtpmail-native-auth)
+(require 'smtpmail-native-error)
+(require 'smtpmail-native-load)
+(require 'smtpmail-native-queue)
+
+(declare-function smtpmail-native-module-find-auth "smtpmail-native-module"
+                  (host port))
+(declare-function smtpmail-native-module-find-starttls "smtpmail-native-module"
+                  (host port))
+(declare-function auth-source-search "auth-source" (&rest spec))
+(defvar auth-source-do-cache)
+(defvar auth-sources)
+(defvar message-send-mail-function)
+(defvar send-mail-function)
+(defvar smtpmail-auth-credentials)
+(defvar smtpmail-auth-supported)
+(defvar smtpmail-servers-requiring-authorization)
+(defvar smtpmail-smtp-user)
+(defvar smtpmail-starttls-credentials)
+(defvar smtpmail-native-auth-mechanisms)
+(defvar smtpmail-native-mode)
+
+;;;; Classic variables
+
+(defun smtpmail-native-explain--entry-text (entry)
+  "Return what the classic ENTRY says, without its password."
+  (let ((user (smtpmail-native-auth-string (nth 2 entry)))
+        (secret (smtpmail-native-auth-string (nth 3 entry))))
+    (format "matches: user %s, password %s"
+            (or user "left open")
+            (if secret "given" "left open"))))
+
+(defun smtpmail-native-explain--same-p (entry host port)
+  "Return what of ENTRY differs from HOST and PORT, a text."
+  (if (not (equal (downcase (format "%s" (car-safe entry))) (downcase host)))
+      "its host is another"
+    (format "its port is not %s" port)))
+
+(defun smtpmail-native-explain--others (value host port)
+  "Return lines on the entries of VALUE, which are not for HOST and PORT.
+VALUE is that of a classic variable."
+  (let ((entries (if (stringp (car-safe value)) (list value) value)))
+    (mapconcat (lambda (entry)
+                 (format "\n     %s:%s does not match: %s"
+                         (car-safe entry) (car-safe (cdr-safe entry))
+                         (smtpmail-native-explain--same-p entry host port)))
+               entries "")))
+
+(defun smtpmail-native-explain--classic (host port value finder describe)
+  "Return what the classic variable with VALUE has for HOST and PORT, a text.
+FINDER is the module's function that finds the entry, DESCRIBE a function
+that tells of it without its secrets."
+  (condition-case err
+      (let ((entry (and (not (stringp value))
+                        (funcall finder host port))))
+        (cond ((null value) "not set")
+              ((stringp value) (format "names the file %s, see below" value))
+              (entry (funcall describe entry))
+              (t (concat "no entry for this server"
+                         (smtpmail-native-explain--others value host port)))))
+    (smtpmail-native-error (format "cannot be used: %s" (cadr err)))))
+
+(defun smtpmail-native-explain--starttls-text (entry)
+  "Return what ENTRY of `smtpmail-starttls-credentials' says."
+  (format "matches: STARTTLS is a must; key %s, certificate %s"
+          (or (smtpmail-native-auth-string (nth 2 entry)) "none")
+          (or (smtpmail-native-auth-string (nth 3 entry)) "none")))
+
+;;;; auth-source
+
+(defun smtpmail-native-explain--search (source &rest spec)
+  "Return the entries that SOURCE of auth-source has for SPEC, not cached."
+  (let ((auth-sources (list source))
+        (auth-source-do-cache nil))
+    (apply #'auth-source-search :max 100 spec)))
+
+(defun smtpmail-native-explain--port-p (entry port)
+  "Return non-nil if ENTRY of auth-source is for PORT, an integer, or for any."
+  (let ((given (plist-get entry :port)))
+    (or (null given)
+        (member (format "%s" given)
+                (smtpmail-native-auth--port-names port)))))
+
+(defun smtpmail-native-explain--why-not (entry port user)
+  "Return why ENTRY of auth-source does not serve for PORT and USER, or nil."
+  (cond ((not (smtpmail-native-explain--port-p entry port))
+         (format "its port is %s, wanted is %s" (plist-get entry :port) port))
+        ((and user (not (equal (plist-get entry :user) user)))
+         (format "its user is not %s" user))))
+
+(defun smtpmail-native-explain--has (entry)
+  "Return what ENTRY of auth-source has, without its secret."
+  (let ((mechanisms (smtpmail-native-auth--mechanisms
+                     (plist-get entry :smtp-auth)))
+        (secret (plist-get entry :secret)))
+    (concat
+     (if (null secret) "no secret" "a secret")
+     (if mechanisms (format ", smtp-auth %s" mechanisms) "")
+     (if (smtpmail-native-auth--certificate-p entry)
+         (format ", key %s, certificate %s"
+                 (or (plist-get entry :key) "none")
+                 (or (plist-get entry :cert) "none"))
+       ""))))
+
+(defun smtpmail-native-explain--entry (entry port user)
+  "Return a line on ENTRY of auth-source, looked for by PORT and USER."
+  (let ((why (smtpmail-native-explain--why-not entry port user)))
+    (format "\n     %s:%s user %s %s"
+            (plist-get entry :host)
+            (or (plist-get entry :port) "any port")
+            (or (plist-get entry :user) "not given")
+            (if why (concat "does not match: " why)
+              (concat "matches: " (smtpmail-native-explain--has entry))))))
+
+(defun smtpmail-native-explain--source (source host port user)
+  "Return what SOURCE of auth-source has for HOST, PORT and USER, a text."
+  (require 'auth-source)
+  ;; The kind alone is told: a backend's words may hold more.
+  (condition-case err
+      (let ((entries (smtpmail-native-explain--search source :host host)))
+        (if entries
+            (mapconcat (lambda (entry)
+                         (smtpmail-native-explain--entry entry port user))
+                       entries "")
+          (format "no entry for the host %s" host)))
+    (error (format "cannot be read: %s" (get (car err) 'error-message)))))
+
+(defun smtpmail-native-explain--source-name (source)
+  "Return a name for SOURCE, an element of `auth-sources'."
+  (cond ((stringp source)
+         (concat (abbreviate-file-name source)
+                 (if (or (string-match-p "\\`\\(?:secrets\\|macos\\)" source)
+                         (file-exists-p source))
+                     "" " (there is no such file)")))
+        ((functionp source) "a function")
+        ((stringp (plist-get (cdr-safe source) :source))
+         (plist-get (cdr source) :source))
+        ((keywordp (car-safe source))
+         (let ((place (plist-get source :source)))
+           (if (stringp place) (abbreviate-file-name place)
+             "an entry of `auth-sources'")))
+        ((symbolp source) (symbol-name source))
+        (t "an entry of `auth-sources'")))
+
+;;;; How it would be sent
+
+(defun smtpmail-native-explain--by (function)
+  "Return which transport FUNCTION, of a variable for sending, stands for."
+  (pcase function
+    ('smtpmail-native-send-it "smtpmail-native")
+    ((or 'smtpmail-send-it 'message-smtpmail-send-it)
+     (if (bound-and-true-p smtpmail-native-mode)
+         "smtpmail-native, by `smtpmail-native-mode'"
+       "stock smtpmail"))
+    ('sendmail-send-it "sendmail")
+    ('message-send-mail-with-sendmail "sendmail")
+    ('sendmail-query-once "Emacs asks at the first mail")
+    ('message-use-send-mail-function "that of `send-mail-function'")
+    ('nil (if (bound-and-true-p smtpmail-native-mode)
+              "nothing, `smtpmail-native-mode' changes no other function"
+            "nothing"))
+    (_ "another one")))
+
+(defun smtpmail-native-explain--function (variable)
+  "Return a line on VARIABLE, whose value is a function that sends mail."
+  (let ((value (and (boundp variable) (symbol-value variable))))
+    (format "%s: %s (%s)" variable
+            (if (symbolp value) value "a function without a name")
+            (smtpmail-native-explain--by value))))
+
+(defun smtpmail-native-explain--stream (stream starttls)
+  "Return a text on STREAM, the value of `smtpmail-stream-type'.
+STARTTLS is the entry of the classic variable for the server, or nil."
+  (cond ((memq stream '(ssl tls)) (format "%s: TLS from the start" stream))
+        (starttls "STARTTLS is a must, by `smtpmail-starttls-credentials'")
+        ((eq stream 'starttls) "starttls: STARTTLS is a must")
+        ((eq stream 'plain) "plain: no TLS")
+        (t "nil: STARTTLS where it is offered")))
+
+(defconst smtpmail-native-explain--default
+  "the strongest first that the server offers: SCRAM-SHA-256-PLUS, \
+SCRAM-SHA-1-PLUS, SCRAM-SHA-256, SCRAM-SHA-1, CRAM-MD5, PLAIN, LOGIN"
+  "The order of mechanisms that nobody has changed.")
+
+(defun smtpmail-native-explain--mechanisms (entries)
+  "Return the mechanisms that a mail would take, a text.
+ENTRIES are those of auth-source that match, the first one counts."
+  (let ((forced (smtpmail-native-auth--mechanisms
+                 (plist-get (car entries) :smtp-auth)))
+        (preference (smtpmail-native-auth--preference)))
+    (cond
+     (forced (format "%s, by smtp-auth of auth-source" forced))
+     (preference
+      (format "%s, with the secret as a token, by the options%s"
+              (plist-get preference :mechanisms)
+              (if (plist-get preference :preferred)
+                  "; as a password by others where none is offered"
+                "")))
+     (smtpmail-native-auth-mechanisms
+      (format "%s, by `smtpmail-native-auth-mechanisms'"
+              (smtpmail-native-auth--mechanisms
+               smtpmail-native-auth-mechanisms)))
+     (t smtpmail-native-explain--default))))
+
+(defun smtpmail-native-explain--outcome (host port user)
+  "Return what a mail to HOST at PORT as USER would be sent with, a text.
+It is found as for a mail, but nobody is asked."
+  (let ((smtpmail-smtp-user user)
+        (smtpmail-native-auth-inhibit-prompts t)
+        (smtpmail-native-auth-inhibit-functions t)
+        (found nil))
+    (unwind-protect
+        (condition-case err
+            (progn
+              (setq found (smtpmail-native-auth-find host port))
+              (pcase (plist-get found :source)
+                ('none "no authentication, unless the server demands it")
+                ('mechanism "no secret: the first mechanism needs none")
+                ('prompt (format "user %s, as typed before"
+                                 (plist-get found :user)))
+                (source
+                 (format "user %s, from %s%s"
+                         (or (plist-get found :user) "not given")
+                         (pcase source
+                           ('classic "`smtpmail-auth-credentials'")
+                           ('file "the file of `smtpmail-auth-credentials'")
+                           (_ "auth-source"))
+                         (if (plist-get found :token) ", with a token" "")))))
+          (smtpmail-native-auth-error
+           (format "a prompt, and an error in batch: %s" (cadr err)))
+          (smtpmail-native-error (format "an error: %s" (cadr err))))
+      (smtpmail-native-auth-release found))))
+
+;;;; Together
+
+(defun smtpmail-native-explain--typed (host port user)
+  "Return what was typed for HOST, PORT and USER in this session, a text."
+  (let ((known (smtpmail-native-auth--known host port user)))
+    (unwind-protect
+        (if known
+            (format "matches: user %s%s" (plist-get known :user)
+                    (if (assoc (smtpmail-native-auth--key
+                                (append (list :host host :port port) known))
+                               smtpmail-native-auth--instead)
+                        ", in place of a stored password that was refused"
+                      ""))
+          "nothing was typed for this server and user")
+      (smtpmail-native-auth-release known))))
+
+(defun smtpmail-native-explain--prompt (host)
+  "Return when a password for HOST is prompted for, a text."
+  (cond (noninteractive "never in batch")
+        ((smtpmail-native-auth--demanded-p host)
+         "when nothing above has a password: \
+`smtpmail-servers-requiring-authorization' matches")
+        (t "when an entry above leaves the password open, or the server \
+demands one")))
+
+(defun smtpmail-native-explain--matching (sources host port user)
+  "Return the entries of SOURCES that match HOST, PORT and USER."
+  (seq-mapcat
+   (lambda (source)
+     (condition-case nil
+         (seq-remove (lambda (entry)
+                       (smtpmail-native-explain--why-not entry port user))
+                     (smtpmail-native-explain--search source :host host))
+       (error nil)))
+   sources))
+
+(defun smtpmail-native-explain--sources (host port user)
+  "Return the sources of credentials for HOST, PORT and USER, in order.
+Each is (NAME . TEXT)."
+  (let ((value (bound-and-true-p smtpmail-auth-credentials))
+        (file (smtpmail-native-auth-string
+               (bound-and-true-p smtpmail-auth-credentials))))
+    (append
+     (list (cons "`smtpmail-auth-credentials'"
+                 (smtpmail-native-explain--classic
+                  host port value #'smtpmail-native-module-find-auth
+                  #'smtpmail-native-explain--entry-text)))
+     (and file
+          (list (cons (format "The file %s" file)
+                      (smtpmail-native-explain--source
+                       (expand-file-name file) host port user))))
+     (mapcar (lambda (source)
+               (cons (format "auth-source, %s"
+                             (smtpmail-native-explain--source-name source))
+                     (smtpmail-native-explain--source source host port user)))
+             auth-sources)
+     (list (cons "Typed in this session"
+                 (smtpmail-native-explain--typed host port user))
+           (cons "A prompt" (smtpmail-native-explain--prompt host))))))
+
+(defun smtpmail-native-explain-text (account)
+  "Return how a mail to the server of ACCOUNT would be sent, and why.
+ACCOUNT is a plist, see `smtpmail-native-queue-account'.  The text holds
+no secret.  Signal `smtpmail-native-error' if the module is missing."
+  (smtpmail-native-load)
+  (require 'auth-source)
+  (let* ((host (plist-get account :host))
+         (port (plist-get account :port))
+         (user (plist-get account :user))
+         (classic (condition-case nil
+                      (smtpmail-native-module-find-auth host port)
+                    (smtpmail-native-error nil)))
+         (starttls (condition-case nil
+                       (smtpmail-native-module-find-starttls host port)
+                     (smtpmail-native-error nil)))
+         (wanted (or (smtpmail-native-auth-string (nth 2 classic)) user))
+         (foreign (smtpmail-native-auth-foreign-mechanism))
+         (number 0))
+    (concat
+     (format "Server:      %s:%s%s\n" host port
+             (if user (format ", user %s by `smtpmail-smtp-user'" user) ""))
+     (format "Credentials: %s\n"
+             (smtpmail-native-explain--outcome host port user))
+     (format "Connection:  %s\n"
+             (smtpmail-native-explain--stream (plist-get account :stream)
+                                              starttls))
+     (format "Mechanisms:  %s\n"
+             (smtpmail-native-explain--mechanisms
+              (and (null classic)
+                   (smtpmail-native-explain--matching
+                    auth-sources host port wanted))))
+     "\nTransport:\n"
+     (mapconcat (lambda (variable)
+                  (format "  %s\n" (smtpmail-native-explain--function
+                                    variable)))
+                '(send-mail-function message-send-mail-function) "")
+     (format "  smtpmail-native-mode: %s\n"
+             (if (bound-and-true-p smtpmail-native-mode) "on" "off"))
+     (if foreign
+         (format "  Stock smtpmail has to send: the mechanism %s is one that \
+somebody has added to it\n" foreign)
+       "")
+     "\nWhere credentials are looked for, in this order:\n"
+     (mapconcat (lambda (source)
+                  (setq number (1+ number))
+                  (format "  %d. %s: %s\n" number (car source) (cdr source)))
+                (smtpmail-native-explain--sources host port wanted) "")
+     (format "\n`smtpmail-starttls-credentials': %s\n"
+             (smtpmail-native-explain--classic
+              host port (bound-and-true-p smtpmail-starttls-credentials)
+              #'smtpmail-native-module-find-starttls
+              #'smtpmail-native-explain--starttls-text)))))
+
+;;;###autoload
+(defun smtpmail-native-explain-credentials ()
+  "Show with which credentials a mail would be sent, and why with these.
+For the server at hand each place where they are looked for is shown in its
+order: which entry matches, or why it does not; then how the mail would be
+sent.  Nothing secret is shown, and nothing is sent.
+Signal a child of `smtpmail-native-error' if there is no server or module."
+  (interactive)
+  (let ((text (smtpmail-native-explain-text (smtpmail-native-queue-account))))
+    (help-setup-xref (list #'smtpmail-native-explain-credentials)
+                     (called-interactively-p 'interactive))
+    (with-help-window (help-buffer)
+      (princ text))))
+
+(provide 'smtpmail-native-explain)
+;;; smtpmail-native-explain.el ends here
