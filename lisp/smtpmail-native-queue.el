@@ -1549,7 +1549,7 @@ The user has asked for that, and so may be asked for a password.  Signal
                         (smtpmail-native-queue--ask-for entry)
                       (quit nil)
                       (smtpmail-native-error
-                       (smtpmail-native-queue--say "%s" (cadr err))
+                       (smtpmail-native-queue-say "%s" (cadr err))
                        nil)))
       (unless found
         (smtpmail-native-outbox-release entry)))
