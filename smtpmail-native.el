@@ -324,6 +324,44 @@ TLS, and its certificate.  Nothing secret is sent."
 (autoload 'smtpmail-native-explain-credentials "smtpmail-native-explain"
   "Show with which credentials a mail would be sent, and why." t)
 
+(defun smtpmail-native--shown-certificate (account)
+  "Return the certificate that the server of ACCOUNT shows, whatever it is.
+Signal a child of `smtpmail-native-error' if it shows none."
+  (let* ((host (plist-get account :host))
+         (port (plist-get account :port))
+         (result (let ((smtpmail-native-tls-pins nil))
+                   (smtpmail-native-queue-probe account))))
+    (or (plist-get (plist-get result :tls) :certificate)
+        (smtpmail-native-error-signal
+         'smtpmail-native-tls-error
+         (if (eq (plist-get result :kind) 'ok)
+             (format "%s:%s uses no TLS" host port)
+           (smtpmail-native-error-describe result host port))))))
+
+;;;###autoload
+(defun smtpmail-native-pin-certificate ()
+  "Show the certificate of the mail server, and trust it from now on.
+After a question its fingerprint goes into `smtpmail-native-tls-pins', and is
+saved where that is possible.  Nothing secret is sent.  Signal a child of
+`smtpmail-native-error' if the server shows none."
+  (interactive)
+  (let* ((account (smtpmail-native-queue-account))
+         (host (plist-get account :host))
+         (shown (smtpmail-native--shown-certificate account)))
+    (with-help-window "*smtpmail-native certificate*"
+      (with-current-buffer standard-output
+        (smtpmail-native--insert-certificate shown)))
+    (when (yes-or-no-p (format "Trust just this certificate for %s? " host))
+      (let ((pins (cons (cons host (plist-get shown :sha256))
+                        (assoc-delete-all
+                         host (copy-alist smtpmail-native-tls-pins)))))
+        (setq smtpmail-native-tls-pins pins)
+        (condition-case err
+            (customize-save-variable 'smtpmail-native-tls-pins pins)
+          (error
+           (message "The pin is kept for this session only: %s"
+                    (error-message-string err))))))))
+
 ;;;; The outbox
 
 (autoload 'smtpmail-native-outbox "smtpmail-native-list"

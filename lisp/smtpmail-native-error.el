@@ -96,7 +96,8 @@ The value is `auth', or `tls' (RFC 3207 4)."
      ((eq kind 'cleartext)
       "see `smtpmail-native-cleartext-auth', or use STARTTLS")
      ((eq kind 'certificate)
-      "if it is right, add its authority to `gnutls-trustfiles'")
+      "if it is right, add its authority to `gnutls-trustfiles', or its \
+fingerprint to `smtpmail-native-tls-pins'")
      ((and (eq kind 'unsupported) (eq stage 'starttls))
       "see `smtpmail-stream-type' and `smtpmail-starttls-credentials'")
      ((and (eq kind 'unsupported) (eq stage 'auth))

@@ -21,6 +21,7 @@
 (require 'smtpmail-native-channel)
 (require 'smtpmail-native-message)
 (require 'smtpmail-native-outbox)
+(require 'smtpmail-native-trust)
 
 (declare-function smtpmail-fqdn "smtpmail" ())
 (declare-function smtpmail-query-smtp-server "smtpmail" ())
@@ -121,6 +122,13 @@ or nil if the entry has not been looked at yet.")
 (defvar smtpmail-native-queue--idle-timer nil
   "The timer that asks for passwords, or nil.")
 
+(defvar smtpmail-native-queue--doubts (make-hash-table :test #'equal)
+  "Results of attempts that ended at a certificate, by the id of the entry.")
+
+(defconst smtpmail-native-queue--certificates 3
+  "How many certificates of one server are accepted for one mail.
+A server that shows another one each time would be tried for ever.")
+
 (defvar smtpmail-native-queue--declined nil
   "Ids of entries for whose password the user has been asked already.")
 
@@ -198,6 +206,8 @@ ACCOUNT is an envelope, or the account in it."
   (append
    (list :host (encode-coding-string (plist-get account :host) 'utf-8)
          :port (plist-get account :port)
+         :pins (smtpmail-native-trust-pins (plist-get account :host)
+                                           (plist-get account :port))
          :stream (plist-get account :stream)
          :helo (or (plist-get account :helo) (smtpmail-native-queue--helo))
          :timeout-ms (max 1 (round (* 1000 smtpmail-native-timeout)))
@@ -601,6 +611,7 @@ It has been sent, and so a failure is only told."
       (run-hook-with-args 'smtpmail-native-queue-file-functions entry))
     (smtpmail-native-queue--run-hook 'smtpmail-native-sent-functions entry))
   (remhash (smtpmail-native-entry-id entry) smtpmail-native-queue--traces)
+  (remhash (smtpmail-native-entry-id entry) smtpmail-native-queue--doubts)
   ;; An error would look as if it had not been sent.
   (condition-case err
       (smtpmail-native-outbox-remove entry)
@@ -680,6 +691,38 @@ Where that cannot be written, the receipt stays for the next look."
                      (list (list (smtpmail-native-entry-id entry)))))
         (smtpmail-native-queue--later)))))
 
+(defun smtpmail-native-queue--trusted-p (entry result ask)
+  "Return non-nil if ENTRY is to be tried again after RESULT of a certificate.
+ASK non-nil means that the user can be asked now.  What is not accepted is
+remembered, for when it can be asked."
+  (when (eq (plist-get result :kind) 'certificate)
+    (let ((envelope (smtpmail-native-entry-envelope entry))
+          (id (smtpmail-native-entry-id entry))
+          (count (or (plist-get (smtpmail-native-entry-state entry)
+                                :certificates)
+                     0)))
+      (cond
+       ((and (< count smtpmail-native-queue--certificates)
+             (smtpmail-native-trust-judge (plist-get envelope :host)
+                                          (plist-get envelope :port)
+                                          result ask))
+        (remhash id smtpmail-native-queue--doubts)
+        (smtpmail-native-outbox-note entry :certificates (1+ count))
+        t)
+       (t (puthash id result smtpmail-native-queue--doubts)
+          nil)))))
+
+(defun smtpmail-native-queue--try-at-once (entry)
+  "Let ENTRY, which is claimed, be sent again in a moment, without a word."
+  (unwind-protect
+      (smtpmail-native-outbox-set entry :status 'ready :hold nil :next nil
+                                  :text nil)
+    (smtpmail-native-outbox-release entry))
+  (setq smtpmail-native-queue--ready
+        (nconc smtpmail-native-queue--ready
+               (list (list (smtpmail-native-entry-id entry)))))
+  (smtpmail-native-queue--later))
+
 (defun smtpmail-native-queue--news-p (result found)
   "Return non-nil if RESULT shows that a secret of FOUND, just typed, is right."
   (or (and (plist-get found :typed)
@@ -703,10 +746,14 @@ Where that cannot be written, the receipt stays for the next look."
            result found (not (smtpmail-native-sending-waiter sending)))
           (smtpmail-native-queue--settle-result sending result))
       (setf (smtpmail-native-sending-result sending) result))
-    (unless (smtpmail-native-sending-waiter sending)
+    (cond
+     ((smtpmail-native-sending-waiter sending))
+     ((smtpmail-native-queue--trusted-p entry result nil)
+      (smtpmail-native-queue--try-at-once entry))
+     (t
       (smtpmail-native-queue--conclude
        entry (- (float-time) (smtpmail-native-sending-start sending)))
-      (smtpmail-native-queue--see-again entry))
+      (smtpmail-native-queue--see-again entry)))
     ;; To look through those that wait for each that is done would take longer
     ;; than to send them.
     (when (< (hash-table-count smtpmail-native-queue--active)
@@ -1308,6 +1355,9 @@ password or passphrase is asked for again, three times in all."
           (setq result nil))
          ((smtpmail-native-queue--renewed-p entry result)
           (setq result nil))
+         ((smtpmail-native-queue--trusted-p entry result
+                                            (smtpmail-native-queue--ask-p))
+          (setq result nil))
          ((and (smtpmail-native-queue--ask-p) (< asked 3)
                (setq answer (smtpmail-native-queue--ask-waiting
                              result envelope found)))
@@ -1505,12 +1555,27 @@ The user has asked for that, and so may be asked for a password.  Signal
       ;; the mail are not.
       (smtpmail-native-outbox-set
        entry
-       :renewed nil
+       :renewed nil :certificates nil
        :results (seq-filter (lambda (result) (eq (cadr result) 'sent))
                             (plist-get state :results)))
-      (if (smtpmail-native-queue--refused-p state)
-          (smtpmail-native-queue--attempt-asking entry)
-        (smtpmail-native-queue--attempt entry t)))))
+      (cond
+       ((smtpmail-native-queue--refused-p state)
+        (smtpmail-native-queue--attempt-asking entry))
+       ((eq (plist-get state :hold) 'certificate)
+        (smtpmail-native-queue--attempt-trusting entry))
+       (t (smtpmail-native-queue--attempt entry t))))))
+
+(defun smtpmail-native-queue--attempt-trusting (entry)
+  "Ask about the certificate that ENTRY, which is claimed, is held for; send it.
+It stays held if the answer is no.  Without anything to ask about it is tried
+again, which may tell."
+  (let ((result (gethash (smtpmail-native-entry-id entry)
+                         smtpmail-native-queue--doubts)))
+    (if (or (null result)
+            (smtpmail-native-queue--trusted-p entry result
+                                              (smtpmail-native-queue--ask-p)))
+        (smtpmail-native-queue--attempt entry t)
+      (smtpmail-native-outbox-release entry))))
 
 (defun smtpmail-native-queue--refused-p (state)
   "Return non-nil if the secret of an entry with STATE was wrong or missing."
@@ -1689,10 +1754,17 @@ attempts.  Signal `smtpmail-native-error' if the outbox cannot be used."
          (null (smtpmail-native-entry-problem entry)))))
 
 (defun smtpmail-native-queue--askable-p (entry)
-  "Return non-nil if the user can type the secret that ENTRY is held for.
-Nobody can type a token."
-  (and (smtpmail-native-queue--locked-p entry)
-       (not (plist-get (smtpmail-native-entry-state entry) :renewed))))
+  "Return non-nil if the user can give the answer that ENTRY is held for.
+That is a secret, but a token, which nobody can type; or a word about a
+certificate that this Emacs has seen."
+  (let ((state (smtpmail-native-entry-state entry)))
+    (or (and (smtpmail-native-queue--locked-p entry)
+             (not (plist-get state :renewed)))
+        (and (eq (plist-get state :status) 'held)
+             (eq (plist-get state :hold) 'certificate)
+             (gethash (smtpmail-native-entry-id entry)
+                      smtpmail-native-queue--doubts)
+             t))))
 
 (defun smtpmail-native-queue--locked ()
   "Return the entries that are held for want of a password."
@@ -1735,7 +1807,7 @@ Do it later if the user is doing something in the minibuffer."
       (run-at-time 5 nil #'smtpmail-native-queue--ask-when-idle)
     (let ((seen nil))
       (dolist (entry (seq-filter #'smtpmail-native-queue--askable-p
-                                 (smtpmail-native-queue--locked)))
+                                 (smtpmail-native-outbox-list)))
         (let ((key (smtpmail-native-queue--account-key
                     (smtpmail-native-entry-envelope entry))))
           (unless (or (member key seen)
@@ -1746,9 +1818,12 @@ Do it later if the user is doing something in the minibuffer."
             (push (smtpmail-native-entry-id entry)
                   smtpmail-native-queue--declined)
             (when (smtpmail-native-outbox-claim entry)
-              (if (smtpmail-native-queue--askable-p entry)
-                  (smtpmail-native-queue--attempt-asking entry)
-                (smtpmail-native-outbox-release entry)))))))))
+              (cond
+               ((not (smtpmail-native-queue--askable-p entry))
+                (smtpmail-native-outbox-release entry))
+               ((smtpmail-native-queue--locked-p entry)
+                (smtpmail-native-queue--attempt-asking entry))
+               (t (smtpmail-native-queue--attempt-trusting entry))))))))))
 
 ;;;; Leaving Emacs
 
