@@ -135,6 +135,11 @@ resolved by the proxy.  A local socket is reached without it."
 With nil the system chooses one for each connection."
   :type '(choice (const :tag "The system chooses" nil) string))
 
+(defcustom smtpmail-native-chunking nil
+  "Whether mail is sent in chunks where the server offers CHUNKING.
+See RFC 3030; some servers are said to do it badly."
+  :type 'boolean)
+
 (defcustom smtpmail-native-sent-functions nil
   "Functions that are called when a mail has been taken by the server.
 The argument is a plist, which has :id, :message-id, :subject, :from,

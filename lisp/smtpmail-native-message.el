@@ -740,6 +740,38 @@ buffer SOURCE and is encoded with CODING; nil means that it is octets."
     (set-buffer-modified-p nil)
     (goto-char (point-min))))
 
+(defun smtpmail-native-message--make (buffer finish)
+  "Make the plist of a message of the mail in BUFFER, with its octets.
+FINISH is called in a buffer that holds the header, with the coding system
+of the mail, nil for octets, and whether the mail is ASCII; it returns the
+rest of the plist, and leaves the header as it is to be sent."
+  (with-current-buffer buffer
+    (save-match-data
+      (save-excursion
+        (save-restriction
+          (widen)
+          (let* ((source (current-buffer))
+                 (case-fold-search t)
+                 (ends (smtpmail-native-message--split))
+                 (coding (smtpmail-native-message--coding))
+                 (ascii (and coding (smtpmail-native-message--ascii-p)))
+                 (header (generate-new-buffer " *smtpmail-native header*" t))
+                 (target (generate-new-buffer " *smtpmail-native message*" t))
+                 result)
+            (unwind-protect
+                (let ((plist
+                       (with-current-buffer header
+                         (smtpmail-native-message--copy-header
+                          source (car ends))
+                         (funcall finish coding ascii))))
+                  (smtpmail-native-message--assemble
+                   target header source (cdr ends) coding)
+                  (setq result (append (list :buffer target) plist)))
+              (kill-buffer header)
+              (unless result
+                (kill-buffer target)))
+            result))))))
+
 (defun smtpmail-native-message-prepare (&optional buffer given beside)
   "Make envelope and octets of the mail in BUFFER, by default the current one.
 BUFFER holds header fields, a line that is `mail-header-separator', and a
@@ -772,81 +804,29 @@ octet by octet.
 Signal `smtpmail-native-usage-error' if there is no recipient or an
 address cannot be read, and its child `smtpmail-native-malformed-message'
 if the header is malformed; nothing is left behind then."
-  (with-current-buffer (or buffer (current-buffer))
-    (save-match-data
-      (save-excursion
-        (save-restriction
-          (widen)
-          (let* ((source (current-buffer))
-                 (case-fold-search t)
-                 (ends (smtpmail-native-message--split))
-                 (coding (smtpmail-native-message--coding))
-                 (ascii (and coding (smtpmail-native-message--ascii-p)))
-                 (header (generate-new-buffer " *smtpmail-native header*" t))
-                 (target (generate-new-buffer " *smtpmail-native message*" t))
-                 result)
-            (unwind-protect
-                (let ((plist
-                       (with-current-buffer header
-                         (smtpmail-native-message--copy-header
-                          source (car ends))
-                         (smtpmail-native-message--finish-header
-                          coding ascii given beside))))
-                  (smtpmail-native-message--assemble
-                   target header source (cdr ends) coding)
-                  (setq smtpmail-recipient-address-list
-                        (plist-get plist :recipients)
-                        result (append (list :buffer target) plist)))
-              (kill-buffer header)
-              (unless result
-                (kill-buffer target)))
-            result))))))
+  (let ((plist (smtpmail-native-message--make
+                (or buffer (current-buffer))
+                (lambda (coding ascii)
+                  (smtpmail-native-message--finish-header
+                   coding ascii given beside)))))
+    (setq smtpmail-recipient-address-list (plist-get plist :recipients))
+    plist))
 
 (defun smtpmail-native-message-as-it-is (buffer recipients)
   "Make envelope and octets of the finished message in BUFFER.
 Its header ends at the first empty line, or at `mail-header-separator'.
-Nothing is added or removed.  RECIPIENTS is a list of strings, each an
+Nothing is added or left out.  RECIPIENTS is a list of strings, each an
 address, or nil for those that the header names.  Return a plist like that
 of `smtpmail-native-message-prepare', with a new buffer of octets; the
 sender is the one that smtpmail would choose.  Signal
 `smtpmail-native-usage-error' if there is no recipient or sender, or if an
 address cannot be read, and `smtpmail-native-malformed-message' if the
 header is malformed."
-  (with-current-buffer buffer
-    (save-match-data
-      (save-excursion
-        (save-restriction
-          (widen)
-          (let* ((source (current-buffer))
-                 (case-fold-search t)
-                 (ends (smtpmail-native-message--split))
-                 (coding (smtpmail-native-message--coding))
-                 (header (generate-new-buffer " *smtpmail-native header*" t))
-                 (target (generate-new-buffer " *smtpmail-native message*" t))
-                 (done nil))
-            (unwind-protect
-                (let ((plist
-                       (with-current-buffer header
-                         (smtpmail-native-message--copy-header
-                          source (car ends))
-                         (smtpmail-native-message--describe
-                          (smtpmail-native-message--fields) recipients))))
-                  (with-current-buffer header
-                    (erase-buffer)
-                    (insert (with-current-buffer source
-                              (let ((text (buffer-substring-no-properties
-                                           (point-min) (car ends))))
-                                (if (multibyte-string-p text)
-                                    (encode-coding-string
-                                     text (or coding 'utf-8-unix))
-                                  text)))))
-                  (smtpmail-native-message--assemble
-                   target header source (cdr ends) coding)
-                  (setq done (append (list :buffer target) plist)))
-              (kill-buffer header)
-              (unless done
-                (kill-buffer target)))
-            done))))))
+  (smtpmail-native-message--make
+   buffer
+   (lambda (_coding _ascii)
+     (smtpmail-native-message--describe (smtpmail-native-message--fields)
+                                        recipients))))
 
 (defun smtpmail-native-message--describe (fields recipients)
   "Return the plist, without octets, of a finished message with FIELDS.

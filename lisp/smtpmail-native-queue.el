@@ -39,6 +39,7 @@
 (defvar smtpmail-stream-type)
 (defvar smtpmail-native-auth-mechanisms)
 (defvar smtpmail-native-background)
+(defvar smtpmail-native-chunking)
 (defvar smtpmail-native-cleartext-auth)
 (defvar smtpmail-native-expire)
 (defvar smtpmail-native-failed-functions)
@@ -807,7 +808,8 @@ entry is still claimed."
                      :entry (smtpmail-native-outbox-encode
                              (smtpmail-native-outbox-file entry))
                      :attempt attempt
-                     :partial smtpmail-native-partial-recipients)
+                     :partial smtpmail-native-partial-recipients
+                     :chunking smtpmail-native-chunking)
                (smtpmail-native-queue--connection envelope))))
     ;; Whoever hears that it has not begun may let go of the entry, and so a
     ;; quit must not come in between.

@@ -193,6 +193,19 @@ If the server wants one all the same, its words and all places are told."
                  26214400))
       (should-not (directory-files folder nil "\\`smtpmail-native-")))))
 
+(ert-deftest smtpmail-native-tests-chunking ()
+  "Chunks, where the user wants them and the server offers them."
+  (smtpmail-native-test-with-server
+      (smtpmail-native-test-script
+       (smtpmail-native-test-ehlo "CHUNKING")
+       "C: MAIL *" "S: 250 ok" "C: RCPT *" "S: 250 ok" "bdat"
+       "S: 250 2.0.0 queued" "C: QUIT")
+    (let ((smtpmail-native-chunking t))
+      (should (eq (smtpmail-native-tests--send) t)))
+    (smtpmail-native-test-verdict server)
+    (should (string-match-p "\r\n.dot\r\n\\'"
+                            (smtpmail-native-test-delivered folder)))))
+
 ;;;; Failures
 
 (ert-deftest smtpmail-native-tests-conditions ()
