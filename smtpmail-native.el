@@ -187,7 +187,7 @@ It is told in a moment, because the caller says that it is done."
 HOW is that of `smtpmail-native-queue-send'."
   (smtpmail-native-copy-expect
    (plist-get (smtpmail-native-queue-send mail how) :id)
-   (plist-get mail :message-id)))
+   (plist-get mail :key)))
 
 (defun smtpmail-native--hand-over (mail)
   "Send MAIL, a plist of `smtpmail-native-message-prepare', as is wanted now."
@@ -242,7 +242,8 @@ arrived."
     (condition-case err
         (let ((mail (smtpmail-native-message-prepare)))
           (unwind-protect
-              (smtpmail-native-mode-hand-over mail)
+              (smtpmail-native-mode-hand-over
+               (append (list :key (smtpmail-native-copy-key)) mail))
             (kill-buffer (plist-get mail :buffer))))
       (smtpmail-native-error
        ;; The backtrace of a batch Emacs shows only the beginning of the text.

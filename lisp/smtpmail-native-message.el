@@ -550,9 +550,10 @@ coding system of theirs can encode the text."
     ;; An alias can be anything.
     (smtpmail-native-message--tidy)))
 
-(defun smtpmail-native-message--explicit-sender ()
-  "Return the envelope sender that the user has set, or nil.
-The empty string is the null sender (RFC 5321, 4.5.5)."
+(defun smtpmail-native-message-explicit-sender ()
+  "Return the envelope sender that the user has set, a string, or nil.
+The empty string is the null sender (RFC 5321, 4.5.5).  Signal
+`smtpmail-native-usage-error' if what is set is no address."
   (let ((sender (or smtpmail-mail-address
                     (and mail-specify-envelope-from
                          (stringp mail-envelope-from)
@@ -572,7 +573,7 @@ The empty string is the null sender (RFC 5321, 4.5.5)."
   "Return the address that MAIL FROM names, for a header of FIELDS.
 Resent mail comes from the one who resends it, not from its author: the
 author's address is not theirs to use, and the bounces are not the author's."
-  (or (smtpmail-native-message--explicit-sender)
+  (or (smtpmail-native-message-explicit-sender)
       (seq-some (lambda (field)
                   (let ((addresses (smtpmail-native-message--parse
                                     (nth 4 field) (nth 1 field))))
@@ -590,7 +591,7 @@ author's address is not theirs to use, and the bounces are not the author's."
 (defun smtpmail-native-message--insert-from (prefix)
   "Insert a From field, its name with PREFIX, for the user."
   (let ((address (or (smtpmail-user-mail-address)
-                     (smtpmail-native-message--explicit-sender)
+                     (smtpmail-native-message-explicit-sender)
                      user-mail-address))
         (name (or (user-full-name) "")))
     (when (member address '(nil ""))

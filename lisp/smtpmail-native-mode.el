@@ -13,29 +13,73 @@
 (require 'smtpmail-native-stock)
 
 (declare-function smtpmail-native--hand-over "smtpmail-native" (mail))
+(defvar smtpmail-mail-address)
 (declare-function smtpmail-native-send-it "smtpmail-native" ())
 
 (defvar smtpmail-native-mode--mail nil
   "The mail that is on its way through `smtpmail-via-smtp', a plist.
 Nil where that function is called for its own sake.")
 
+(defvar smtpmail-native-mode--outcome nil
+  "What has become of the mail on its way through `smtpmail-via-smtp'.
+Nil as long as it has not got through to us, t when it has been handed
+over, else the error, as in `condition-case'.")
+
+(defvar smtpmail-native-mode--told nil
+  "Non-nil if it has been told that the module cannot be used.")
+
 (defun smtpmail-native-mode--ready-p ()
-  "Return non-nil if the module can be used; else say once that it cannot."
-  (or (smtpmail-native-load-available-p)
-      (ignore
-       (message "smtpmail-native: the module is not built, smtpmail itself \
-sends this mail (M-x smtpmail-native-build-module)"))))
+  "Return non-nil if the module can be used; else say once why it cannot."
+  (condition-case err
+      (or (and (smtpmail-native-load-available-p)
+               (smtpmail-native-load))
+          (error "It is not built (M-x smtpmail-native-build-module)"))
+    (error
+     (unless smtpmail-native-mode--told
+       (setq smtpmail-native-mode--told t)
+       (message "No module of smtpmail-native, and so smtpmail itself sends: %s"
+                (error-message-string err)))
+     nil)))
+
+(defun smtpmail-native-mode--complaint (err)
+  "Return what ERR, an error of ours, says, in the form of `smtpmail-via-smtp'."
+  (format "%s: %s" (get (car err) 'error-message) (cadr err)))
 
 (defun smtpmail-native-mode--send-directly (recipients buffer)
   "Send the message in BUFFER as it is to RECIPIENTS, a list of strings.
 Wait for the outcome; return nil if it was sent, else what went wrong."
   (condition-case err
-      (let ((mail (smtpmail-native-message-as-it-is buffer recipients)))
+      (let ((mail (smtpmail-native-message-as-it-is
+                   buffer
+                   (or recipients
+                       (smtpmail-native-error-signal
+                        'smtpmail-native-usage-error
+                        "There is no recipient")))))
         (unwind-protect
             (ignore (smtpmail-native-queue-send mail 'wait))
           (kill-buffer (plist-get mail :buffer))))
+    (smtpmail-native-error (smtpmail-native-mode--complaint err))))
+
+(defun smtpmail-native-mode--pass-on (mail recipients)
+  "Hand over MAIL, which has come through the advice of users, to RECIPIENTS.
+Advice may have chosen these, and the sender.  Return nil, or a string that
+tells what went wrong, as advice may have another server to try.  It is no
+matter for advice that the mail may have been sent, or that the user has
+cancelled it, and so these are signalled."
+  (condition-case err
+      (let ((mail (copy-sequence mail)))
+        (unless (equal smtpmail-mail-address (plist-get mail :sender))
+          (setq mail (plist-put mail :sender
+                                (or (smtpmail-native-message-explicit-sender)
+                                    (plist-get mail :sender)))))
+        (smtpmail-native--hand-over (plist-put mail :recipients recipients))
+        (setq smtpmail-native-mode--outcome t)
+        nil)
+    ((smtpmail-native-unknown-outcome smtpmail-native-cancelled)
+     (signal (car err) (cdr err)))
     (smtpmail-native-error
-     (format "%s: %s" (get (car err) 'error-message) (cadr err)))))
+     (setq smtpmail-native-mode--outcome err)
+     (smtpmail-native-mode--complaint err))))
 
 (defun smtpmail-native-mode--via-smtp (stock recipients buffer &rest more)
   "Do what `smtpmail-via-smtp', STOCK, does: send BUFFER to RECIPIENTS.
@@ -46,10 +90,9 @@ that tells what went wrong."
         (smtpmail-native-mode--mail nil))
     (cond
      ((and mail (eq buffer (plist-get mail :buffer)))
-      ;; Advice may have chosen other recipients.
-      (ignore (smtpmail-native--hand-over
-               (plist-put (copy-sequence mail) :recipients recipients))))
-     ((smtpmail-native-mode--ready-p)
+      (smtpmail-native-mode--pass-on mail recipients))
+     ((and (not (smtpmail-native-auth-foreign-mechanism))
+           (smtpmail-native-mode--ready-p))
       (smtpmail-native-mode--send-directly recipients buffer))
      ((apply stock recipients buffer more)))))
 
@@ -59,11 +102,24 @@ that tells what went wrong."
       (smtpmail-native-send-it)
     (funcall stock)))
 
+(defun smtpmail-native-mode--adopt ()
+  "Take what smtpmail has queued into the outbox, if the mode is still on.
+Nobody is asked for anything, and no error is signalled."
+  (when smtpmail-native-mode
+    (condition-case err
+        (when (and (smtpmail-native-stock-queued-p)
+                   (smtpmail-native-mode--ready-p))
+          (smtpmail-native-stock-adopt))
+      (error (display-warning 'smtpmail-native (error-message-string err))))))
+
 (defun smtpmail-native-mode--send-queued-mail (stock)
   "Send what is queued; in place of `smtpmail-send-queued-mail', STOCK."
   (if (not (smtpmail-native-mode--ready-p))
       (funcall stock)
-    (smtpmail-native-stock-adopt)
+    (unless (or noninteractive (not (smtpmail-native-stock-queued-p)))
+      ;; Where the server is not known it is asked for, as stock does.
+      (smtpmail-native-queue-account))
+    (smtpmail-native-mode--adopt)
     (let ((count (if noninteractive
                      (smtpmail-native-queue-flush-waiting)
                    (smtpmail-native-queue-flush))))
@@ -82,7 +138,7 @@ that tells what went wrong."
 `smtpmail-send-it', `smtpmail-via-smtp' and `smtpmail-send-queued-mail' are
 advised; no setting is changed.  Mail that smtpmail has queued is taken into
 the outbox, and sent when the queue is flushed.  As long as the module is
-not built, smtpmail goes on as before."
+not there, smtpmail goes on as before."
   :global t
   :group 'smtpmail-native
   (require 'smtpmail)
@@ -93,23 +149,45 @@ not built, smtpmail goes on as before."
   (if (not smtpmail-native-mode)
       (remove-hook 'smtpmail-native-queue-changed-functions
                    #'smtpmail-native-stock-note-change)
+    (setq smtpmail-native-mode--told nil)
     (add-hook 'smtpmail-native-queue-changed-functions
               #'smtpmail-native-stock-note-change)
-    (when (smtpmail-native-load-available-p)
-      (condition-case err
-          (smtpmail-native-stock-adopt)
-        (smtpmail-native-error
-         (display-warning 'smtpmail-native (cadr err)))))))
+    ;; The rest of the init file may have more to say of the server.
+    (if after-init-time
+        (smtpmail-native-mode--adopt)
+      (add-hook 'after-init-hook #'smtpmail-native-mode--adopt))))
+
+(defun smtpmail-native-mode--by-advice (mail)
+  "Let MAIL go through `smtpmail-via-smtp', and what users advise it to do.
+Return what that returns.  As there the current buffer is that of the
+message, and `smtpmail-mail-address' bound."
+  (let ((source (current-buffer)))
+    (with-current-buffer (plist-get mail :buffer)
+      (dolist (local (buffer-local-variables source))
+        (when (and (consp local)
+                   (string-prefix-p "smtpmail-" (symbol-name (car local)))
+                   (not (eq (car local) 'smtpmail-mail-address)))
+          (set (make-local-variable (car local)) (cdr local))))
+      (let ((smtpmail-native-mode--mail mail)
+            (smtpmail-mail-address (plist-get mail :sender)))
+        (smtpmail-via-smtp (plist-get mail :recipients) (current-buffer))))))
 
 (defun smtpmail-native-mode-hand-over (mail)
   "Hand MAIL, a plist of `smtpmail-native-message-prepare', to the outbox.
 It goes by way of `smtpmail-via-smtp' while the mode is on, because users
-advise that to choose the account."
+advise that to choose the account.  Signal a child of
+`smtpmail-native-error' if it was not sent or put into the outbox."
   (if (not smtpmail-native-mode)
       (smtpmail-native--hand-over mail)
-    (let ((smtpmail-native-mode--mail mail))
-      (smtpmail-via-smtp (plist-get mail :recipients)
-                         (plist-get mail :buffer)))))
+    (let* ((smtpmail-native-mode--outcome nil)
+           (complaint (smtpmail-native-mode--by-advice mail))
+           (outcome smtpmail-native-mode--outcome))
+      ;; What advice makes of it counts, but not after the mail has gone.
+      (cond ((eq outcome t))
+            ((null complaint))
+            (outcome (signal (car outcome) (cdr outcome)))
+            (t (smtpmail-native-error-signal 'smtpmail-native-error
+                                             (format "%s" complaint)))))))
 
 (declare-function smtpmail-via-smtp "smtpmail"
                   (recipient smtpmail-text-buffer

@@ -7,6 +7,7 @@
 ;;   incoming/ID/   an entry that is being written
 ;;   queue/ID/      an entry that counts: one rename brings it here
 ;;   trash/ID/      an entry that is being deleted
+;;   unfiled/ID.eml a mail that was sent, but whose copy could not be filed
 ;;
 ;; An entry is a folder that holds
 ;;
@@ -204,6 +205,12 @@ On an error note the problem and return nil."
          (size (file-attribute-size
                 (ignore-errors (file-attributes file))))
          (wanted (plist-get (smtpmail-native-entry-envelope entry) :size)))
+    (when (and (null size)
+               (not (file-exists-p (smtpmail-native-outbox-file
+                                    entry "message.el"))))
+      (setf (smtpmail-native-entry-problem entry)
+            "its message and message.el are gone; smtpmail may have sent it \
+from its own queue"))
     (unless (smtpmail-native-entry-problem entry)
       (setf (smtpmail-native-entry-problem entry)
             (cond ((null size) "its message is missing")
@@ -336,7 +343,8 @@ ENVELOPE is a plist of
                          for people
   :fcc                   files for a copy
   :created               time, an integer of seconds
-  :origin                file of smtpmail's queue that it was made from, or nil
+  :origin                files of smtpmail's queue that it was made from, which
+                         `smtpmail-native-outbox-remove' deletes
 STATE is the first plist of `smtpmail-native-outbox-set'.  ID is the name
 of the entry; the value is nil if there is one of that name already.
 Signal `smtpmail-native-outbox-error' when that is not possible; nothing
@@ -351,6 +359,7 @@ is left behind then."
                  :state state))
          (target (progn (smtpmail-native-outbox--area "queue")
                         (smtpmail-native-outbox-file entry)))
+         (made nil)
          (done nil))
     (unless (file-directory-p target)
       (unwind-protect
@@ -358,6 +367,7 @@ is left behind then."
               (progn
                 (with-file-modes #o700
                   (make-directory folder))
+                (setq made t)
                 (setf (smtpmail-native-entry-claim entry)
                       (or (smtpmail-native-outbox--lock folder)
                           (signal 'file-error (list "Locked" folder))))
@@ -369,7 +379,9 @@ is left behind then."
             (file-error (smtpmail-native-outbox--fail err "Cannot write to")))
         (unless done
           (smtpmail-native-outbox-release entry)
-          (ignore-errors (delete-directory folder t)))))))
+          ;; Another Emacs may be filling a folder of that name.
+          (when made
+            (ignore-errors (delete-directory folder t))))))))
 
 (defun smtpmail-native-outbox-note (entry &rest plist)
   "Change the state of ENTRY by PLIST in memory alone."
@@ -435,6 +447,21 @@ Signal a `file-error' if they cannot be read."
   (insert-file-contents-literally
    (smtpmail-native-outbox-file entry "message")))
 
+(defun smtpmail-native-outbox-forget-origin (entry)
+  "Let ENTRY, in memory, not be one that was made from files of smtpmail."
+  (setf (smtpmail-native-entry-envelope entry)
+        (plist-put (copy-sequence (smtpmail-native-entry-envelope entry))
+                   :origin nil)))
+
+(defun smtpmail-native-outbox-set-aside (entry)
+  "Keep the message of ENTRY outside of the queue, for the user.
+Return the name of the file, which is nobody's concern here any more.
+Signal a `file-error' if that is not possible."
+  (let ((file (expand-file-name (concat (smtpmail-native-entry-id entry) ".eml")
+                                (smtpmail-native-outbox--area "unfiled"))))
+    (copy-file (smtpmail-native-outbox-file entry "message") file t)
+    file))
+
 (defun smtpmail-native-outbox-remove (entry)
   "Delete ENTRY, which has to be claimed, and let go of it.
 Signal `smtpmail-native-outbox-error' if it cannot be deleted."
@@ -442,6 +469,10 @@ Signal `smtpmail-native-outbox-error' if it cannot be deleted."
          (gone (expand-file-name id (smtpmail-native-outbox--area "trash"))))
     (condition-case err
         (progn
+          ;; Else it would be taken from there again.
+          (dolist (file (plist-get (smtpmail-native-entry-envelope entry)
+                                   :origin))
+            (delete-file file))
           ;; One step, so that no half of it is ever taken for an entry.
           (rename-file (directory-file-name
                         (smtpmail-native-outbox-file entry))

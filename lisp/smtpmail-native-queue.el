@@ -585,6 +585,19 @@ needs the user stays visible."
 
 ;;;; The end of an attempt
 
+(defun smtpmail-native-queue-tell-unfiled (entry why)
+  "Warn that ENTRY was sent, but that its copy could not be filed, and WHY.
+Keep its message, which may be all that there is of it."
+  (display-warning
+   'smtpmail-native
+   (format "The mail to %s was sent, but its copy could not be filed: %s.  %s"
+           (smtpmail-native-queue-people entry) why
+           (condition-case err
+               (format "It is kept as %s"
+                       (abbreviate-file-name
+                        (smtpmail-native-outbox-set-aside entry)))
+             (file-error (error-message-string err))))))
+
 (defun smtpmail-native-queue--file-copies (entry)
   "Append the message of ENTRY to the files of its Fcc fields.
 It has been sent, and so a failure is only told."
@@ -599,10 +612,8 @@ It has been sent, and so a failure is only told."
           (let ((coding-system-for-write 'no-conversion))
             (mail-do-fcc (copy-marker (1- (point))))))
       (error
-       (display-warning
-        'smtpmail-native
-        (format "The mail was sent, but its copy could not be filed in %s: %s"
-                file (error-message-string err)))))))
+       (smtpmail-native-queue-tell-unfiled
+        entry (format "in %s: %s" file (error-message-string err)))))))
 
 (defun smtpmail-native-queue--finish (entry)
   "File the copies of ENTRY, which has been sent, run the hook, delete it."
@@ -916,7 +927,8 @@ the user; no error is signalled."
                                         "No password was given"))
           (error
            (smtpmail-native-queue--hold
-            entry 'error (if (get (car err) 'smtpmail-native-error)
+            entry 'error (if (memq 'smtpmail-native-error
+                                (get (car err) 'error-conditions))
                              (cadr err)
                            (error-message-string err)))))
       (unless begun
@@ -1143,12 +1155,14 @@ That is not said of what is held at the user's own wish."
                 :created (truncate (float-time)))
           account))
 
-(defun smtpmail-native-queue--make-durable (entry)
+(defun smtpmail-native-queue-make-durable (entry &optional wait)
   "Let the module sync ENTRY, which nobody sends yet, to the disk.
-A batch Emacs waits for that, because leaving it would end the sync."
+With WAIT, wait for that, and return non-nil if it is on the disk.  A batch
+Emacs always waits, because leaving it would end the sync.  No error is
+signalled; a failure is a warning."
   (let* ((done nil)
          (hear (lambda (_kind plist)
-                 (setq done t)
+                 (setq done (list (eq (plist-get plist :kind) 'ok)))
                  ;; It may have been taken back meanwhile.
                  (when (and (not (eq (plist-get plist :kind) 'ok))
                             (file-directory-p
@@ -1166,12 +1180,13 @@ failure: %s" (smtpmail-native-error-text (plist-get plist :text))))))))
          hear)
       (smtpmail-native-error
        (funcall hear 'done (list :kind 'system :text (cadr err)))))
-    (when noninteractive
-      (smtpmail-native-queue--await (lambda () done) nil))))
+    (when (or wait noninteractive)
+      (smtpmail-native-queue--await (lambda () done) nil))
+    (car done)))
 
 (defun smtpmail-native-queue--leave (entry)
   "Make ENTRY durable and let go of it."
-  (smtpmail-native-queue--make-durable entry)
+  (smtpmail-native-queue-make-durable entry)
   (smtpmail-native-outbox-release entry)
   (smtpmail-native-queue--changed (smtpmail-native-entry-id entry)))
 

@@ -16,7 +16,8 @@
 
 (defvar smtpmail-queue-dir)
 (defvar smtpmail-queue-index-file)
-(defvar smtpmail-recipient-address-list)
+(defvar smtpmail-default-smtp-server)
+(defvar smtpmail-smtp-server)
 
 (defvar smtpmail-native-stock--timer nil
   "The timer that writes the index, or nil.")
@@ -41,43 +42,80 @@
   (string-prefix-p (expand-file-name "queue/" smtpmail-native-outbox-directory)
                    (expand-file-name line)))
 
-(defun smtpmail-native-stock--waiting ()
-  "Return the messages of the outbox that smtpmail could send, as files."
-  (delq nil
-        (mapcar
-         (lambda (entry)
-           (let ((state (smtpmail-native-entry-state entry)))
-             (and (null (smtpmail-native-entry-problem entry))
-                  (not (smtpmail-native-queue-sending
-                        (smtpmail-native-entry-id entry)))
-                  (or (eq (plist-get state :status) 'ready)
-                      (and (eq (plist-get state :status) 'held)
-                           (eq (plist-get state :hold) 'queue)))
-                  (smtpmail-native-outbox-file entry "message"))))
-         (smtpmail-native-outbox-list))))
+(defun smtpmail-native-stock--queued-p (line)
+  "Return non-nil if LINE of the index is for a mail that smtpmail has queued.
+It may also be for one of an outbox, this one or that of another Emacs."
+  (not (or (smtpmail-native-stock--ours-p line)
+           (and (equal (file-name-nondirectory line) "message")
+                (file-exists-p (expand-file-name
+                                "state" (file-name-directory
+                                         (expand-file-name line))))))))
 
-(defun smtpmail-native-stock-write-index ()
+(defun smtpmail-native-stock-queued-p ()
+  "Return non-nil if there is a mail that smtpmail itself has queued."
+  (seq-some #'smtpmail-native-stock--queued-p (smtpmail-native-stock--lines)))
+
+(defun smtpmail-native-stock--waiting-p (entry)
+  "Return non-nil if smtpmail could send ENTRY, and nobody is about to.
+Where :next is nil an entry is being sent, here or by another Emacs, or will
+be at once; and smtpmail would send to all recipients, also to those that
+have got the mail."
+  (let ((state (smtpmail-native-entry-state entry)))
+    (and (null (smtpmail-native-entry-problem entry))
+         (or (and (eq (plist-get state :status) 'ready)
+                  (plist-get state :next))
+             (and (eq (plist-get state :status) 'held)
+                  (eq (plist-get state :hold) 'queue)))
+         (equal (smtpmail-native-queue-remaining entry)
+                (plist-get (smtpmail-native-entry-envelope entry)
+                           :recipients)))))
+
+(defun smtpmail-native-stock--replace (lines)
+  "Replace the index by LINES.
+Signal `smtpmail-native-outbox-error' if it cannot be written."
+  (let* ((index (file-truename (smtpmail-native-stock--index)))
+         (fresh (make-temp-name (concat index ".")))
+         (coding-system-for-write 'utf-8-unix))
+    (condition-case err
+        (unwind-protect
+            (progn
+              (with-file-modes #o700
+                (make-directory (file-name-directory index) t))
+              (with-file-modes #o600
+                (write-region (mapconcat (lambda (line) (concat line "\n"))
+                                         lines "")
+                              nil fresh nil 'silent))
+              (rename-file fresh index t))
+          (ignore-errors (delete-file fresh)))
+      (file-error
+       (smtpmail-native-error-signal
+        'smtpmail-native-outbox-error
+        (format "Cannot write the index of queued mail: %s"
+                (error-message-string err)))))))
+
+(defun smtpmail-native-stock-write-index (&optional gone)
   "Bring the index of smtpmail's queue up to date.
-Lines that are not ours stay.  Nothing is made where there is no queue and
-nothing waits.  Signal `smtpmail-native-outbox-error' if it cannot be
-written."
-  (let* ((index (smtpmail-native-stock--index))
+Lines that are not ours stay, but for those in the list GONE.  The folder
+of the queue is made only when a mail is queued.  Signal
+`smtpmail-native-outbox-error' if the index cannot be written."
+  (let* ((waiting (seq-filter #'smtpmail-native-stock--waiting-p
+                              (smtpmail-native-outbox-list)))
          (old (smtpmail-native-stock--lines))
-         (new (append (seq-remove #'smtpmail-native-stock--ours-p old)
-                      (smtpmail-native-stock--waiting))))
-    (unless (equal old new)
-      (condition-case err
-          (let ((coding-system-for-write 'utf-8-unix)
-                (fresh (concat index ".new")))
-            (make-directory (file-name-directory index) t)
-            (write-region (mapconcat (lambda (line) (concat line "\n")) new "")
-                          nil fresh nil 'silent)
-            (rename-file fresh index t))
-        (file-error
-         (smtpmail-native-error-signal
-          'smtpmail-native-outbox-error
-          (format "Cannot write the index of queued mail: %s"
-                  (error-message-string err))))))))
+         (new (append (seq-remove (lambda (line)
+                                    (or (smtpmail-native-stock--ours-p line)
+                                        (member line gone)))
+                                  old)
+                      (mapcar (lambda (entry)
+                                (smtpmail-native-outbox-file entry "message"))
+                              waiting))))
+    (unless (or (equal old new)
+                (not (or (file-directory-p smtpmail-queue-dir)
+                         (seq-some (lambda (entry)
+                                     (plist-get
+                                      (smtpmail-native-entry-state entry)
+                                      :hold))
+                                   waiting))))
+      (smtpmail-native-stock--replace new))))
 
 (defun smtpmail-native-stock--on-timer ()
   "Write the index; an error is a warning."
@@ -85,12 +123,15 @@ written."
       (smtpmail-native-stock-write-index)
     (error (display-warning 'smtpmail-native (error-message-string err)))))
 
-(defun smtpmail-native-stock-note-change (_id)
-  "See to it that the index is written soon.
+(defun smtpmail-native-stock-note-change (id)
+  "See to it that the index is written soon, as the entry ID has changed.
 For `smtpmail-native-queue-changed-functions', which runs often."
-  (unless (memq smtpmail-native-stock--timer timer-list)
-    (setq smtpmail-native-stock--timer
-          (run-at-time 0.2 nil #'smtpmail-native-stock--on-timer))))
+  (let ((sending (and id (smtpmail-native-queue-sending id))))
+    (unless (or (memq smtpmail-native-stock--timer timer-list)
+                ;; Mere progress.
+                (and sending (> (smtpmail-native-sending-sent sending) 0)))
+      (setq smtpmail-native-stock--timer
+            (run-at-time 0.5 nil #'smtpmail-native-stock--on-timer)))))
 
 ;;;; Adoption
 
@@ -113,21 +154,41 @@ Programs that take the folder for a Maildir move and rename them."
 
 (defun smtpmail-native-stock--says (file)
   "Return what the file of variables of the queued mail FILE says.
-The value is (ALIST . PROBLEM), PROBLEM being a text or nil."
-  (condition-case err
-      (let ((alist (smtpmail-native-outbox-read-stock (concat file ".el"))))
-        (if (and (consp (cdr (assq 'smtpmail-recipient-address-list alist)))
-                 (seq-every-p #'stringp
-                              (cdr (assq 'smtpmail-recipient-address-list
-                                         alist))))
-            (cons alist nil)
-          (cons alist "it names no recipients")))
-    (error (cons nil (error-message-string err)))))
+The value is (ALIST . RECIPIENTS).  ALIST has the variables of the server.
+RECIPIENTS is a list, or a string that tells why there is none."
+  (let ((file (concat file ".el")))
+    (condition-case err
+        (let* ((alist (and (file-exists-p file)
+                           (smtpmail-native-outbox-read-stock file)))
+               (recipients (cdr (assq 'smtpmail-recipient-address-list alist)))
+               (server (cdr (assq 'smtpmail-smtp-server alist))))
+          (cons (seq-filter
+                 (lambda (pair)
+                   (and server
+                        (memq (car pair)
+                              '(smtpmail-smtp-server smtpmail-smtp-service
+                                smtpmail-smtp-user smtpmail-stream-type))))
+                 alist)
+                (cond ((not (file-exists-p file))
+                       (format "%s is missing" (abbreviate-file-name file)))
+                      ((not (and (consp recipients)
+                                 (proper-list-p recipients)
+                                 (seq-every-p #'stringp recipients)))
+                       (format "%s names no recipients"
+                               (abbreviate-file-name file)))
+                      (t recipients))))
+      (error (cons nil (format "%s cannot be read: %s"
+                               (abbreviate-file-name file)
+                               (error-message-string err)))))))
 
 (defun smtpmail-native-stock--account (alist)
-  "Return the account that ALIST of a queued mail says, or that of this moment."
+  "Return the account that ALIST of a queued mail says, or that of this moment.
+Nobody is asked for it."
   (cl-progv
       (mapcar #'car alist) (mapcar #'cdr alist)
+    (unless (or smtpmail-smtp-server smtpmail-default-smtp-server)
+      (smtpmail-native-error-signal 'smtpmail-native-usage-error
+                                    "No server: set `smtpmail-smtp-server'"))
     (smtpmail-native-queue-account)))
 
 (defun smtpmail-native-stock--octets (data)
@@ -145,68 +206,107 @@ RECIPIENTS are strings, or nil for those of the header."
                   (smtpmail-native-message-as-it-is octets recipients)
                 (smtpmail-native-error nil))))
     (if (null mail)
-        (list :sender user-mail-address
-              :recipients (or recipients (list user-mail-address)))
+        ;; It is damaged, and the user is shown what there is.
+        (list :sender (or user-mail-address "")
+              :recipients (or recipients (list (or user-mail-address "nobody"))))
       (kill-buffer (plist-get mail :buffer))
       mail)))
 
+(defun smtpmail-native-stock--id (file)
+  "Return the name of the entry that the queued mail FILE becomes.
+It is always the same, and so one mail never becomes two entries."
+  (concat "stock-" (sha1 (expand-file-name file))))
+
 (defun smtpmail-native-stock--commit (file data)
   "Make an entry of the queued mail FILE, whose octets are in DATA or lost.
-Return it, or nil if that was done before."
-  (pcase-let* ((`(,alist . ,problem) (smtpmail-native-stock--says file))
-               (alist (seq-filter
-                       (lambda (pair)
-                         (memq (car pair)
-                               '(smtpmail-smtp-server smtpmail-smtp-service
-                                 smtpmail-smtp-user smtpmail-stream-type
-                                 smtpmail-recipient-address-list)))
-                       alist))
-               (recipients (and (null problem)
-                                (cdr (assq 'smtpmail-recipient-address-list
-                                           alist))))
+Return it, claimed, or nil if there is one already."
+  (pcase-let* ((`(,alist . ,recipients) (smtpmail-native-stock--says file))
+               (problem (and (stringp recipients) recipients))
+               (account (smtpmail-native-stock--account alist))
                (octets (smtpmail-native-stock--octets data)))
     (unwind-protect
-        (let* ((mail (smtpmail-native-stock--mail octets recipients))
-               (account (smtpmail-native-stock--account
-                         (assq-delete-all 'smtpmail-recipient-address-list
-                                          (copy-sequence alist))))
-               (entry (smtpmail-native-outbox-commit
-                       octets
-                       (append (list :origin (delq nil
-                                                   (list data
-                                                         (concat file ".el"))))
-                               (smtpmail-native-queue-envelope mail account))
-                       (if problem
-                           (list :status 'held :hold 'user
-                                 :text (format "Queued by smtpmail, but %s: \
+        (let ((entry (smtpmail-native-outbox-commit
+                      octets
+                      (append
+                       (list :origin (delq nil (list data (concat file ".el"))))
+                       (smtpmail-native-queue-envelope
+                        (smtpmail-native-stock--mail
+                         octets (and (null problem) recipients))
+                        account))
+                      (if problem
+                          (list :status 'held :hold 'user
+                                :text (format "Queued by smtpmail, but %s: \
 look at the recipients" problem))
-                         '(:status held :hold queue))
-                       (concat "stock-" (sha1 (expand-file-name file))))))
+                        '(:status held :hold queue))
+                      (smtpmail-native-stock--id file))))
           (when (and entry (null data))
             (delete-file (smtpmail-native-outbox-file entry "message")))
           entry)
       (kill-buffer octets))))
 
+(defun smtpmail-native-stock--check-deletable (files)
+  "Signal an error unless FILES can be deleted.
+Who cannot delete them must not send them: they would be found again."
+  (dolist (file files)
+    (unless (or (null file)
+                (file-writable-p (file-name-directory file)))
+      (error "It could not be deleted from there"))))
+
+(defun smtpmail-native-stock--check-same (file data)
+  "Signal an error unless the entry of the queued mail FILE has all of DATA."
+  (let ((entry (smtpmail-native-outbox-get (smtpmail-native-stock--id file))))
+    (unless (and entry
+                 (or (null data)
+                     (and (null (smtpmail-native-entry-problem entry))
+                          (eql (file-attribute-size (file-attributes data))
+                               (plist-get (smtpmail-native-entry-envelope entry)
+                                          :size)))))
+      (error "The outbox has something else of that name"))))
+
+(defun smtpmail-native-stock--move (file data)
+  "Make an entry of the queued mail FILE and its octets DATA, delete these.
+Where the entry was made before, only delete them.  DATA nil means that the
+octets are lost; then what is left of FILE stays, for the user to look at."
+  (let ((old (delq nil (list data
+                             (and (file-exists-p (concat file ".el"))
+                                  (concat file ".el")))))
+        (entry nil)
+        (moved nil))
+    (smtpmail-native-stock--check-deletable old)
+    (setq entry (smtpmail-native-stock--commit file data))
+    (if (null entry)
+        (progn
+          (smtpmail-native-stock--check-same file data)
+          (when data
+            (mapc #'delete-file old)))
+      (unwind-protect
+          (progn
+            (unless (or (null data)
+                        (smtpmail-native-queue-make-durable entry t))
+              (error "The outbox cannot be written to the disk"))
+            (when data
+              (mapc #'delete-file old))
+            (setq moved t))
+        ;; As long as its octets are there it is still in smtpmail's queue.
+        (when (and (not moved) data (file-exists-p data))
+          (smtpmail-native-outbox-forget-origin entry)
+          (smtpmail-native-outbox-remove entry))
+        (smtpmail-native-outbox-release entry)))))
+
 (defun smtpmail-native-stock--adopt-one (file)
   "Take the queued mail FILE into the outbox.  Return non-nil if it is there.
-The files of smtpmail are deleted when it is safe there."
+An error is a warning."
   (condition-case err
       (let ((data (smtpmail-native-stock--find file)))
         (when (or data (file-exists-p (concat file ".el")))
-          (let ((entry (smtpmail-native-stock--commit file data)))
-            (dolist (old (list data (concat file ".el")))
-              (when (and old (file-exists-p old)
-                         ;; All that is left of a mail whose octets are lost.
-                         (or data (null entry)))
-                (delete-file old)))
-            (when entry
-              (smtpmail-native-outbox-release entry))))
+          (smtpmail-native-stock--move file data))
         t)
     (error
      (display-warning
       'smtpmail-native
       (format "The queued mail %s could not be taken into the outbox: %s"
-              (abbreviate-file-name file) (error-message-string err)))
+              (abbreviate-file-name file)
+              (error-message-string err)))
      nil)))
 
 (defun smtpmail-native-stock-adopt ()
@@ -215,23 +315,12 @@ What cannot be taken keeps its line in the index, and a warning says why.
 Return the number of mails that were taken.  Signal
 `smtpmail-native-outbox-error' if the index cannot be written."
   (smtpmail-native-load)
-  (let* ((lines (seq-remove #'smtpmail-native-stock--ours-p
-                            (smtpmail-native-stock--lines)))
-         (adopted (seq-filter #'smtpmail-native-stock--adopt-one lines)))
+  (let ((adopted (seq-filter #'smtpmail-native-stock--adopt-one
+                             (seq-filter #'smtpmail-native-stock--queued-p
+                                         (smtpmail-native-stock--lines)))))
     (when adopted
-      (let ((coding-system-for-write 'utf-8-unix)
-            (index (smtpmail-native-stock--index))
-            (rest (seq-difference (smtpmail-native-stock--lines) adopted)))
-        (condition-case err
-            (progn
-              (write-region (mapconcat (lambda (line) (concat line "\n")) rest "")
-                            nil (concat index ".new") nil 'silent)
-              (rename-file (concat index ".new") index t))
-          (file-error
-           (smtpmail-native-error-signal 'smtpmail-native-outbox-error
-                                         (error-message-string err)))))
       (smtpmail-native-queue-tell-change))
-    (smtpmail-native-stock-write-index)
+    (smtpmail-native-stock-write-index adopted)
     (length adopted)))
 
 (provide 'smtpmail-native-stock)

@@ -171,5 +171,61 @@ Return (STATUS . OUTPUT)."
                          args)))
       (cons status (buffer-string)))))
 
+;;;; In place of smtpmail
+
+(defmacro smtpmail-native-test-with-mode (script &rest body)
+  "Run BODY with the mode on and SCRIPT as the server; send by smtpmail's names."
+  (declare (indent 1) (debug t))
+  `(smtpmail-native-test-with-server ,script
+     (let ((send-mail-function #'smtpmail-send-it)
+           (message-send-mail-function #'smtpmail-send-it)
+           (message-auto-save-directory nil)
+           (smtpmail-native-mode nil))
+       (smtpmail-native-mode 1)
+       (unwind-protect
+           (progn ,@body)
+         (smtpmail-native-mode -1)
+         (smtpmail-native-copy-release)))))
+
+(defconst smtpmail-native-test-one
+  (smtpmail-native-test-script (smtpmail-native-test-ehlo)
+                               smtpmail-native-test-mail)
+  "A server that takes one mail from Alice to Bob.")
+
+(defun smtpmail-native-test-insert (&optional header)
+  "Insert a mail to Bob with the lines HEADER besides."
+  (insert "To: bob@example.org\nSubject: test\n" (or header "")
+          mail-header-separator "\nHello\n"))
+
+(defun smtpmail-native-test-send-message (&optional header)
+  "Send a mail from `message-mode' with HEADER besides; return its buffer."
+  (save-window-excursion
+    (message-mail "bob@example.org" "test")
+    (message-goto-body)
+    (insert "Hello\n")
+    (goto-char (point-min))
+    (insert (or header ""))
+    (message-send)
+    (set-buffer-modified-p nil)
+    (current-buffer)))
+
+(defmacro smtpmail-native-test-in-background (&rest body)
+  "Run BODY as if somebody sat there, so that mail is sent in the background."
+  (declare (indent 0) (debug t))
+  `(let ((noninteractive nil))
+     ,@body))
+
+(defun smtpmail-native-test-drained ()
+  "Wait until the outbox is empty."
+  (smtpmail-native-test-wait (lambda () (null (smtpmail-native-outbox-ids)))))
+
+(defun smtpmail-native-test-text (file)
+  "Return the text of FILE, \"\" if there is none."
+  (if (file-exists-p file)
+      (with-temp-buffer
+        (insert-file-contents file)
+        (buffer-string))
+    ""))
+
 (provide 'smtpmail-native-test-helper)
 ;;; smtpmail-native-test-helper.el ends here
