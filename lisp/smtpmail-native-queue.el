@@ -768,7 +768,9 @@ remembered, for when it can be asked."
       (smtpmail-native-queue--see-again entry)))
     ;; To look through those that wait for each that is done would take longer
     ;; than to send them.
-    (when (< (hash-table-count smtpmail-native-queue--active)
+    (when (< (smtpmail-native-queue--count
+              (smtpmail-native-queue--account-key
+               (smtpmail-native-entry-envelope entry)))
              (/ smtpmail-native-queue--in-flight 2))
       (smtpmail-native-queue--advance))
     (when (smtpmail-native-queue--news-p result found)
@@ -987,8 +989,8 @@ Return non-nil if it is still claimed and may be sent."
   (smtpmail-native-queue--key-free-p
    (smtpmail-native-queue--account-key envelope)))
 
-(defun smtpmail-native-queue--key-free-p (key)
-  "Return non-nil if one more mail for the account KEY may begin."
+(defun smtpmail-native-queue--count (key)
+  "Return how many mails for the account KEY the module has."
   (let ((count 0))
     (maphash (lambda (_id sending)
                (when (equal key (smtpmail-native-queue--account-key
@@ -996,7 +998,11 @@ Return non-nil if it is still claimed and may be sent."
                                   (smtpmail-native-sending-entry sending))))
                  (setq count (1+ count))))
              smtpmail-native-queue--active)
-    (< count smtpmail-native-queue--in-flight)))
+    count))
+
+(defun smtpmail-native-queue--key-free-p (key)
+  "Return non-nil if one more mail for the account KEY may begin."
+  (< (smtpmail-native-queue--count key) smtpmail-native-queue--in-flight))
 
 (defun smtpmail-native-queue--next-look (entry)
   "Return when ENTRY, which is not sent now, is due, in seconds, or nil."
