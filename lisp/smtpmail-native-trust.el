@@ -297,8 +297,9 @@ error is signalled: what cannot be judged is not trusted."
     (condition-case err
         (cond
          ((smtpmail-native-trust--users-pins host) nil)
-         ;; It shows another certificate than it did, which may be a better one.
-         ((and (gethash key smtpmail-native-trust--accepted)
+         ;; It shows another certificate than the one that was accepted, which
+         ;; may be a better one: nothing has been verified yet.
+         ((and (plist-get (plist-get result :tls) :certificate)
                (null (plist-get (plist-get (plist-get result :tls) :peer)
                                 :warnings)))
           (remhash key smtpmail-native-trust--accepted)
