@@ -124,7 +124,9 @@ or nil if the entry has not been looked at yet.")
   "The timer that asks for passwords, or nil.")
 
 (defvar smtpmail-native-queue--doubts (make-hash-table :test #'equal)
-  "Results of attempts that ended at a certificate, by the id of the entry.")
+  "Attempts that ended at a certificate, by the id of the entry.
+Each is (RESULT . FOUND), FOUND being the credentials, which nobody has seen:
+they serve again when the user has accepted the certificate.")
 
 (defconst smtpmail-native-queue--certificates 3
   "How many certificates of one server are accepted for one mail.
@@ -564,6 +566,9 @@ smtpmail-native-outbox"
                     (if (plist-get state :passphrase)
                         "passphrase of the key"
                       "password")))
+           ('certificate
+            "It is kept until you accept the certificate: type s (send) in M-x \
+smtpmail-native-outbox")
            ('expired
             "It is kept: type s (try again), e (edit) or d (delete) in M-x \
 smtpmail-native-outbox")
@@ -623,7 +628,7 @@ It has been sent, and so a failure is only told."
       (run-hook-with-args 'smtpmail-native-queue-file-functions entry))
     (smtpmail-native-queue--run-hook 'smtpmail-native-sent-functions entry))
   (remhash (smtpmail-native-entry-id entry) smtpmail-native-queue--traces)
-  (remhash (smtpmail-native-entry-id entry) smtpmail-native-queue--doubts)
+  (smtpmail-native-queue--forget-doubt (smtpmail-native-entry-id entry))
   ;; An error would look as if it had not been sent.
   (condition-case err
       (smtpmail-native-outbox-remove entry)
@@ -703,37 +708,47 @@ Where that cannot be written, the receipt stays for the next look."
                      (list (list (smtpmail-native-entry-id entry)))))
         (smtpmail-native-queue--later)))))
 
+(defun smtpmail-native-queue--forget-doubt (id)
+  "Forget at which certificate the last attempt for the entry ID has ended."
+  (let ((doubt (gethash id smtpmail-native-queue--doubts)))
+    (remhash id smtpmail-native-queue--doubts)
+    (smtpmail-native-auth-release (cdr doubt))))
+
 (defun smtpmail-native-queue--trusted-p (entry result ask)
   "Return non-nil if ENTRY is to be tried again after RESULT of a certificate.
-ASK non-nil means that the user can be asked now.  What is not accepted is
-remembered, for when it can be asked."
-  (when (eq (plist-get result :kind) 'certificate)
-    (let ((envelope (smtpmail-native-entry-envelope entry))
-          (id (smtpmail-native-entry-id entry))
-          (count (or (plist-get (smtpmail-native-entry-state entry)
-                                :certificates)
-                     0)))
-      (cond
-       ((and (< count smtpmail-native-queue--certificates)
-             (smtpmail-native-trust-judge (plist-get envelope :host)
-                                          (plist-get envelope :port)
-                                          result ask))
-        (remhash id smtpmail-native-queue--doubts)
-        (smtpmail-native-outbox-note entry :certificates (1+ count))
-        t)
-       (t (puthash id result smtpmail-native-queue--doubts)
-          nil)))))
+ASK non-nil means that the user can be asked now; an answer counts for all
+mails that wait for it."
+  (let* ((envelope (smtpmail-native-entry-envelope entry))
+         (host (plist-get envelope :host))
+         (port (plist-get envelope :port))
+         (count (or (plist-get (smtpmail-native-entry-state entry)
+                               :certificates)
+                    0)))
+    (when (and (eq (plist-get result :kind) 'certificate)
+               (< count smtpmail-native-queue--certificates)
+               (smtpmail-native-trust-judge host port result ask))
+      (smtpmail-native-outbox-note entry :certificates (1+ count))
+      (when ask
+        (smtpmail-native-queue-trust-changed host port))
+      t)))
 
-(defun smtpmail-native-queue--try-at-once (entry)
-  "Let ENTRY, which is claimed, be sent again in a moment, without a word."
-  (unwind-protect
-      (smtpmail-native-outbox-set entry :status 'ready :hold nil :next nil
-                                  :text nil)
-    (smtpmail-native-outbox-release entry))
-  (setq smtpmail-native-queue--ready
-        (nconc smtpmail-native-queue--ready
-               (list (list (smtpmail-native-entry-id entry)))))
-  (smtpmail-native-queue--later))
+(defun smtpmail-native-queue--conclude-doubt (sending result)
+  "Do what RESULT, which ended SENDING at a certificate, asks for.
+If that will do it is tried again at once, else the question waits."
+  (let* ((entry (smtpmail-native-sending-entry sending))
+         (id (smtpmail-native-entry-id entry))
+         (found (smtpmail-native-sending-found sending))
+         ;; It is not if the user has cancelled it meanwhile.
+         (held (eq (plist-get (smtpmail-native-entry-state entry) :hold)
+                   'certificate)))
+    (if (and held (smtpmail-native-queue--trusted-p entry result nil))
+        (smtpmail-native-queue--attempt entry nil found)
+      (smtpmail-native-queue--forget-doubt id)
+      (if (and held (smtpmail-native-queue--ask-p))
+          (puthash id (cons result found) smtpmail-native-queue--doubts)
+        (smtpmail-native-auth-release found))
+      (smtpmail-native-queue--conclude
+       entry (- (float-time) (smtpmail-native-sending-start sending))))))
 
 (defun smtpmail-native-queue--news-p (result found)
   "Return non-nil if RESULT shows that a secret of FOUND, just typed, is right."
@@ -746,6 +761,7 @@ remembered, for when it can be asked."
   "Take RESULT, a plist of the module, as the end of SENDING."
   (let* ((entry (smtpmail-native-sending-entry sending))
          (found (smtpmail-native-sending-found sending))
+         (doubt (eq (plist-get result :kind) 'certificate))
          (result (append result
                          (list :second-chance
                                (smtpmail-native-auth-second-chance-p
@@ -754,14 +770,16 @@ remembered, for when it can be asked."
     (setq smtpmail-native-queue-last-result result)
     (unwind-protect
         (progn
-          (smtpmail-native-queue--judge-credentials
-           result found (not (smtpmail-native-sending-waiter sending)))
+          (unless doubt
+            (smtpmail-native-outbox-note entry :certificates nil)
+            (smtpmail-native-queue--judge-credentials
+             result found (not (smtpmail-native-sending-waiter sending))))
           (smtpmail-native-queue--settle-result sending result))
       (setf (smtpmail-native-sending-result sending) result))
     (cond
      ((smtpmail-native-sending-waiter sending))
-     ((smtpmail-native-queue--trusted-p entry result nil)
-      (smtpmail-native-queue--try-at-once entry))
+     (doubt
+      (smtpmail-native-queue--conclude-doubt sending result))
      (t
       (smtpmail-native-queue--conclude
        entry (- (float-time) (smtpmail-native-sending-start sending)))
@@ -1200,6 +1218,7 @@ failure: %s" (smtpmail-native-error-text (plist-get plist :text))))))))
   "Delete ENTRY, which has not been sent; its sender still has the mail."
   (let ((id (smtpmail-native-entry-id entry)))
     (remhash id smtpmail-native-queue--traces)
+    (smtpmail-native-queue--forget-doubt id)
     (condition-case err
         (smtpmail-native-outbox-remove entry)
       (smtpmail-native-error
@@ -1358,34 +1377,43 @@ password or passphrase is asked for again, three times in all."
         (asked 0)
         (answer nil)
         (demanded nil)
-        (result nil))
-    (while (null result)
-      (let* ((found (if (consp answer)
-                        answer
-                      (smtpmail-native-queue--credentials-for
-                       envelope demanded (smtpmail-native-queue--ask-p))))
-             ;; What was typed for this attempt is the first answer.
-             (typed (and (plist-get found :typed) (null answer))))
-        (setq tries (1+ tries)
-              asked (if (and typed (= asked 0)) 1 asked)
-              answer nil
-              result (smtpmail-native-queue--attempt-waiting entry found))
-        (cond
-         ((smtpmail-native-queue--once-more-p result found tries)
-          (if (eql (plist-get result :code) 530)
-              (setq demanded (smtpmail-native-error-words result))
-            (smtpmail-native-queue--await #'ignore 1))
-          (setq result nil))
-         ((smtpmail-native-queue--renewed-p entry result)
-          (setq result nil))
-         ((smtpmail-native-queue--trusted-p entry result
-                                            (smtpmail-native-queue--ask-p))
-          (setq result nil))
-         ((and (smtpmail-native-queue--ask-p) (< asked 3)
-               (setq answer (smtpmail-native-queue--ask-waiting
-                             result envelope found)))
-          (setq asked (1+ asked)
-                result nil)))))
+        (result nil)
+        (in-use nil))
+    (unwind-protect
+        (while (null result)
+          (let* ((found (if (consp answer)
+                            answer
+                          (smtpmail-native-queue--credentials-for
+                           envelope demanded (smtpmail-native-queue--ask-p))))
+                 ;; What was typed for this attempt is the first answer.
+                 (typed (and (plist-get found :typed) (null answer))))
+            (setq in-use found
+                  tries (1+ tries)
+                  asked (if (and typed (= asked 0)) 1 asked)
+                  answer nil
+                  result (smtpmail-native-queue--attempt-waiting entry found))
+            (cond
+             ((smtpmail-native-queue--once-more-p result found tries)
+              (if (eql (plist-get result :code) 530)
+                  (setq demanded (smtpmail-native-error-words result))
+                (smtpmail-native-queue--await #'ignore 1))
+              (setq result nil))
+             ((smtpmail-native-queue--renewed-p entry result)
+              (setq result nil))
+             ((smtpmail-native-queue--trusted-p entry result
+                                                (smtpmail-native-queue--ask-p))
+              ;; Nobody has seen them: what was typed need not be typed again.
+              (setq answer found
+                    result nil))
+             ((and (smtpmail-native-queue--ask-p) (< asked 3)
+                   (setq answer (smtpmail-native-queue--ask-waiting
+                                 result envelope found)))
+              (setq asked (1+ asked)
+                    result nil)))))
+      ;; After a refused certificate they are still there.
+      (unless (gethash (smtpmail-native-entry-id entry)
+                       smtpmail-native-queue--active)
+        (smtpmail-native-auth-release in-use)))
     result))
 
 (defun smtpmail-native-queue--renewed-p (entry result)
@@ -1592,13 +1620,18 @@ The user has asked for that, and so may be asked for a password.  Signal
   "Ask about the certificate that ENTRY, which is claimed, is held for; send it.
 It stays held if the answer is no.  Without anything to ask about it is tried
 again, which may tell."
-  (let ((result (gethash (smtpmail-native-entry-id entry)
-                         smtpmail-native-queue--doubts)))
-    (if (or (null result)
-            (smtpmail-native-queue--trusted-p entry result
-                                              (smtpmail-native-queue--ask-p)))
-        (smtpmail-native-queue--attempt entry t)
-      (smtpmail-native-outbox-release entry))))
+  (let* ((id (smtpmail-native-entry-id entry))
+         (doubt (gethash id smtpmail-native-queue--doubts))
+         (wanted nil))
+    (unwind-protect
+        (setq wanted (or (null doubt)
+                         (smtpmail-native-queue--trusted-p
+                          entry (car doubt) (smtpmail-native-queue--ask-p))))
+      (unless wanted
+        (smtpmail-native-outbox-release entry)))
+    (when wanted
+      (remhash id smtpmail-native-queue--doubts)
+      (smtpmail-native-queue--attempt entry t (cdr doubt)))))
 
 (defun smtpmail-native-queue--refused-p (state)
   "Return non-nil if the secret of an entry with STATE was wrong or missing."
@@ -1674,6 +1707,7 @@ Signal `smtpmail-native-usage-error' if it is gone, under way, or sent."
       (smtpmail-native-queue--user-holds entry))
     (prog1 (funcall restore entry)
       (remhash id smtpmail-native-queue--traces)
+    (smtpmail-native-queue--forget-doubt id)
       (smtpmail-native-outbox-remove entry))))
 
 (defun smtpmail-native-queue-cancel (id)
@@ -1695,6 +1729,7 @@ Return nil if it is not under way in this Emacs."
   "Delete the entry ID without sending it."
   (smtpmail-native-queue--with-claim entry (smtpmail-native-queue--claimed id)
     (remhash id smtpmail-native-queue--traces)
+    (smtpmail-native-queue--forget-doubt id)
     (smtpmail-native-outbox-remove entry)))
 
 (defun smtpmail-native-queue-mark-sent (id)
@@ -1783,8 +1818,7 @@ certificate that this Emacs has seen."
   (let ((state (smtpmail-native-entry-state entry)))
     (or (and (smtpmail-native-queue--locked-p entry)
              (not (plist-get state :renewed)))
-        (and (eq (plist-get state :status) 'held)
-             (eq (plist-get state :hold) 'certificate)
+        (and (smtpmail-native-queue--doubtful-p entry)
              (gethash (smtpmail-native-entry-id entry)
                       smtpmail-native-queue--doubts)
              t))))
@@ -1793,18 +1827,46 @@ certificate that this Emacs has seen."
   "Return the entries that are held for want of a password."
   (seq-filter #'smtpmail-native-queue--locked-p (smtpmail-native-outbox-list)))
 
+(defun smtpmail-native-queue--go-on-with (entries wanted)
+  "Send each of ENTRIES for which the predicate WANTED holds when it is claimed."
+  (dolist (entry entries)
+    (smtpmail-native-queue--let-go-on entry wanted)
+    (setq smtpmail-native-queue--ready
+          (nconc smtpmail-native-queue--ready
+                 (list (list (smtpmail-native-entry-id entry))))))
+  (when entries
+    (smtpmail-native-queue--later)))
+
 (defun smtpmail-native-queue--unlock (envelope)
   "Send what was held for a password of the account of ENVELOPE."
   (let ((key (smtpmail-native-queue--account-key envelope)))
-    (dolist (entry (smtpmail-native-queue--locked))
-      (when (equal key (smtpmail-native-queue--account-key
-                        (smtpmail-native-entry-envelope entry)))
-        (smtpmail-native-queue--let-go-on entry
-                                          #'smtpmail-native-queue--locked-p)
-        (setq smtpmail-native-queue--ready
-              (nconc smtpmail-native-queue--ready
-                     (list (list (smtpmail-native-entry-id entry)))))))
-    (smtpmail-native-queue--later)))
+    (smtpmail-native-queue--go-on-with
+     (seq-filter (lambda (entry)
+                   (equal key (smtpmail-native-queue--account-key
+                               (smtpmail-native-entry-envelope entry))))
+                 (smtpmail-native-queue--locked))
+     #'smtpmail-native-queue--locked-p)))
+
+(defun smtpmail-native-queue--doubtful-p (entry)
+  "Return non-nil if ENTRY is held for the certificate of its server."
+  (let ((state (smtpmail-native-entry-state entry)))
+    (and (eq (plist-get state :status) 'held)
+         (eq (plist-get state :hold) 'certificate)
+         (null (smtpmail-native-entry-problem entry)))))
+
+(defun smtpmail-native-queue-trust-changed (host port)
+  "Send what was held for the certificate of HOST at PORT.
+HOST is a string, PORT an integer.  What is still not to be trusted is held
+again."
+  (smtpmail-native-queue--go-on-with
+   (seq-filter (lambda (entry)
+                 (let ((envelope (smtpmail-native-entry-envelope entry)))
+                   (and (smtpmail-native-queue--doubtful-p entry)
+                        (equal (plist-get envelope :port) port)
+                        (string= (downcase (plist-get envelope :host))
+                                 (downcase host)))))
+               (smtpmail-native-outbox-list))
+   #'smtpmail-native-queue--doubtful-p))
 
 (defun smtpmail-native-queue--ask-when-idle ()
   "Ask for missing passwords as soon as the user is idle."
@@ -1831,8 +1893,9 @@ Do it later if the user is doing something in the minibuffer."
     (let ((seen nil))
       (dolist (entry (seq-filter #'smtpmail-native-queue--askable-p
                                  (smtpmail-native-outbox-list)))
-        (let ((key (smtpmail-native-queue--account-key
-                    (smtpmail-native-entry-envelope entry))))
+        (let ((key (cons (plist-get (smtpmail-native-entry-state entry) :hold)
+                         (smtpmail-native-queue--account-key
+                          (smtpmail-native-entry-envelope entry)))))
           (unless (or (member key seen)
                       (member (smtpmail-native-entry-id entry)
                               smtpmail-native-queue--declined))
