@@ -273,8 +273,11 @@ X-Message-SMTP-Method."
             (format-time-string "  valid to:   %F %T\n"
                                 (plist-get certificate :not-after))
             (format "  SHA-256:    %s\n" (plist-get certificate :sha256))
+            (format "  its key:    %s\n" (plist-get certificate :spki-sha256))
             (format "  verified:   %s\n"
-                    (if (equal reasons "") "yes" reasons)))))
+                    (cond ((plist-get certificate :pinned) "no, it is pinned")
+                          ((equal reasons "") "yes")
+                          (t reasons))))))
 
 (defun smtpmail-native--insert-info (account result)
   "Insert what RESULT tells of the server of ACCOUNT."
@@ -335,8 +338,7 @@ TLS, and its certificate.  Nothing secret is sent."
 Signal a child of `smtpmail-native-error' if it shows none."
   (let* ((host (plist-get account :host))
          (port (plist-get account :port))
-         (result (let ((smtpmail-native-tls-pins nil))
-                   (smtpmail-native-queue-probe account))))
+         (result (smtpmail-native-queue-probe account t)))
     (or (plist-get (plist-get result :tls) :certificate)
         (smtpmail-native-error-signal
          'smtpmail-native-tls-error
@@ -358,15 +360,8 @@ saved where that is possible.  Nothing secret is sent.  Signal a child of
       (with-current-buffer standard-output
         (smtpmail-native--insert-certificate shown)))
     (when (yes-or-no-p (format "Trust just this certificate for %s? " host))
-      (let ((pins (cons (cons host (plist-get shown :sha256))
-                        (assoc-delete-all
-                         host (copy-alist smtpmail-native-tls-pins)))))
-        (setq smtpmail-native-tls-pins pins)
-        (condition-case err
-            (customize-save-variable 'smtpmail-native-tls-pins pins)
-          (error
-           (message "The pin is kept for this session only: %s"
-                    (error-message-string err))))))))
+      (smtpmail-native-trust-add-pin host (plist-get shown :sha256))
+      (smtpmail-native-queue-trust-changed host (plist-get account :port)))))
 
 ;;;; The outbox
 

@@ -95,6 +95,10 @@ The value is `auth', or `tls' (RFC 3207 4)."
       "look whether it arrived before you send it again")
      ((eq kind 'cleartext)
       "see `smtpmail-native-cleartext-auth', or use STARTTLS")
+     ((and (eq kind 'certificate)
+           (string-match-p " is pinned, and the server shows another "
+                           (or (plist-get result :text) "")))
+      "if the server has a new one, change `smtpmail-native-tls-pins'")
      ((eq kind 'certificate)
       "if it is right, add its authority to `gnutls-trustfiles', or its \
 fingerprint to `smtpmail-native-tls-pins'")

@@ -1499,17 +1499,20 @@ the result of the module, else (:id ID).  Signal a child of
        (list :id (smtpmail-native-queue--send-later octets envelope nil)))
       (_ (list :id (smtpmail-native-queue--send-now octets envelope))))))
 
-(defun smtpmail-native-queue-probe (account)
+(defun smtpmail-native-queue-probe (account &optional unpinned)
   "Look at the server of ACCOUNT and return the result, a plist.
 ACCOUNT is that of `smtpmail-native-queue-account'.  Only greeting, EHLO
-and TLS are tried.  Signal a child of `smtpmail-native-error' when that
-cannot begin."
+and TLS are tried.  UNPINNED non-nil means that its certificate is verified
+as if none had been accepted.  Signal a child of `smtpmail-native-error'
+when that cannot begin."
   (smtpmail-native-load)
   (let ((result nil)
         (host (plist-get account :host)))
     (smtpmail-native-queue--new-trace host nil)
     (let ((job (smtpmail-native-channel-submit
-                (append '(:probe t) (smtpmail-native-queue--connection account))
+                ;; What stands first counts.
+                (append (if unpinned '(:probe t :pins nil) '(:probe t))
+                        (smtpmail-native-queue--connection account))
                 (lambda (kind plist)
                   (pcase kind
                     ('trace (smtpmail-native-queue--trace host nil plist))

@@ -86,22 +86,19 @@ fingerprint of 64 hex digits" host))))))
 
 (defun smtpmail-native-trust-add-pin (host pin)
   "Let PIN, a fingerprint, be all that HOST has to show, and save that.
-Return non-nil if it could be saved; else it is for this session."
-  (customize-set-variable
-   'smtpmail-native-tls-pins
-   (cons (cons host pin)
-         (seq-remove (lambda (entry)
-                       (eq t (compare-strings (car entry) nil nil
-                                              host nil nil t)))
-                     smtpmail-native-tls-pins)))
+Where it cannot be saved it is told that it is for this session."
+  (setq smtpmail-native-tls-pins
+        (cons (cons host pin)
+              (seq-remove (lambda (entry)
+                            (eq t (compare-strings (car entry) nil nil
+                                                   host nil nil t)))
+                          smtpmail-native-tls-pins)))
   (condition-case err
-      (progn (customize-save-variable 'smtpmail-native-tls-pins
-                                      smtpmail-native-tls-pins)
-             t)
+      (customize-save-variable 'smtpmail-native-tls-pins
+                               smtpmail-native-tls-pins)
     (error
      (message "The pin is kept for this session only: %s"
-              (error-message-string err))
-     nil)))
+              (error-message-string err)))))
 
 ;;;; What NSM and gnutls.el say
 
@@ -148,8 +145,10 @@ The first is the one that smtpmail.el would use now."
   "Return what NSM knows of HOST at PORT, a list of its settings.
 A file that cannot be read says nothing."
   (condition-case err
-      (delq nil (mapcar (lambda (service)
-                          (nsm-host-settings (nsm-id host service)))
+      (delq nil (mapcan (lambda (service)
+                          (mapcar (lambda (name)
+                                    (nsm-host-settings (nsm-id name service)))
+                                  (seq-uniq (list host (downcase host)))))
                         (smtpmail-native-trust--services port)))
     (file-error
      (message "The exceptions of NSM cannot be read: %s"
