@@ -127,5 +127,248 @@
         (should (plist-get (smtpmail-native-entry-state entry) :copy))
         (should-not (smtpmail-native-outbox-draft entry))))))
 
+(ert-deftest smtpmail-native-copy-tests-rmail-handler ()
+  "No handler of Emacs asks whether to make a file that is not there."
+  (dolist (handler '(nil rmail-output message-output))
+    (smtpmail-native-test-with-mode smtpmail-native-test-one
+      (let ((copy (expand-file-name "new/copy" folder))
+            (message-fcc-handler-function handler))
+        (smtpmail-native-test-in-background
+          (kill-buffer (smtpmail-native-test-send-message
+                        (format "Fcc: %s\n" copy)))
+          (smtpmail-native-test-drained))
+        (should (string-match-p "^Hello$" (smtpmail-native-test-text copy)))
+        (smtpmail-native-test-verdict server)))))
+
+(ert-deftest smtpmail-native-copy-tests-several ()
+  "A mail may have several Fcc fields, also when another Emacs files it."
+  (dolist (forget '(nil t))
+    (smtpmail-native-test-with-mode smtpmail-native-test-one
+      (let ((one (expand-file-name "one" folder))
+            (two (expand-file-name "two" folder))
+            (smtpmail-queue-mail t))
+        (smtpmail-native-test-in-background
+          (kill-buffer (smtpmail-native-test-send-message
+                        (format "Fcc: %s\nFcc: %s\n" one two))))
+        (when forget
+          (clrhash smtpmail-native-copy--kept))
+        (smtpmail-native-queue-flush)
+        (smtpmail-native-test-drained)
+        (dolist (file (list one two))
+          (should (string-match-p "^Hello$" (smtpmail-native-test-text file))))
+        (smtpmail-native-test-verdict server)))))
+
+(defmacro smtpmail-native-copy-tests--warnings (&rest body)
+  "Run BODY and return the warnings, one text."
+  (declare (indent 0) (debug t))
+  `(let ((warnings nil))
+     (cl-letf (((symbol-function 'display-warning)
+                (lambda (_type text &rest _) (push text warnings))))
+       ,@body)
+     (mapconcat #'identity warnings "\n")))
+
+(defun smtpmail-native-copy-tests--unfiled ()
+  "Return the text of the only mail that was set aside."
+  (let ((files (directory-files
+                (expand-file-name "unfiled" smtpmail-native-outbox-directory)
+                t "\\.eml\\'")))
+    (should (= (length files) 1))
+    (should (= (file-modes (car files)) #o600))
+    (smtpmail-native-test-text (car files))))
+
+(ert-deftest smtpmail-native-copy-tests-question ()
+  "A handler that asks is told that nobody is there; the mail is kept."
+  (smtpmail-native-test-with-mode smtpmail-native-test-one
+    (let ((told
+           (smtpmail-native-copy-tests--warnings
+             (smtpmail-native-test-in-background
+               (let ((message-fcc-handler-function
+                      (lambda (_file) (read-string "Which account? "))))
+                 (kill-buffer (smtpmail-native-test-send-message
+                               "Fcc: /sent\n")))
+               (smtpmail-native-test-drained)))))
+      (should (string-match-p "was sent, but .* It is kept as " told))
+      (should (string-match-p "^Hello$"
+                              (smtpmail-native-copy-tests--unfiled)))
+      (smtpmail-native-test-verdict server))))
+
+(defvar smtpmail-native-copy-tests--filed nil
+  "What the handlers of these tests have filed.")
+
+(defun smtpmail-native-copy-tests--handler (file)
+  "File the current buffer as FILE, as the handler of mu4e does."
+  (push (cons file (buffer-string)) smtpmail-native-copy-tests--filed))
+
+(defun smtpmail-native-copy-tests--do-fcc ()
+  "File the Fcc fields of the current buffer, as that of notmuch does."
+  (push (cons (message-fetch-field "fcc") message-encoded-mail-cache)
+        smtpmail-native-copy-tests--filed))
+
+(defun smtpmail-native-copy-tests--send (header &optional handler forget)
+  "Queue a mail with HEADER, and flush.
+HANDLER is the local one of its buffer.  With FORGET, be another Emacs when
+it is flushed.  Return the warnings."
+  (setq smtpmail-native-copy-tests--filed nil)
+  (smtpmail-native-copy-tests--warnings
+    (let ((message-setup-hook
+           (and handler
+                (list (lambda ()
+                        (setq-local message-fcc-handler-function handler)))))
+          (smtpmail-queue-mail t))
+      (smtpmail-native-test-in-background
+        (kill-buffer (smtpmail-native-test-send-message header))))
+    (should-not smtpmail-native-copy-tests--filed)
+    (when forget
+      (clrhash smtpmail-native-copy--kept))
+    (smtpmail-native-queue-flush)
+    (smtpmail-native-test-drained)))
+
+(ert-deftest smtpmail-native-copy-tests-local-handler ()
+  "A handler that is local to the buffer, as that of mu4e, files in any Emacs."
+  (dolist (forget '(nil t))
+    (smtpmail-native-test-with-mode smtpmail-native-test-one
+      (should (equal (smtpmail-native-copy-tests--send
+                      "Fcc: /maildir/1:2,S\n"
+                      #'smtpmail-native-copy-tests--handler forget)
+                     ""))
+      (should (equal (mapcar #'car smtpmail-native-copy-tests--filed)
+                     '("/maildir/1:2,S")))
+      (let ((text (cdar smtpmail-native-copy-tests--filed)))
+        (should (string-match-p "\\`\\(?:.*\n\\)+\nHello\n\\'" text))
+        (should-not (string-match-p "Fcc\\|^--text" text)))
+      (smtpmail-native-test-verdict server))))
+
+(ert-deftest smtpmail-native-copy-tests-handler-gone ()
+  "Where the handler is not there any more, the mail is kept, not misfiled."
+  (dolist (handler (list (lambda (_file) (ignore)) 'no-such-handler-4711))
+    (smtpmail-native-test-with-mode smtpmail-native-test-one
+      (let ((file (expand-file-name "maildir" folder)))
+        (should (string-match-p "was sent, but"
+                                (smtpmail-native-copy-tests--send
+                                 (format "Fcc: %s\n" file) handler t)))
+        (should-not (file-exists-p file))
+        (should (string-match-p "^Hello$"
+                                (smtpmail-native-copy-tests--unfiled))))
+      (smtpmail-native-test-verdict server))))
+
+(ert-deftest smtpmail-native-copy-tests-rebound-restart ()
+  "The function that a program has put in place of `message-do-fcc' counts."
+  (dolist (forget '(nil t))
+    (smtpmail-native-test-with-mode smtpmail-native-test-one
+      (setq smtpmail-native-copy-tests--filed nil)
+      (let ((smtpmail-queue-mail t))
+        (smtpmail-native-test-in-background
+          (cl-letf (((symbol-function 'message-do-fcc)
+                     #'smtpmail-native-copy-tests--do-fcc))
+            (kill-buffer (smtpmail-native-test-send-message
+                          "Fcc: sent +sent\n")))))
+      (should-not smtpmail-native-copy-tests--filed)
+      (when forget
+        (clrhash smtpmail-native-copy--kept))
+      (smtpmail-native-queue-flush)
+      (smtpmail-native-test-drained)
+      (should (equal (caar smtpmail-native-copy-tests--filed)
+                     "sent +sent"))
+      (should (string-match-p "^Hello$"
+                              (cdar smtpmail-native-copy-tests--filed)))
+      (smtpmail-native-test-verdict server))))
+
+(ert-deftest smtpmail-native-copy-tests-cells ()
+  "Whatever is rebound within whatever, all cells are as they were."
+  (let ((original (symbol-function 'message-do-fcc)))
+    (with-temp-buffer
+      (smtpmail-native-copy-expect "1" "<1@x>")
+      (should-not (eq (symbol-function 'message-do-fcc) original))
+      (cl-letf (((symbol-function 'message-do-fcc) #'ignore))
+        (smtpmail-native-copy-expect "2" "<2@x>"))
+      (smtpmail-native-copy-expect "3" "<3@x>")
+      (smtpmail-native-copy-release))
+    (should (eq (symbol-function 'message-do-fcc) original))))
+
+(ert-deftest smtpmail-native-copy-tests-never-filed ()
+  "Where nobody comes to file anything, the cells are put back in a moment."
+  (smtpmail-native-test-with-mode smtpmail-native-test-one
+    (let ((original (symbol-function 'message-do-fcc))
+          (smtpmail-native-copy--seconds 0.2))
+      (smtpmail-native-test-in-background
+        (with-temp-buffer
+          (smtpmail-native-test-insert)
+          (smtpmail-send-it)))
+      (should-not (eq (symbol-function 'message-do-fcc) original))
+      (smtpmail-native-test-wait
+       (lambda () (eq (symbol-function 'message-do-fcc) original)))
+      (smtpmail-native-test-drained)
+      (smtpmail-native-test-verdict server))))
+
+(ert-deftest smtpmail-native-copy-tests-no-message-id ()
+  "A mail that gets its Message-ID from us is known all the same."
+  (smtpmail-native-test-with-mode smtpmail-native-copy-tests--slow
+    (let ((copy (expand-file-name "copy" folder))
+          (message-required-mail-headers '(From Subject Date)))
+      (smtpmail-native-test-in-background
+        (kill-buffer (smtpmail-native-test-send-message
+                      (format "Fcc: %s\n" copy)))
+        (should (equal (smtpmail-native-test-text copy) ""))
+        (smtpmail-native-test-drained))
+      (should (string-match-p "^Hello$" (smtpmail-native-test-text copy)))
+      (smtpmail-native-test-verdict server))))
+
+(ert-deftest smtpmail-native-copy-tests-as-sent ()
+  "Another Emacs files what was sent, beside it Bcc, and encodes nothing anew."
+  (smtpmail-native-test-with-mode
+      (smtpmail-native-test-script
+       (smtpmail-native-test-ehlo) "C: MAIL *" "S: 250 ok" "C: RCPT *"
+       "S: 250 ok" "C: RCPT *" "S: 250 ok" (nthcdr 4 smtpmail-native-test-mail))
+    (let ((encoded 0))
+      (cl-letf (((symbol-function 'message-encode-message-body)
+                 (let ((encode (symbol-function 'message-encode-message-body)))
+                   (lambda ()
+                     (setq encoded (1+ encoded))
+                     (funcall encode)))))
+        (should (equal (smtpmail-native-copy-tests--send
+                        "Bcc: carol@example.org\nFcc: /sent\n"
+                        #'smtpmail-native-copy-tests--handler t)
+                       "")))
+      (should (= encoded 1)))
+    (should (string-match-p "^Bcc: carol@example.org$"
+                            (cdar smtpmail-native-copy-tests--filed)))
+    (smtpmail-native-test-verdict server)
+    (should-not (string-match-p "carol"
+                                (smtpmail-native-test-delivered folder)))))
+
+(ert-deftest smtpmail-native-copy-tests-secret-restart ()
+  "Of an encrypted mail another Emacs files what was sent, nothing in clear."
+  (smtpmail-native-test-with-mode smtpmail-native-test-one
+    (cl-letf (((symbol-function 'smtpmail-native-copy--secret-p)
+               (lambda () t)))
+      (should (equal (smtpmail-native-copy-tests--send
+                      "Fcc: /sent\n" #'smtpmail-native-copy-tests--handler t)
+                     "")))
+    (should (string-match-p "^Hello$"
+                            (cdar smtpmail-native-copy-tests--filed)))
+    (smtpmail-native-test-verdict server)))
+
+(ert-deftest smtpmail-native-copy-tests-gcc-restart ()
+  "A Gcc that cannot be filed as Gnus is not there is told, the mail kept."
+  (smtpmail-native-test-with-mode smtpmail-native-test-one
+    (should (string-match-p "Gnus is not running to file it in nnml:sent"
+                            (smtpmail-native-copy-tests--send
+                             "Gcc: nnml:sent\n" nil t)))
+    (should (string-match-p "^Hello$" (smtpmail-native-copy-tests--unfiled)))
+    (smtpmail-native-test-verdict server)))
+
+(ert-deftest smtpmail-native-copy-tests-mail-mode-unfiled ()
+  "The Fcc of `mail-mode' that cannot be filed is kept, too."
+  (smtpmail-native-test-with-mode smtpmail-native-test-one
+    (let ((told (smtpmail-native-copy-tests--warnings
+                  (with-temp-buffer
+                    (smtpmail-native-test-insert
+                     (format "Fcc: %s\n" (expand-file-name "no/such/folder"
+                                                           folder)))
+                    (smtpmail-send-it)))))
+      (should (string-match-p "was sent, but" told))
+      (should (string-match-p "^Hello$" (smtpmail-native-copy-tests--unfiled))))
+    (smtpmail-native-test-verdict server)))
+
 (provide 'smtpmail-native-copy-tests)
 ;;; smtpmail-native-copy-tests.el ends here

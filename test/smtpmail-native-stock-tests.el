@@ -121,5 +121,185 @@ Each may be nil, and is missing then."
       (should (= (length (smtpmail-native-outbox-ids)) 1))
       (should-not (file-exists-p file)))))
 
+(ert-deftest smtpmail-native-stock-tests-adopt-account ()
+  "An adopted mail goes to the server and the sender that it was queued for."
+  (smtpmail-native-test-with-mode
+      (smtpmail-native-test-script
+       (smtpmail-native-test-ehlo) "C: MAIL FROM:<work@example.org>*"
+       (cdr smtpmail-native-test-mail))
+    (smtpmail-native-stock-tests--queue-stock
+     "1" "From: Work <work@example.org>\nTo: bob@example.org\n\nHello\n"
+     (format "(setq smtpmail-recipient-address-list '(\"bob@example.org\")
+smtpmail-smtp-server \"localhost\"\nsmtpmail-stream-type nil
+smtpmail-smtp-service %d\nsmtpmail-smtp-user nil\n)" port))
+    (let ((smtpmail-smtp-server "nowhere.invalid")
+          (smtpmail-smtp-service 1))
+      (smtpmail-send-queued-mail)
+      (smtpmail-native-test-drained))
+    (smtpmail-native-test-verdict server)))
+
+(ert-deftest smtpmail-native-stock-tests-adopt-undeletable ()
+  "Where originals cannot be deleted, the mail stays there, and is not sent."
+  (smtpmail-native-test-with-mode '("close")
+    (let* ((file (smtpmail-native-stock-tests--queue-stock
+                  "1" "From: alice@example.org\n\nHello\n"
+                  "(setq smtpmail-recipient-address-list (\"bob@example.org\"))"))
+           (delete (symbol-function 'delete-file)))
+      (cl-letf (((symbol-function 'delete-file)
+                 (lambda (name &rest more)
+                   (if (member name (list file (concat file ".el")))
+                       (signal 'file-error (list "Read-only" name))
+                     (apply delete name more))))
+                ((symbol-function 'display-warning) #'ignore))
+        (should (= (smtpmail-native-stock-adopt) 0)))
+      (should (file-exists-p file))
+      (should-not (smtpmail-native-outbox-ids))
+      (should (equal (smtpmail-native-stock-tests--index) (list file)))
+      ;; Nothing of it is left claimed.
+      (should (= (smtpmail-native-stock-adopt) 1))
+      (should (= (length (smtpmail-native-outbox-ids)) 1))
+      (should-not (smtpmail-native-outbox-claimed-p
+                   (car (smtpmail-native-outbox-ids)))))))
+
+(ert-deftest smtpmail-native-stock-tests-adopt-killed ()
+  "A mail whose adoption was cut short takes the originals along when it goes."
+  (smtpmail-native-test-with-mode smtpmail-native-test-one
+    (let ((file (smtpmail-native-stock-tests--queue-stock
+                 "1" "From: alice@example.org\n\nHello\n"
+                 "(setq smtpmail-recipient-address-list (\"bob@example.org\"))")))
+      (smtpmail-native-outbox-release
+       (smtpmail-native-stock--commit file file))
+      (should (file-exists-p file))
+      (smtpmail-native-queue-flush)
+      (smtpmail-native-test-drained)
+      (smtpmail-native-test-verdict server)
+      (should-not (file-exists-p file))
+      (should-not (file-exists-p (concat file ".el")))
+      (smtpmail-native-stock-adopt)
+      (should-not (smtpmail-native-outbox-ids))
+      (should-not (smtpmail-native-stock-tests--index)))))
+
+(ert-deftest smtpmail-native-stock-tests-adopt-back ()
+  "Octets that come back do not vanish into an entry that has none."
+  (smtpmail-native-test-with-mode '("close")
+    (let* ((form "(setq smtpmail-recipient-address-list (\"bob@example.org\"))")
+           (file (smtpmail-native-stock-tests--queue-stock "1" nil form)))
+      (should (= (smtpmail-native-stock-adopt) 1))
+      (smtpmail-native-stock-tests--queue-stock
+       "1" "From: alice@example.org\n\nHello\n" nil)
+      (cl-letf (((symbol-function 'display-warning) #'ignore))
+        (should (= (smtpmail-native-stock-adopt) 0)))
+      (should (file-exists-p file))
+      (should (equal (smtpmail-native-stock-tests--index) (list file))))))
+
+(ert-deftest smtpmail-native-stock-tests-adopt-no-variables ()
+  "A mail without its file of variables is held, to be looked at."
+  (smtpmail-native-test-with-mode '("close")
+    (smtpmail-native-stock-tests--queue-stock
+     "1" "From: alice@example.org\nTo: bob@example.org\n\nHello\n" nil)
+    (should (= (smtpmail-native-stock-adopt) 1))
+    (let ((state (smtpmail-native-entry-state
+                  (car (smtpmail-native-outbox-list)))))
+      (should (eq (plist-get state :hold) 'user))
+      (should (string-match-p "is missing: look at the recipients"
+                              (plist-get state :text))))))
+
+(ert-deftest smtpmail-native-stock-tests-turn-on ()
+  "Turning the mode on adopts, sends nothing, and asks for no server."
+  (dolist (known '(nil t))
+    (smtpmail-native-test-with-server '("close")
+      (let ((smtpmail-native-mode nil)
+            (file (smtpmail-native-stock-tests--queue-stock
+                   "1" "From: alice@example.org\n\nHello\n"
+                   "(setq smtpmail-recipient-address-list (\"bob@example.org\"))")))
+        (unless known
+          (setq smtpmail-smtp-server nil))
+        (cl-letf (((symbol-function 'display-warning) #'ignore)
+                  ((symbol-function 'smtpmail-query-smtp-server)
+                   (lambda () (error "Asked"))))
+          (unwind-protect
+              (let ((noninteractive nil)
+                    (smtpmail-default-smtp-server nil))
+                (smtpmail-native-mode 1))
+            (smtpmail-native-mode -1)))
+        (should (eq (file-exists-p file) (not known)))
+        (should (= (length (smtpmail-native-outbox-ids)) (if known 1 0)))
+        (should (= (length (smtpmail-native-stock-tests--index)) 1))))))
+
+(ert-deftest smtpmail-native-stock-tests-other-outbox ()
+  "What another Emacs has in an outbox of its own is left to it."
+  (smtpmail-native-test-with-mode '("close")
+    (let* ((theirs (expand-file-name "theirs/" folder))
+           (smtpmail-queue-mail t)
+           (line (let ((smtpmail-native-outbox-directory theirs))
+                   (with-temp-buffer
+                     (smtpmail-native-test-insert)
+                     (smtpmail-send-it))
+                   (smtpmail-native-stock-write-index)
+                   (car (smtpmail-native-stock-tests--index)))))
+      (should (file-exists-p line))
+      (should (= (smtpmail-native-stock-adopt) 0))
+      (should (file-exists-p line))
+      (should (equal (smtpmail-native-stock-tests--index) (list line))))))
+
+(defun smtpmail-native-stock-tests--entry (&rest state)
+  "Make an entry with the plist STATE; return its id."
+  (with-temp-buffer
+    (set-buffer-multibyte nil)
+    (insert "From: alice@example.org\n\nHello\n")
+    (let ((entry (smtpmail-native-outbox-commit
+                  (current-buffer)
+                  '(:sender "alice@example.org"
+                    :recipients ("bob@example.org" "carol@example.org")
+                    :host "localhost" :port 25)
+                  state)))
+      (smtpmail-native-outbox-release entry)
+      (smtpmail-native-entry-id entry))))
+
+(ert-deftest smtpmail-native-stock-tests-listed ()
+  "Only what nobody sends, and nobody has got, has a line."
+  (smtpmail-native-test-with-mode '("close")
+    (let ((listed
+           (list (smtpmail-native-stock-tests--entry
+                  :status 'held :hold 'queue)
+                 (smtpmail-native-stock-tests--entry
+                  :status 'ready :next (+ (truncate (float-time)) 600)))))
+      (dolist (state '((:status ready)
+                       (:status ready :next 4000000000
+                        :results (("bob@example.org" sent 250)))
+                       (:status held :hold user)
+                       (:status held :hold password)
+                       (:status held :hold expired)
+                       (:status refused)
+                       (:status unknown)
+                       (:status sent)))
+        (apply #'smtpmail-native-stock-tests--entry state))
+      (make-directory smtpmail-queue-dir)
+      (write-region "/elsewhere/1\n" nil
+                    (expand-file-name "index" smtpmail-queue-dir)
+                    nil 'silent)
+      (smtpmail-native-stock-write-index)
+      (should (equal (smtpmail-native-stock-tests--index)
+                     (cons "/elsewhere/1"
+                           (mapcar (lambda (id)
+                                     (expand-file-name
+                                      (concat "queue/" id "/message")
+                                      smtpmail-native-outbox-directory))
+                                   listed))))
+      ;; No other file is left there.
+      (should (equal (directory-files smtpmail-queue-dir nil "\\`[^.]")
+                     '("index"))))))
+
+(ert-deftest smtpmail-native-stock-tests-no-folder ()
+  "The folder of the queue is made when a mail is queued, not before."
+  (smtpmail-native-test-with-mode '("close")
+    (smtpmail-native-stock-tests--entry :status 'ready :next 4000000000)
+    (smtpmail-native-stock-write-index)
+    (should-not (file-exists-p smtpmail-queue-dir))
+    (smtpmail-native-stock-tests--entry :status 'held :hold 'queue)
+    (smtpmail-native-stock-write-index)
+    (should (= (length (smtpmail-native-stock-tests--index)) 2))
+    (should (= (file-modes smtpmail-queue-dir) #o700))))
+
 (provide 'smtpmail-native-stock-tests)
 ;;; smtpmail-native-stock-tests.el ends here
