@@ -348,6 +348,44 @@ it is flushed.  Return the warnings."
                             (cdar smtpmail-native-copy-tests--filed)))
     (smtpmail-native-test-verdict server)))
 
+(defvar gnus-active-hashtb)
+(defvar gnus-newsrc-hashtb)
+(defvar gnus-opened-servers)
+(defvar gnus-select-method)
+(defvar gnus-server-alist)
+(defvar nnfolder-active-file)
+(defvar nnfolder-directory)
+(defvar nnfolder-group-alist)
+(declare-function gnus-make-hashtable "gnus-util" (&optional size))
+
+(ert-deftest smtpmail-native-copy-tests-gcc-folder ()
+  "Gnus itself files a Gcc in a folder when the server has accepted."
+  (require 'gnus-msg)
+  (require 'nnfolder)
+  (smtpmail-native-test-with-mode smtpmail-native-copy-tests--slow
+    (let* ((nnfolder-directory (expand-file-name "mail/" folder))
+           (nnfolder-active-file (expand-file-name "active" folder))
+           (nnfolder-group-alist nil)
+           (sent (expand-file-name "sent" nnfolder-directory))
+           (gnus-active-hashtb (gnus-make-hashtable 9))
+           (gnus-newsrc-hashtb (gnus-make-hashtable 9))
+           (gnus-opened-servers nil)
+           (gnus-select-method '(nnnil ""))
+           (gnus-server-alist
+            `(("nnfolder:t" nnfolder "t"
+               (nnfolder-directory ,nnfolder-directory)
+               (nnfolder-active-file ,nnfolder-active-file))))
+           (message-sent-hook '(gnus-inews-do-gcc)))
+      (make-directory nnfolder-directory)
+      (smtpmail-native-test-in-background
+        (kill-buffer (smtpmail-native-test-send-message
+                      "Gcc: nnfolder+t:sent\n"))
+        (should-not (file-exists-p sent))
+        (smtpmail-native-test-drained))
+      (should (string-match-p "^Hello$" (smtpmail-native-test-text sent)))
+      (should-not (string-match-p "^Gcc:" (smtpmail-native-test-text sent)))
+      (smtpmail-native-test-verdict server))))
+
 (ert-deftest smtpmail-native-copy-tests-gcc-restart ()
   "A Gcc that cannot be filed as Gnus is not there is told, the mail kept."
   (smtpmail-native-test-with-mode smtpmail-native-test-one
