@@ -187,7 +187,8 @@
                  (kill-buffer (smtpmail-native-test-send-message
                                "Fcc: /sent\n")))
                (smtpmail-native-test-drained)))))
-      (should (string-match-p "was sent, but .* It is kept as " told))
+      (should (string-match-p "was sent, but .*: User interaction while \
+inhibited\\.  It is kept as " told))
       (should (string-match-p "^Hello$"
                               (smtpmail-native-copy-tests--unfiled)))
       (smtpmail-native-test-verdict server))))
