@@ -247,6 +247,15 @@ For `smtpmail-native-queue-changed-functions'."
 
 ;;;; Filing
 
+(defun smtpmail-native-copy--usual-p (function)
+  "Return non-nil if FUNCTION is `message-do-fcc' as message.el has it.
+Another program's may take what stands in Fcc for no file at all, as notmuch
+does with a folder and tags."
+  (let* ((cell (symbol-function 'message-do-fcc))
+         (caught (seq-find (lambda (caught) (eq (nth 1 caught) cell))
+                           smtpmail-native-copy--cells)))
+    (memq function (list 'message-do-fcc (if caught (nth 2 caught) cell)))))
+
 (defun smtpmail-native-copy--make-files ()
   "Make the missing files in the Fcc fields of the current buffer.
 Else Emacs's own handlers would ask whether to make them, and nobody may be
@@ -265,7 +274,8 @@ the user may be typing something else."
   (condition-case err
       (let ((message-fcc-handler-function handler)
             (inhibit-interaction t))
-        (smtpmail-native-copy--make-files)
+        (when (smtpmail-native-copy--usual-p function)
+          (smtpmail-native-copy--make-files))
         (save-excursion
           (apply function args))
         nil)

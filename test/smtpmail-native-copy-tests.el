@@ -270,6 +270,7 @@ it is flushed.  Return the warnings."
       (smtpmail-native-test-drained)
       (should (equal (caar smtpmail-native-copy-tests--filed)
                      "sent +sent"))
+      (should-not (file-exists-p "sent +sent"))
       (should (string-match-p "^Hello$"
                               (cdar smtpmail-native-copy-tests--filed)))
       (smtpmail-native-test-verdict server))))
