@@ -12,7 +12,8 @@ struct smn_certificate_wish {
   const char *host;             /* A-label, or an address as it is written */
   const unsigned char *address; /* in network order, NULL for a name */
   unsigned address_len;
-  char *const *pins; /* SHA-256 in hex; NULL or empty: none */
+  char *const *pins;       /* SHA-256 in hex; NULL or empty: none */
+  struct smn_trust *trust; /* of the session */
 };
 
 /* Fill *INFO from what the server of SESSION, whose handshake is done, has

@@ -333,6 +333,7 @@ static enum smn_kind verify(struct smn_tls *tls, struct smn_error *err) {
       .address = tls->is_address ? tls->address : NULL,
       .address_len = tls->address_len,
       .pins = tls->pins,
+      .trust = tls->trust,
   };
   return smn_certificate_verify(tls->session, &wish, &tls->info.certificate,
                                 err);

@@ -15,6 +15,7 @@
 
 struct smn_trust {
   gnutls_certificate_credentials_t credentials;
+  bool system; /* its authorities are among those that are trusted */
   const struct smn_buf *passphrase; /* borrowed; NULL: none, or no longer */
   bool asked;                       /* a token wanted its PIN */
   bool refused;                     /* a token refused it */
@@ -47,8 +48,6 @@ static enum smn_kind load_authorities(struct smn_trust *trust,
                                       struct smn_error *err) {
   gnutls_certificate_credentials_t cred = trust->credentials;
   int code;
-  /* A system without a store of its own relies on trustfiles.  */
-  (void)gnutls_certificate_set_x509_system_trust(cred);
   for (char *const *f = options->trustfiles; f && *f; f++) {
     code =
         gnutls_certificate_set_x509_trust_file(cred, *f, GNUTLS_X509_FMT_PEM);
@@ -61,6 +60,13 @@ static enum smn_kind load_authorities(struct smn_trust *trust,
       return unusable(err, "revocation list", *f, code);
   }
   return SMN_OK;
+}
+
+bool smn_trust_add_system(struct smn_trust *trust) {
+  if (trust->system)
+    return false;
+  trust->system = true;
+  return gnutls_certificate_set_x509_system_trust(trust->credentials) > 0;
 }
 
 /* Client key */

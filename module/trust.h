@@ -22,6 +22,11 @@ enum smn_kind smn_trust_load(struct smn_trust **trust,
 
 gnutls_certificate_credentials_t smn_trust_credentials(struct smn_trust *trust);
 
+/* Trust the system's authorities, too; false if nothing is gained by that. They
+   take longer to load than all the rest of a handshake takes, and so come in
+   when the others do not suffice.  */
+bool smn_trust_add_system(struct smn_trust *trust);
+
 /* The passphrase may go: nobody asks for it again.  */
 void smn_trust_settle(struct smn_trust *trust);
 
