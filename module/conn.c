@@ -9,6 +9,8 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -291,18 +293,33 @@ static enum smn_kind write_some(struct smn_conn *c, const char *from,
   }
 }
 
+/* Records of TLS are written one by one; let the system gather them into full
+   segments, or with GATHER false let all leave.  */
+static void gather(const struct smn_conn *c, bool gather) {
+#ifdef TCP_CORK
+  (void)setsockopt(c->fd, IPPROTO_TCP, TCP_CORK, &(int){gather}, sizeof(int));
+#else
+  (void)c;
+  (void)gather;
+#endif
+}
+
 enum smn_kind smn_conn_write(struct smn_conn *conn, const void *bytes,
                              size_t len, struct smn_error *err) {
   const char *from = bytes;
-  while (len > 0) {
+  bool records = conn->encrypted && len > SMN_TLS_RECORD;
+  enum smn_kind kind = SMN_OK;
+  if (records)
+    gather(conn, true);
+  while (kind == SMN_OK && len > 0) {
     size_t moved = 0;
-    enum smn_kind kind = write_some(conn, from, len, &moved, err);
-    if (kind != SMN_OK)
-      return kind;
+    kind = write_some(conn, from, len, &moved, err);
     from += moved;
     len -= moved;
   }
-  return SMN_OK;
+  if (records)
+    gather(conn, false);
+  return kind;
 }
 
 void smn_conn_close(struct smn_conn *conn) {

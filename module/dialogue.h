@@ -9,6 +9,7 @@
 #define SMN_DIALOGUE_H
 
 #include "conn.h"
+#include "content.h"
 #include "reply.h"
 #include "session.h"
 #include "trust.h"
@@ -23,12 +24,13 @@ struct smn_session {
   struct smn_conn *conn;       /* NULL while there is none */
   struct smn_reply reply;
   struct smn_capabilities caps;
-  struct smn_buf command;  /* secret: the line that is being sent */
-  struct smn_buf needles;  /* secret: what is never to be shown, redact.h */
-  struct smn_buf flight;   /* commands that are to leave together */
-  char mechanism[32];      /* that AUTH succeeded with */
-  char notes[512];         /* as in the result */
-  struct smn_trust *trust; /* loaded before the connection is made */
+  struct smn_buf command;   /* secret: the line that is being sent */
+  struct smn_buf needles;   /* secret: what is never to be shown, redact.h */
+  struct smn_buf flight;    /* commands that are to leave together */
+  struct smn_blocks blocks; /* of the mail whose content is being sent */
+  char mechanism[32];       /* that AUTH succeeded with */
+  char notes[512];          /* as in the result */
+  struct smn_trust *trust;  /* loaded before the connection is made */
   struct smn_tls_info tls;
   unsigned mails;      /* begun on this connection */
   bool dirty;          /* RSET is due before the next MAIL */

@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FLIGHT_MAX 65536 /* octets of commands that leave together */
-
 /* Connect, greet, TLS */
 
 static void tls_options(const struct smn_session *s,
@@ -317,18 +315,21 @@ static void settle(struct smn_session *s, const struct smn_task *task,
 }
 
 /* The next job whose message can be read; the others are told so.  */
-static struct smn_transaction *prepare(const struct smn_task *task,
+static struct smn_transaction *prepare(struct smn_session *s,
+                                       const struct smn_task *task,
                                        const struct smn_supply *supply) {
   struct smn_transaction *t = NULL;
-  while (task && smn_transaction_new(&t, task) != SMN_OK) {
+  while (task && smn_transaction_new(&t, s, task) != SMN_OK) {
     supply->done(supply->context, task);
     task = supply->next ? supply->next(supply->context) : NULL;
   }
   return t;
 }
 
-static struct smn_transaction *fetch(const struct smn_supply *supply) {
-  return supply->next ? prepare(supply->next(supply->context), supply) : NULL;
+static struct smn_transaction *fetch(struct smn_session *s,
+                                     const struct smn_supply *supply) {
+  return supply->next ? prepare(s, supply->next(supply->context), supply)
+                      : NULL;
 }
 
 /* Deliver T.  Where the server lets commands be sent ahead, *NEXT is begun.  */
@@ -349,7 +350,7 @@ static enum smn_kind deliver(struct smn_session *s, struct smn_transaction *t,
   if (kind != SMN_OK)
     return kind;
   if (s->caps.pipelining && !s->plain_dialogue)
-    *next = fetch(supply);
+    *next = fetch(s, supply);
   return smn_transaction_end(s, t, *next);
 }
 
@@ -363,7 +364,7 @@ static void give_up(struct smn_session *s, struct smn_transaction *t,
     task->result->error = err;
     settle(s, task, supply, kind);
     smn_transaction_free(t);
-    t = kind == SMN_CANCELLED ? NULL : fetch(supply);
+    t = kind == SMN_CANCELLED ? NULL : fetch(s, supply);
   }
 }
 
@@ -385,10 +386,13 @@ static void serve_mails(struct smn_session *s, struct smn_transaction *t,
       quit(s);
     settle(s, task, supply, kind);
     smn_transaction_free(t);
-    t = next ? next : fetch(supply);
-    /* RSET is for the next mail; nobody needs it before QUIT.  */
+    t = next ? next : fetch(s, supply);
+    /* RSET is for the next mail; nobody needs it before QUIT.  Commands that
+       have left before it were heard in a state that they were not meant for.
+     */
     if (usable && t)
-      usable = reset(s, smn_transaction_task(t));
+      usable = !(s->dirty && smn_transaction_begun(t)) &&
+               reset(s, smn_transaction_task(t));
     if (!usable) {
       end_connection(s);
       if (t)
@@ -401,7 +405,7 @@ void smn_session_serve(struct smn_session *s, const struct smn_task *first,
                        const struct smn_supply *supply) {
   smn_dialogue_focus(s, first);
   if (!first->job->probe) {
-    serve_mails(s, prepare(first, supply), supply);
+    serve_mails(s, prepare(s, first, supply), supply);
     return;
   }
   enum smn_kind kind = smn_job_check(first->job, s->err);
@@ -421,8 +425,9 @@ struct smn_session *smn_session_new(bool plainly) {
     return NULL;
   s->plain_dialogue = plainly;
   smn_reply_init(&s->reply);
-  smn_buf_init(&s->flight, FLIGHT_MAX);
-  if (smn_buf_init_secret(&s->command, SMN_COMMAND_MAX) &&
+  smn_buf_init(&s->flight, SMN_COMMANDS_MAX);
+  if (smn_blocks_init(&s->blocks) &&
+      smn_buf_init_secret(&s->command, SMN_COMMAND_MAX) &&
       smn_buf_init_secret(&s->needles, 8 * SMN_COMMAND_MAX))
     return s;
   smn_session_close(s);
@@ -441,6 +446,7 @@ void smn_session_close(struct smn_session *s) {
   smn_buf_free(&s->needles);
   smn_buf_free(&s->command);
   smn_buf_free(&s->flight);
+  smn_blocks_free(&s->blocks);
   smn_reply_free(&s->reply);
   free(s);
 }

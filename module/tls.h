@@ -15,6 +15,8 @@
 
 struct smn_trust;
 
+#define SMN_TLS_RECORD 16384 /* octets in a full one, RFC 8446 5.1 */
+
 /* All strings are borrowed for the call and may be NULL; the lists end with
    NULL.  File names are in the file system's own octets.  */
 struct smn_tls_options {

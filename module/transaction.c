@@ -6,104 +6,36 @@
    matched by its number.  */
 #include "transaction.h"
 #include "receipt.h"
-#include "wire.h"
+#include "wait.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#define BLOCK 65536        /* octets of the file that are read at once */
-#define CHUNK_BLOCK 262144 /* the same, where each waits for a reply (BDAT) */
-#define AFTER_DATA 10      /* times the timeout behind the end of data */
-#define PROGRESS_OCTETS 262144 /* between two reports */
+#define AFTER_DATA 10   /* times the timeout behind the end of data */
+#define PROGRESS_MS 100 /* between two reports */
 #define WINDOW                                                                 \
   64 /* commands under way; their replies must fit into the                    \
         buffers between us, or both sides would wait */
-#define FLIGHT_MAX 32768 /* octets of commands that leave together */
-#define CHUNKS_AHEAD 4   /* BDATs under way */
+#define FLIGHT_MAX (SMN_COMMANDS_MAX / 2) /* octets of commands of one mail */
+#define CHUNKS_AHEAD 4                    /* BDATs under way */
 
 struct smn_transaction {
   const struct smn_task *task;
-  int fd;
-  uint64_t total;  /* octets of the file */
-  uint64_t octets; /* of the message, as SIZE counts */
-  bool eight_bit;  /* some octet is above 127 */
-  size_t count;    /* commands of the envelope */
+  struct smn_content content;
+  size_t count; /* commands of the envelope */
   size_t sent, answered;
-  bool data_ahead;         /* DATA is one of them */
-  bool chunked;            /* BDAT instead of DATA */
-  size_t refused;          /* recipients */
-  size_t chunks;           /* BDATs without reply */
-  uint64_t done, reported; /* octets of the file */
-  struct smn_wire wire;
-  size_t block;
-  char *in, *out; /* BLOCK octets; what is still to be written */
-  size_t len;     /* octets in out */
-  bool ended;     /* the file has been read to its end */
+  bool data_ahead;  /* DATA is one of them */
+  bool chunked;     /* BDAT instead of DATA */
+  bool chunk_ahead; /* which leaves before the envelope is answered */
+  size_t refused;   /* recipients */
+  size_t chunks;    /* BDATs without reply */
+  int64_t reported_ms;
 };
 
-/* The message */
-
-static enum smn_kind open_file(struct smn_transaction *t,
-                               struct smn_error *err) {
-  struct stat stat;
-  const char *file = t->task->job->file;
-  t->fd = open(file, O_RDONLY | O_CLOEXEC);
-  if (t->fd < 0 || fstat(t->fd, &stat) != 0)
-    return smn_fail_errno(err, SMN_FILE, errno, "cannot open %s", file);
-  if (!S_ISREG(stat.st_mode))
-    return smn_fail(err, SMN_FILE, "%s is not a regular file", file);
-  t->total = (uint64_t)stat.st_size;
-  return SMN_OK;
-}
-
-/* Read at most BLOCK octets of the file into t->in; *LEN 0 at its end.  */
-static enum smn_kind read_block(struct smn_transaction *t, size_t *len,
-                                struct smn_error *err) {
-  ssize_t n;
-  do
-    n = read(t->fd, t->in, t->block);
-  while (n < 0 && errno == EINTR);
-  if (n < 0)
-    return smn_fail_errno(err, SMN_FILE, errno, "cannot read %s",
-                          t->task->job->file);
-  *len = (size_t)n;
-  return SMN_OK;
-}
-
-static bool has_eight_bit(const char *bytes, size_t len) {
-  unsigned char seen = 0;
-  for (size_t i = 0; i < len; i++)
-    seen |= (unsigned char)bytes[i];
-  return seen > 127;
-}
-
-/* Count the octets of the file as SIZE announces them, and look for 8-bit
-   ones.  */
-static enum smn_kind measure(struct smn_transaction *t, struct smn_error *err) {
-  struct smn_wire wire;
-  size_t len = 0;
-  smn_wire_init(&wire, true);
-  enum smn_kind kind = read_block(t, &len, err);
-  while (kind == SMN_OK && len > 0) {
-    smn_wire_count(&wire, t->in, len);
-    t->eight_bit = t->eight_bit || has_eight_bit(t->in, len);
-    kind = read_block(t, &len, err);
-  }
-  smn_wire_count_end(&wire);
-  t->octets = t->task->result->octets = wire.octets;
-  if (kind == SMN_OK && lseek(t->fd, 0, SEEK_SET) != 0)
-    kind = smn_fail_errno(err, SMN_FILE, errno, "cannot read %s",
-                          t->task->job->file);
-  return kind;
-}
-
 enum smn_kind smn_transaction_new(struct smn_transaction **t,
+                                  struct smn_session *s,
                                   const struct smn_task *task) {
   struct smn_error *err = &task->result->error;
   const struct smn_job *job = task->job;
@@ -112,20 +44,13 @@ enum smn_kind smn_transaction_new(struct smn_transaction **t,
   if (!made)
     return smn_fail(err, SMN_SYSTEM, "no memory");
   made->task = task;
-  made->fd = -1;
-  made->block = job->chunking ? CHUNK_BLOCK : BLOCK;
-  made->in = malloc(made->block);
-  /* A line that is one dot and LF doubles.  */
-  made->out = malloc(2 * made->block + FLIGHT_MAX + 64);
-  enum smn_kind kind = made->in && made->out
-                           ? smn_job_check(job, err)
-                           : smn_fail(err, SMN_SYSTEM, "no memory");
+  made->content.fd = -1;
+  enum smn_kind kind = smn_job_check(job, err);
   if (kind == SMN_OK && job->entry)
     kind = smn_receipt_sync(job->entry, err);
   if (kind == SMN_OK)
-    kind = open_file(made, err);
-  if (kind == SMN_OK)
-    kind = measure(made, err);
+    kind = smn_content_open(&made->content, job->file, &s->blocks, err);
+  task->result->octets = made->content.octets;
   if (kind == SMN_OK)
     *t = made;
   else
@@ -134,16 +59,8 @@ enum smn_kind smn_transaction_new(struct smn_transaction **t,
 }
 
 void smn_transaction_free(struct smn_transaction *t) {
-  if (!t)
-    return;
-  if (t->fd >= 0)
-    close(t->fd);
-  if (t->in)
-    smn_wipe(t->in, t->block);
-  if (t->out)
-    smn_wipe(t->out, 2 * t->block);
-  free(t->in);
-  free(t->out);
+  if (t)
+    smn_content_close(&t->content);
   free(t);
 }
 
@@ -151,14 +68,20 @@ const struct smn_task *smn_transaction_task(const struct smn_transaction *t) {
   return t->task;
 }
 
+bool smn_transaction_begun(const struct smn_transaction *t) {
+  return t->sent > 0;
+}
+
 void smn_transaction_restart(struct smn_transaction *t) {
-  t->sent = t->answered = t->refused = 0;
+  t->sent = t->answered = t->refused = t->chunks = 0;
 }
 
 /* Commands of the envelope */
 
 static bool is_ascii(const char *text) {
-  return !has_eight_bit(text, strlen(text));
+  while (*text && (unsigned char)*text < 128)
+    text++;
+  return !*text;
 }
 
 static bool needs_utf8(const struct smn_job *job) {
@@ -197,16 +120,16 @@ static enum smn_kind write_mail(struct smn_session *s,
   const struct smn_job *job = t->task->job;
   char sender[2048], parameter[32] = "";
   if (s->caps.size) {
-    if (s->caps.size_limit && t->octets > s->caps.size_limit)
+    if (s->caps.size_limit && t->content.octets > s->caps.size_limit)
       return smn_fail(s->err, SMN_TOO_LARGE,
                       "the message has %" PRIu64
                       " octets, the server takes %" PRIu64,
-                      t->octets, s->caps.size_limit);
-    snprintf(parameter, sizeof parameter, " SIZE=%" PRIu64, t->octets);
+                      t->content.octets, s->caps.size_limit);
+    snprintf(parameter, sizeof parameter, " SIZE=%" PRIu64, t->content.octets);
   }
   enum smn_kind kind = write_address(s, job->sender, sender, sizeof sender);
   snprintf(line, size, "MAIL FROM:<%s>%s%s%s", sender, parameter,
-           t->eight_bit && s->caps.eightbitmime ? " BODY=8BITMIME" : "",
+           t->content.eight_bit && s->caps.eightbitmime ? " BODY=8BITMIME" : "",
            s->caps.smtputf8 && needs_utf8(job) ? " SMTPUTF8" : "");
   return kind;
 }
@@ -237,18 +160,19 @@ static bool pipelined(const struct smn_session *s) {
   return s->caps.pipelining && !s->plain_dialogue;
 }
 
-/* Where everybody who is accepted is to get the mail, DATA need not wait for
-   the answers; else those who are accepted would get an empty one.  */
+/* Where everybody who is accepted is to get the mail, DATA or the first chunk
+   need not wait for the answers; else those who are accepted would get an empty
+   one, or all of it although others do not.  LMTP says nothing to an end of
+   data that is for nobody.  */
 static void plan(const struct smn_session *s, struct smn_transaction *t) {
   const struct smn_job *job = t->task->job;
   size_t recipients = t->task->result->recipient_count;
-  bool alone = recipients == 1 || job->partial;
+  bool ahead = pipelined(s) && (recipients == 1 || job->partial) &&
+               !smn_server_lmtp(&job->server);
   t->chunked = job->chunking && s->caps.chunking;
-  /* LMTP says nothing to an end of data that is for nobody.  */
-  t->data_ahead =
-      pipelined(s) && alone && !t->chunked && !smn_server_lmtp(&job->server);
+  t->data_ahead = ahead && !t->chunked;
   t->count = 1 + recipients + t->data_ahead;
-  smn_wire_init(&t->wire, !t->chunked);
+  t->chunk_ahead = ahead && t->chunked && t->count <= WINDOW;
 }
 
 /* Add the commands that may leave now to the flight.  On failure none of T has
@@ -376,9 +300,12 @@ static enum smn_kind read_answer(struct smn_session *s,
   return last ? SMN_NETWORK : SMN_OK;
 }
 
-enum smn_kind smn_transaction_envelope(struct smn_session *s,
-                                       struct smn_transaction *t) {
+/* Send what has not left yet and read all answers, until the envelope is
+   agreed upon or refused.  */
+static enum smn_kind settle_envelope(struct smn_session *s,
+                                     struct smn_transaction *t) {
   const struct smn_result *result = t->task->result;
+  const enum smn_stage stage = s->err->stage;
   enum smn_kind verdict = SMN_OK, readable = SMN_OK;
   s->listening = false;
   do {
@@ -395,7 +322,19 @@ enum smn_kind smn_transaction_envelope(struct smn_session *s,
       (!t->task->job->partial || t->refused == result->recipient_count))
     verdict = refused_recipients(s, t);
   s->listening = readable == SMN_OK;
+  if (verdict == SMN_OK)
+    s->err->stage = stage;
   return verdict;
+}
+
+enum smn_kind smn_transaction_envelope(struct smn_session *s,
+                                       struct smn_transaction *t) {
+  if (t->sent == 0) {
+    enum smn_kind kind = add_commands(s, t);
+    if (kind != SMN_OK || t->chunk_ahead)
+      return kind;
+  }
+  return settle_envelope(s, t);
 }
 
 /* Content */
@@ -420,29 +359,11 @@ static enum smn_kind broken_write(struct smn_session *s, enum smn_kind kind) {
 
 static void report(struct smn_transaction *t) {
   const struct smn_observer *observer = t->task->observer;
-  if (!observer->progress || t->done - t->reported < PROGRESS_OCTETS)
+  int64_t now_ms = smn_now_ms();
+  if (!observer->progress || now_ms - t->reported_ms < PROGRESS_MS)
     return;
-  t->reported = t->done;
-  observer->progress(observer->context, t->done, t->total);
-}
-
-/* Convert one block of the file into t->out; t->ended at its end.  */
-static enum smn_kind fill(struct smn_session *s, struct smn_transaction *t) {
-  size_t len = 0, used = 0, from = 0;
-  enum smn_kind kind = read_block(t, &len, s->err);
-  if (kind != SMN_OK)
-    return kind;
-  while (from < len) {
-    t->len += smn_wire_encode(&t->wire, t->in + from, len - from, &used,
-                              t->out + t->len, 2 * t->block + 8 - t->len);
-    from += used;
-  }
-  t->done += len;
-  t->ended = len == 0 || t->done >= t->total;
-  if (t->ended && t->done != t->total)
-    return smn_fail(s->err, SMN_FILE, "%s changed while it was read",
-                    t->task->job->file);
-  return SMN_OK;
+  t->reported_ms = now_ms;
+  observer->progress(observer->context, t->content.done, t->content.size);
 }
 
 static enum smn_kind read_chunk_reply(struct smn_session *s,
@@ -452,25 +373,70 @@ static enum smn_kind read_chunk_reply(struct smn_session *s,
   return kind == SMN_OK ? smn_dialogue_expect(s, 2) : kind;
 }
 
-/* Write what stands in t->out as it is, or as a chunk that is not the last.  */
+/* See to it that one more chunk may leave.  A refusal that is here already
+   saves the rest.  */
+static enum smn_kind await_turn(struct smn_session *s,
+                                struct smn_transaction *t) {
+  size_t ahead = pipelined(s) ? CHUNKS_AHEAD : 1;
+  enum smn_kind kind = SMN_OK;
+  if (t->answered < t->sent && t->chunks > 0 &&
+      (t->chunks >= ahead || smn_conn_has_input(s->conn)))
+    kind = settle_envelope(s, t);
+  while (kind == SMN_OK && t->chunks >= ahead)
+    kind = read_chunk_reply(s, t);
+  return kind;
+}
+
+/* KIND has ended the mail, whose chunks have left whole: each still has a
+   reply.  Then the server listens again, and nothing is in doubt.  */
+static enum smn_kind drain_chunks(struct smn_session *s,
+                                  struct smn_transaction *t,
+                                  enum smn_kind kind) {
+  const struct smn_error first = *s->err;
+  struct smn_result *result = t->task->result;
+  bool readable = s->reply.code != 421;
+  if (kind != SMN_REPLY)
+    return kind;
+  for (; readable && t->chunks > 0; t->chunks--) {
+    bool last = result->in_doubt && t->chunks == 1;
+    readable = smn_dialogue_read(s, last ? AFTER_DATA : 1) == SMN_OK &&
+               s->reply.code != 421;
+  }
+  s->listening = readable;
+  result->in_doubt = false;
+  *s->err = first;
+  return kind;
+}
+
+/* Write what stands in blocks.out: as a chunk that is not the last, or as it
+   is, a rest that fills no record staying there.  */
 static enum smn_kind write_block(struct smn_session *s,
                                  struct smn_transaction *t) {
+  struct smn_blocks *blocks = &s->blocks;
+  size_t len = blocks->len;
   enum smn_kind kind = SMN_OK;
-  if (t->chunked && t->len > 0) {
+  if (t->chunked && len > 0) {
     char line[64];
-    size_t ahead = pipelined(s) ? CHUNKS_AHEAD : 1;
-    snprintf(line, sizeof line, "BDAT %zu", t->len);
-    kind = smn_dialogue_add(s, line);
+    snprintf(line, sizeof line, "BDAT %zu", len);
+    kind = await_turn(s, t);
+    if (kind == SMN_OK)
+      kind = smn_dialogue_add(s, line);
     if (kind == SMN_OK)
       kind = smn_dialogue_flush(s);
-    t->chunks++;
-    while (kind == SMN_OK && t->chunks >= ahead && t->chunks > 1)
-      kind = read_chunk_reply(s, t);
-  } else if (!t->chunked && smn_conn_has_input(s->conn))
-    return early_reply(s);
+    t->chunks += kind == SMN_OK;
+  } else if (!t->chunked) {
+    len -= len % SMN_TLS_RECORD;
+    if (smn_conn_has_input(s->conn))
+      return early_reply(s);
+  }
+  if (kind == SMN_OK) {
+    s->listening = false;
+    kind = smn_conn_write(s->conn, blocks->out, len, s->err);
+  }
   if (kind == SMN_OK)
-    kind = smn_conn_write(s->conn, t->out, t->len, s->err);
-  t->len = 0;
+    s->listening = t->chunked;
+  blocks->len -= len;
+  memmove(blocks->out, blocks->out + len, blocks->len);
   return kind;
 }
 
@@ -486,18 +452,23 @@ static enum smn_kind begin_data(struct smn_session *s,
 
 enum smn_kind smn_transaction_content(struct smn_session *s,
                                       struct smn_transaction *t) {
+  struct smn_content *content = &t->content;
   enum smn_kind kind = begin_data(s, t);
   if (kind != SMN_OK)
     return kind;
   s->err->stage = SMN_STAGE_CONTENT;
   s->listening = t->chunked;
-  kind = fill(s, t);
-  while (kind == SMN_OK && !t->ended) {
+  s->blocks.len = 0;
+  kind = smn_content_begin(content, !t->chunked, s->err);
+  if (kind == SMN_OK)
+    kind = smn_content_fill(content, &s->blocks, s->err);
+  while (kind == SMN_OK && !content->ended) {
     kind = write_block(s, t);
     if (kind != SMN_OK)
-      return broken_write(s, kind);
+      return t->chunked && s->listening ? drain_chunks(s, t, kind)
+                                        : broken_write(s, kind);
     report(t);
-    kind = fill(s, t);
+    kind = smn_content_fill(content, &s->blocks, s->err);
   }
   return kind;
 }
@@ -506,11 +477,17 @@ enum smn_kind smn_transaction_content(struct smn_session *s,
 
 /* The end of a chunked message is the chunk that says LAST.  */
 static enum smn_kind add_end(struct smn_session *s, struct smn_transaction *t) {
+  struct smn_blocks *blocks = &s->blocks;
+  struct smn_wire *wire = &t->content.wire;
   char shown[64];
-  t->len += smn_wire_end(&t->wire, t->out + t->len);
-  t->task->result->octets = t->wire.octets;
+  blocks->len += smn_wire_end(wire, blocks->out + blocks->len);
+  if (wire->octets != t->content.octets)
+    return smn_fail(s->err, SMN_FILE,
+                    "%s has %" PRIu64 " octets instead of %" PRIu64
+                    ", it was changed",
+                    t->content.file, wire->octets, t->content.octets);
   snprintf(shown, sizeof shown, "<%" PRIu64 " octets of message>",
-           t->wire.octets);
+           wire->octets);
   smn_dialogue_trace(s, false, shown, strlen(shown));
   enum smn_kind kind =
       t->task->job->entry
@@ -519,39 +496,42 @@ static enum smn_kind add_end(struct smn_session *s, struct smn_transaction *t) {
   if (kind == SMN_OK && !t->chunked)
     smn_dialogue_trace(s, false, ".", 1);
   if (kind == SMN_OK && t->chunked) {
-    snprintf(shown, sizeof shown, "BDAT %zu LAST", t->len);
+    snprintf(shown, sizeof shown, "BDAT %zu LAST", blocks->len);
     kind = smn_dialogue_add(s, shown);
     t->chunks++;
   }
   return kind;
 }
 
-/* What stands in the flight goes behind, or before, what stands in t->out, so
-   that all of it leaves in one piece.  */
-static void join_flight(struct smn_session *s, struct smn_transaction *t,
-                        bool before) {
+/* What stands in the flight goes behind, or before, what stands in blocks.out,
+   so that all of it leaves in one piece.  */
+static void join_flight(struct smn_session *s, bool before) {
+  struct smn_blocks *blocks = &s->blocks;
   size_t n = s->flight.len;
   if (n == 0)
     return;
   if (before) {
-    memmove(t->out + n, t->out, t->len);
-    memcpy(t->out, s->flight.data, n);
+    memmove(blocks->out + n, blocks->out, blocks->len);
+    memcpy(blocks->out, s->flight.data, n);
   } else
-    memcpy(t->out + t->len, s->flight.data, n);
-  t->len += n;
+    memcpy(blocks->out + blocks->len, s->flight.data, n);
+  blocks->len += n;
   s->flight.len = 0;
 }
 
 /* The first commands of NEXT; if they cannot be made, that is found out again
-   when it is its turn.  */
+   when it is its turn.  A chunk that may go with them makes them wait for it:
+   that costs no round trip more.  */
 static void look_ahead(struct smn_session *s, struct smn_transaction *t,
                        struct smn_transaction *next) {
   if (!next)
     return;
   smn_dialogue_focus(s, next->task);
-  (void)add_commands(s, next);
+  plan(s, next);
+  if (!next->chunk_ahead)
+    (void)add_commands(s, next);
   smn_dialogue_focus(s, t->task);
-  join_flight(s, t, false);
+  join_flight(s, false);
 }
 
 /* RFC 2033 4.2: a reply for each recipient that RCPT has accepted, in their
@@ -589,14 +569,16 @@ static enum smn_kind read_end(struct smn_session *s,
                               struct smn_transaction *t) {
   struct smn_result *result = t->task->result;
   enum smn_kind kind = SMN_OK;
+  if (t->answered < t->sent)
+    kind = settle_envelope(s, t);
   while (kind == SMN_OK && t->chunks > 1)
     kind = read_chunk_reply(s, t);
-  if (kind == SMN_REPLY) /* RFC 3030 2: all of the mail has failed */
-    result->in_doubt = false;
-  if (kind == SMN_OK && smn_server_lmtp(&t->task->job->server))
+  if (kind != SMN_OK)
+    return drain_chunks(s, t, kind); /* RFC 3030 2: all of it has failed */
+  s->listening = false;
+  if (smn_server_lmtp(&t->task->job->server))
     return read_ends(s, t);
-  if (kind == SMN_OK)
-    kind = smn_dialogue_read(s, AFTER_DATA);
+  kind = smn_dialogue_read(s, AFTER_DATA);
   if (kind != SMN_OK)
     return kind;
   s->listening = s->reply.code != 421;
@@ -614,13 +596,16 @@ enum smn_kind smn_transaction_end(struct smn_session *s,
                                   struct smn_transaction *t,
                                   struct smn_transaction *next) {
   s->err->stage = SMN_STAGE_END_OF_DATA;
+  enum smn_kind kind = t->chunked ? await_turn(s, t) : SMN_OK;
+  if (kind != SMN_OK)
+    return drain_chunks(s, t, kind);
   s->listening = false;
-  enum smn_kind kind = add_end(s, t);
+  kind = add_end(s, t);
   if (kind != SMN_OK)
     return kind;
-  join_flight(s, t, true);
+  join_flight(s, true);
   look_ahead(s, t, next);
   t->task->result->in_doubt = true;
-  kind = smn_conn_write(s->conn, t->out, t->len, s->err);
+  kind = smn_conn_write(s->conn, s->blocks.out, s->blocks.len, s->err);
   return kind == SMN_OK ? read_end(s, t) : kind;
 }

@@ -15,13 +15,19 @@ struct smn_transaction;
    be read or kept bothers no server.  On failure the result of TASK says why
    and there is nothing to free.  */
 enum smn_kind smn_transaction_new(struct smn_transaction **t,
+                                  struct smn_session *s,
                                   const struct smn_task *task);
 void smn_transaction_free(struct smn_transaction *t); /* NULL is harmless */
 
 const struct smn_task *smn_transaction_task(const struct smn_transaction *t);
 
+/* Commands of it have left.  */
+bool smn_transaction_begun(const struct smn_transaction *t);
+
 /* Agree on the envelope with the server, and on whether the content may come.
-   Commands that have left already are not sent again.  */
+   Commands that have left already are not sent again.  Where a chunk may go
+   with the commands, they wait for it, and smn_transaction_end reads the
+   answers.  */
 enum smn_kind smn_transaction_envelope(struct smn_session *s,
                                        struct smn_transaction *t);
 

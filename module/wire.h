@@ -14,6 +14,7 @@ struct smn_wire {
   bool mid_line;   /* something but a line end came last */
   bool after_cr;   /* a CR came last: an LF now belongs to it */
   bool stuff;      /* double leading dots (DATA); false for BDAT */
+  bool eight_bit;  /* counted: some octet is above 127 */
   uint64_t octets; /* size so far as RFC 1870 counts it: with CRLF, without
                       doubled dots and the end */
 };
@@ -32,7 +33,8 @@ size_t smn_wire_encode(struct smn_wire *wire, const char *in, size_t in_len,
 size_t smn_wire_end(struct smn_wire *wire, char *out);
 
 /* Add the IN_LEN octets at IN to wire->octets without writing anything: what
-   SIZE= announces.  Ends by smn_wire_count_end, for an unfinished line.  */
+   SIZE= announces; and look for 8-bit octets, for BODY=8BITMIME.  Ends by
+   smn_wire_count_end, for an unfinished line.  */
 void smn_wire_count(struct smn_wire *wire, const char *in, size_t in_len);
 void smn_wire_count_end(struct smn_wire *wire);
 
