@@ -43,7 +43,7 @@ static void trace_reply(const struct smn_session *s, const char *line,
 
 /* The parser sees the raw line, since a challenge may look like anything; what
    others get to see is redacted.  */
-enum smn_kind smn_dialogue_read(struct smn_session *s, int factor) {
+static enum smn_kind read_reply(struct smn_session *s, int factor) {
   enum smn_kind kind = SMN_OK;
   smn_reply_clear(&s->reply);
   smn_conn_deadline(s->conn, (int64_t)s->task->job->server.timeout_ms * factor);
@@ -65,6 +65,47 @@ enum smn_kind smn_dialogue_read(struct smn_session *s, int factor) {
     text[redact(s, text, strlen(text))] = '\0';
   }
   return kind;
+}
+
+static enum smn_kind read_owed_hello(struct smn_session *s) {
+  struct smn_capabilities caps;
+  s->err->stage = SMN_STAGE_EHLO;
+  s->hello_owed = false;
+  enum smn_kind kind = read_reply(s, 1);
+  if (kind == SMN_OK)
+    kind = smn_dialogue_expect(s, 250);
+  if (kind != SMN_OK)
+    return kind;
+  smn_capabilities_parse(&caps, &s->reply);
+  return memcmp(&caps, &s->caps, sizeof caps) == 0
+             ? SMN_OK
+             : smn_fail(s->err, SMN_PROTOCOL,
+                        "the server offers something else than before");
+}
+
+static enum smn_kind read_owed(struct smn_session *s) {
+  const enum smn_stage stage = s->err->stage;
+  enum smn_kind kind = SMN_OK;
+  if (s->greeting_owed) {
+    s->err->stage = SMN_STAGE_GREETING;
+    s->greeting_owed = false;
+    kind = read_reply(s, 1);
+    if (kind == SMN_OK)
+      kind = smn_dialogue_expect(s, 220);
+  }
+  if (kind == SMN_OK && s->hello_owed)
+    kind = read_owed_hello(s);
+  if (kind == SMN_OK)
+    s->err->stage = stage;
+  else
+    s->early_failed = true;
+  return kind;
+}
+
+enum smn_kind smn_dialogue_read(struct smn_session *s, int factor) {
+  enum smn_kind kind =
+      s->greeting_owed || s->hello_owed ? read_owed(s) : SMN_OK;
+  return kind == SMN_OK ? read_reply(s, factor) : kind;
 }
 
 enum smn_kind smn_dialogue_unexpected(struct smn_session *s) {
@@ -89,8 +130,9 @@ enum smn_kind smn_dialogue_send(struct smn_session *s, const char *shown) {
   if (!smn_buf_add_string(&s->command, "\r\n"))
     return smn_fail(s->err, SMN_USAGE, "command longer than %d octets",
                     SMN_COMMAND_MAX);
-  enum smn_kind kind =
-      smn_conn_write(s->conn, s->command.data, s->command.len, s->err);
+  enum smn_kind kind = smn_dialogue_flush(s);
+  if (kind == SMN_OK)
+    kind = smn_conn_write(s->conn, s->command.data, s->command.len, s->err);
   smn_buf_clear(&s->command);
   return kind;
 }

@@ -35,6 +35,9 @@ struct smn_session {
   unsigned mails;      /* begun on this connection */
   bool dirty;          /* RSET is due before the next MAIL */
   bool listening;      /* the server waits for a command: QUIT is heard */
+  bool greeting_owed;  /* commands have left before the greeting, */
+  bool hello_owed;     /* and before the reply to EHLO */
+  bool early_failed;   /* what then came was not what they relied on */
   bool plain_dialogue; /* no pipelining: it broke before, or is to be avoided */
 };
 
@@ -44,7 +47,8 @@ void smn_dialogue_focus(struct smn_session *s, const struct smn_task *task);
 void smn_dialogue_trace(const struct smn_session *s, bool from_server,
                         const char *text, size_t len);
 
-/* Send the line in s->command; the trace shows SHOWN instead, if given.  */
+/* Send the line in s->command behind those that are to leave together; the
+   trace shows SHOWN instead, if given.  */
 enum smn_kind smn_dialogue_send(struct smn_session *s, const char *shown);
 
 /* Send the concatenation of A to C (NULL: nothing) and read the reply.  */
@@ -57,7 +61,9 @@ enum smn_kind smn_dialogue_add(struct smn_session *s, const char *text);
 /* Let them leave.  */
 enum smn_kind smn_dialogue_flush(struct smn_session *s);
 
-/* Read one reply into s->reply, within the timeout times FACTOR.  */
+/* Read one reply into s->reply, within the timeout times FACTOR.  Before it
+   come the replies that are owed: they fail unless they are as they were when
+   the server offered PIPECONNECT.  */
 enum smn_kind smn_dialogue_read(struct smn_session *s, int factor);
 
 /* SMN_OK if the reply has the code WANTED, or is of the class WANTED (2 to 5);

@@ -195,6 +195,7 @@ static void parse_line(struct smn_capabilities *caps, struct word line) {
       {"ENHANCEDSTATUSCODES",
        offsetof(struct smn_capabilities, enhancedstatuscodes)},
       {"SIZE", offsetof(struct smn_capabilities, size)},
+      {"PIPECONNECT", offsetof(struct smn_capabilities, pipeconnect)},
   };
   struct word rest = line;
   struct word keyword = next_word(&rest);

@@ -46,7 +46,7 @@ enum smn_kind smn_reply_unexpected(const struct smn_reply *reply,
 struct smn_capabilities {
   bool esmtp; /* EHLO was accepted */
   bool starttls, pipelining, eightbitmime, smtputf8, dsn, chunking, binarymime,
-      requiretls, enhancedstatuscodes;
+      requiretls, enhancedstatuscodes, pipeconnect;
   bool size;             /* SIZE was offered */
   uint64_t size_limit;   /* 0: no fixed limit */
   char mechanisms[1024]; /* upper case, single spaces between, each once */

@@ -3,6 +3,7 @@
 #include "session.h"
 #include "auth.h"
 #include "dialogue.h"
+#include "early.h"
 #include "transaction.h"
 
 #include <stdio.h>
@@ -82,6 +83,19 @@ static char *capability_lines(const struct smn_session *s) {
   return lines;
 }
 
+/* EHLO before its turn, if the server has allowed that; what follows goes along
+   and relies on what was offered then.  A probe wants to see all.  */
+static bool hello_early(struct smn_session *s) {
+  const struct smn_server *server = &s->task->job->server;
+  char line[SMN_COMMAND_MAX];
+  if (s->task->job->probe || s->plain_dialogue || smn_server_lmtp(server) ||
+      !smn_early_recall(server, smn_conn_encrypted(s->conn), &s->caps))
+    return false;
+  snprintf(line, sizeof line, "EHLO %s", server->helo);
+  s->hello_owed = smn_dialogue_add(s, line) == SMN_OK;
+  return s->hello_owed;
+}
+
 /* EHLO, and HELO for a server that is older than it; LHLO for LMTP, which has
    always had it.  */
 static enum smn_kind hello(struct smn_session *s) {
@@ -95,6 +109,8 @@ static enum smn_kind hello(struct smn_session *s) {
     return kind;
   if (s->reply.code == 250) {
     smn_capabilities_parse(&s->caps, &s->reply);
+    smn_early_note(&s->task->job->server, smn_conn_encrypted(s->conn),
+                   &s->caps);
     if (s->task->job->probe) {
       free(s->task->result->capabilities);
       s->task->result->capabilities = capability_lines(s);
@@ -149,7 +165,7 @@ static enum smn_kind secure(struct smn_session *s) {
     return kind;
   const struct smn_capabilities before = s->caps;
   kind = start_tls(s);
-  if (kind == SMN_OK)
+  if (kind == SMN_OK && !hello_early(s))
     kind = hello(s);
   if (kind == SMN_OK)
     note_lost_mechanisms(s, before.mechanisms);
@@ -169,10 +185,14 @@ static enum smn_kind open_session(struct smn_session *s) {
                          s->task->observer->cancel_fd, s->err);
   if (kind == SMN_OK && server->stream == SMN_STREAM_TLS)
     kind = start_tls(s);
-  if (kind == SMN_OK)
-    kind = greeting(s);
-  if (kind == SMN_OK)
-    kind = hello(s);
+  if (kind == SMN_OK && hello_early(s))
+    s->greeting_owed = true;
+  else {
+    if (kind == SMN_OK)
+      kind = greeting(s);
+    if (kind == SMN_OK)
+      kind = hello(s);
+  }
   return kind == SMN_OK ? secure(s) : kind;
 }
 
@@ -245,6 +265,8 @@ static void end_connection(struct smn_session *s) {
   s->mechanism[0] = s->notes[0] = '\0';
   s->tls = (struct smn_tls_info){.protocol = ""};
   s->listening = s->dirty = false;
+  s->greeting_owed = s->hello_owed = s->early_failed = false;
+  s->flight.len = 0;
   s->mails = 0;
 }
 
@@ -293,6 +315,17 @@ static bool deserves_another(const struct smn_session *s,
   bool broke = s->caps.pipelining && !s->plain_dialogue &&
                !(kind == SMN_REPLY || kind == SMN_TIMEOUT);
   return connection && early && !task->result->in_doubt && (reused || broke);
+}
+
+/* Commands have left before the greeting, and KIND says that this was no good:
+   the same again, in step.  No content has followed them.  */
+static bool retreat(struct smn_session *s, enum smn_kind kind) {
+  bool early = s->early_failed || s->greeting_owed || s->hello_owed;
+  if (kind == SMN_OK || kind == SMN_CANCELLED || !early)
+    return false;
+  smn_early_ban(&s->task->job->server);
+  end_connection(s);
+  return true;
 }
 
 /* Say what came of TASK, and forget it.  */
@@ -374,6 +407,8 @@ static void serve_mails(struct smn_session *s, struct smn_transaction *t,
     const struct smn_task *task = smn_transaction_task(t);
     struct smn_transaction *next = NULL;
     enum smn_kind kind = s->conn ? SMN_OK : connect_for(s, task);
+    if (retreat(s, kind))
+      kind = connect_for(s, task);
     if (kind != SMN_OK) {
       quit(s);
       give_up(s, t, supply, kind);
@@ -381,6 +416,10 @@ static void serve_mails(struct smn_session *s, struct smn_transaction *t,
       return;
     }
     kind = deliver(s, t, supply, &next);
+    if (retreat(s, kind)) {
+      smn_transaction_restart(t);
+      continue;
+    }
     bool usable = only_this_mail(s, kind);
     if (!usable)
       quit(s);

@@ -163,7 +163,8 @@ static bool pipelined(const struct smn_session *s) {
 /* Where everybody who is accepted is to get the mail, DATA or the first chunk
    need not wait for the answers; else those who are accepted would get an empty
    one, or all of it although others do not.  LMTP says nothing to an end of
-   data that is for nobody.  */
+   data that is for nobody.  And what relies on an offer of before may have to
+   be sent again, which a chunk that is the last must not be.  */
 static void plan(const struct smn_session *s, struct smn_transaction *t) {
   const struct smn_job *job = t->task->job;
   size_t recipients = t->task->result->recipient_count;
@@ -172,7 +173,7 @@ static void plan(const struct smn_session *s, struct smn_transaction *t) {
   t->chunked = job->chunking && s->caps.chunking;
   t->data_ahead = ahead && !t->chunked;
   t->count = 1 + recipients + t->data_ahead;
-  t->chunk_ahead = ahead && t->chunked && t->count <= WINDOW;
+  t->chunk_ahead = ahead && t->chunked && t->count <= WINDOW && !s->hello_owed;
 }
 
 /* Add the commands that may leave now to the flight.  On failure none of T has

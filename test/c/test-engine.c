@@ -18,6 +18,11 @@
 #define HELLO "S: 220 x\nC: EHLO *\nS: 250 x\n"
 #define PIPELINES "S: 220 x\nC: EHLO *\nS: 250-x\nS: 250 PIPELINING\n"
 
+#define OFFER "S: 250-x\nS: 250-PIPELINING\nS: 250 PIPECONNECT\n"
+#define OFFERED "S: 220 x\nC: EHLO *\n" OFFER
+#define FLIGHT "C: MAIL *\nC: RCPT *\nC: DATA\n"
+#define TAKEN "S: 250 x\nS: 250 x\nS: 354 x\ndata\nS: 250 x\nC: QUIT\n"
+
 static char folder[] = "/tmp/smtpmail-native-XXXXXX";
 static char message[64];
 static int wake[2];
@@ -63,10 +68,8 @@ static void stop(struct server *server, const char *name) {
   free(server);
 }
 
-static long submit(const struct server *server, int idle_ms) {
+static struct smn_job *make_job(const struct server *server, int idle_ms) {
   struct smn_job *job = smn_job_new();
-  struct smn_error err = {.kind = SMN_OK};
-  long id = 0;
   job->server.host = strdup("127.0.0.1");
   job->server.port = server->port;
   job->server.helo = strdup("client.example");
@@ -77,8 +80,18 @@ static long submit(const struct server *server, int idle_ms) {
   job->recipients = calloc(2, sizeof(char *));
   job->recipients[0] = strdup("b@example.org");
   job->file = strdup(message);
+  return job;
+}
+
+static long submit_job(struct smn_job *job) {
+  struct smn_error err = {.kind = SMN_OK};
+  long id = 0;
   CHECK_INT(smn_engine_submit(job, &id, &err), SMN_OK);
   return id;
+}
+
+static long submit(const struct server *server, int idle_ms) {
+  return submit_job(make_job(server, idle_ms));
 }
 
 /* Wait for COUNT outcomes; their kinds go to KINDS in the order of ids from
@@ -248,6 +261,44 @@ static void check_cancel_ahead(void) {
   close(ends[1]);
 }
 
+/* Each of COUNT mails on a connection of its own, the last one's kind being
+   LAST.  */
+static void check_early(const char *name, const char *script, int count,
+                        enum smn_kind last) {
+  enum smn_kind kind = SMN_SYSTEM;
+  struct server *server = start(make(script));
+  for (int i = 1; i <= count; i++) {
+    await(1, submit(server, 0), &kind);
+    CHECK_INT(kind, i < count ? SMN_OK : last);
+    CHECK(smn_engine_shutdown(5000)); /* ends the connection */
+  }
+  stop(server, name);
+}
+
+/* AUTH goes along with EHLO, what follows waits for its reply.  */
+static void check_early_auth(void) {
+  enum smn_kind kind = SMN_SYSTEM;
+  struct server *server =
+      start(make("S: 220 x\nC: EHLO *\nS: 250-x\nS: 250-PIPELINING\n"
+                 "S: 250-AUTH PLAIN\nS: 250 PIPECONNECT\nC: AUTH PLAIN *\nS: "
+                 "235 x\n" FLIGHT TAKEN
+                 "next\nC: EHLO *\nC: AUTH PLAIN *\nS: 220 x\nS: 250-x\n"
+                 "S: 250-PIPELINING\nS: 250-AUTH PLAIN\nS: 250 PIPECONNECT\n"
+                 "S: 235 x\n" FLIGHT TAKEN));
+  for (int i = 0; i < 2; i++) {
+    struct smn_job *job = make_job(server, 0);
+    job->server.authenticate = true;
+    job->server.cleartext = SMN_CLEARTEXT_LOOPBACK;
+    job->server.user = strdup("alice");
+    CHECK(smn_buf_init_secret(&job->server.password, 16) &&
+          smn_buf_add_string(&job->server.password, "secret"));
+    await(1, submit_job(job), &kind);
+    CHECK_INT(kind, SMN_OK);
+    CHECK(smn_engine_shutdown(5000));
+  }
+  stop(server, "early AUTH");
+}
+
 /* Shutdown ends what does not end by itself.  */
 static void check_shutdown(void) {
   enum smn_kind kinds[2] = {SMN_SYSTEM, SMN_SYSTEM};
@@ -276,6 +327,29 @@ int main(void) {
              "data\nflight\nC: MAIL *\nC: RCPT *\nflight\nC: DATA\nS: 250 x\n"
              "S: 250 x\nS: 250 x\nS: 354 x\ndata\nS: 250 x\nC: QUIT\n",
              2);
+  check_early("early",
+              OFFERED FLIGHT TAKEN
+              "next\nC: EHLO *\n" FLIGHT "S: 220 x\n" OFFER TAKEN
+              "next\nC: EHLO *\n" FLIGHT "S: 220 x\n" OFFER TAKEN,
+              3, SMN_OK);
+  /* The server has changed; from now on all is in step.  */
+  check_early("early, changed",
+              OFFERED FLIGHT TAKEN
+              "next\nC: EHLO *\n" FLIGHT "S: 220 x\nS: 250 x\nstall\n"
+              "next\n" OFFERED FLIGHT TAKEN "next\n" OFFERED FLIGHT TAKEN,
+              3, SMN_OK);
+  check_early("early, closed",
+              OFFERED FLIGHT TAKEN "next\nclose\nnext\n" OFFERED FLIGHT TAKEN,
+              2, SMN_OK);
+  check_early("early, not welcome",
+              OFFERED FLIGHT TAKEN
+              "next\nC: EHLO *\nS: 554 x\nstall\nnext\nS: 554 x\nC: QUIT\n",
+              2, SMN_REPLY);
+  check_early("early, 421 to MAIL",
+              OFFERED FLIGHT TAKEN "next\nC: EHLO *\n" FLIGHT "S: 220 x\n" OFFER
+                                   "S: 421 x\nclose\n",
+              2, SMN_REPLY);
+  check_early_auth();
   check_idle();
   check_closed_while_idle();
   check_421_on_reuse();
