@@ -67,6 +67,14 @@ Several Emacsen may share it.  It has to be on this machine's file systems."
            (abbreviate-file-name smtpmail-native-outbox-directory)
            (error-message-string err))))
 
+(defmacro smtpmail-native-outbox--locally (&rest body)
+  "Do BODY, which concerns files of the outbox and no others.
+They are neither remote nor compressed, which is asked of each step with a
+file otherwise, and takes longer than the step."
+  (declare (indent 0) (debug t))
+  `(let ((file-name-handler-alist nil))
+     ,@body))
+
 (defun smtpmail-native-outbox--area (name)
   "Return the folder NAME of the outbox, made for this user alone."
   (let ((folder (file-name-as-directory
@@ -106,10 +114,12 @@ Several Emacsen may share it.  It has to be on this machine's file systems."
 It is not synced to the disk here: the module does that before it connects."
   (let ((coding-system-for-write 'utf-8-emacs-unix)
         (write-region-inhibit-fsync t)
+        (create-lockfiles nil) ; the claim is the lock
         (new (concat file ".new")))
-    (with-file-modes #o600
-      (write-region text nil new nil 'silent))
-    (rename-file new file t)))
+    (smtpmail-native-outbox--locally
+      (with-file-modes #o600
+        (write-region text nil new nil 'silent))
+      (rename-file new file t))))
 
 (defun smtpmail-native-outbox--read (file coding)
   "Return the one Lisp object in FILE, which has the coding system CODING.
@@ -234,6 +244,11 @@ If it cannot be read or has no symbol for KEY, return OTHERWISE."
 
 (defun smtpmail-native-outbox-load (entry)
   "Read the files of ENTRY anew, and return it."
+  (smtpmail-native-outbox--locally
+    (smtpmail-native-outbox--load entry)))
+
+(defun smtpmail-native-outbox--load (entry)
+  "Do what `smtpmail-native-outbox-load' does with ENTRY."
   (setf (smtpmail-native-entry-problem entry) nil)
   (setf (smtpmail-native-entry-envelope entry)
         (smtpmail-native-outbox--part
@@ -259,9 +274,10 @@ If it cannot be read or has no symbol for KEY, return OTHERWISE."
 
 (defun smtpmail-native-outbox-get (id)
   "Return the entry ID of the outbox, read from its files, or nil."
-  (let ((entry (smtpmail-native-outbox--make :id id)))
-    (and (file-directory-p (smtpmail-native-outbox-file entry))
-         (smtpmail-native-outbox-load entry))))
+  (smtpmail-native-outbox--locally
+    (let ((entry (smtpmail-native-outbox--make :id id)))
+      (and (file-directory-p (smtpmail-native-outbox-file entry))
+           (smtpmail-native-outbox-load entry)))))
 
 (defun smtpmail-native-outbox-ids ()
   "Return the names of all entries, the oldest first."
@@ -289,11 +305,13 @@ Signal `smtpmail-native-error' if nobody can claim it."
   "Claim ENTRY for this Emacs, and read its files anew.
 Return ENTRY, or nil if it is gone or somebody works on it: another Emacs,
 or another place of this one."
-  (let ((folder (smtpmail-native-outbox-file entry)))
-    (and (file-directory-p folder)
-         (setf (smtpmail-native-entry-claim entry)
-               (smtpmail-native-outbox--lock folder))
-         (smtpmail-native-outbox-load entry))))
+  (smtpmail-native-load) ; its own file may be a compressed one
+  (smtpmail-native-outbox--locally
+    (let ((folder (smtpmail-native-outbox-file entry)))
+      (and (file-directory-p folder)
+           (setf (smtpmail-native-entry-claim entry)
+                 (smtpmail-native-outbox--lock folder))
+           (smtpmail-native-outbox-load entry)))))
 
 (defun smtpmail-native-outbox-release (entry)
   "Let go of ENTRY."
@@ -322,6 +340,7 @@ OCTETS is a unibyte buffer."
   (with-current-buffer octets
     (let ((coding-system-for-write 'no-conversion)
           (write-region-inhibit-fsync t)
+          (create-lockfiles nil)
           (write-region-annotate-functions nil))
       (with-file-modes #o600
         (write-region nil nil (expand-file-name "message" folder)
@@ -462,6 +481,14 @@ Signal a `file-error' if that is not possible."
     (copy-file (smtpmail-native-outbox-file entry "message") file t)
     file))
 
+(defun smtpmail-native-outbox--delete (folder)
+  "Delete FOLDER, which holds the files of an entry and no folders."
+  (smtpmail-native-outbox--locally
+    (let ((delete-by-moving-to-trash nil))
+      (dolist (file (directory-files folder t "\\`[^.]" t))
+        (delete-file file))
+      (delete-directory folder))))
+
 (defun smtpmail-native-outbox-remove (entry)
   "Delete ENTRY, which has to be claimed, and let go of it.
 Signal `smtpmail-native-outbox-error' if it cannot be deleted."
@@ -474,11 +501,12 @@ Signal `smtpmail-native-outbox-error' if it cannot be deleted."
                                    :origin))
             (delete-file file))
           ;; One step, so that no half of it is ever taken for an entry.
-          (rename-file (directory-file-name
-                        (smtpmail-native-outbox-file entry))
-                       gone)
+          (smtpmail-native-outbox--locally
+            (rename-file (directory-file-name
+                          (smtpmail-native-outbox-file entry))
+                         gone))
           (smtpmail-native-outbox-release entry)
-          (ignore-errors (delete-directory gone t)))
+          (ignore-errors (smtpmail-native-outbox--delete gone)))
       (file-error (smtpmail-native-outbox--fail err "Cannot delete from")))))
 
 ;;;; Cleaning up

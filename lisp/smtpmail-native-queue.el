@@ -69,6 +69,9 @@ without a pause.")
 (defconst smtpmail-native-queue--slice 0.02
   "Seconds for which Emacs is kept busy with the outbox at a time.")
 
+(defconst smtpmail-native-queue--garbage (* 64 1024 1024)
+  "Octets of garbage that a batch Emacs may make before it collects it.")
+
 (defvar smtpmail-native-queue-last-result nil
   "What the module told of the last mail, a plist; for scripts.
 It has :kind, :stage, :code, :enhanced, :text, :in-doubt, :octets, :reply,
@@ -104,9 +107,12 @@ The argument is its entry.  They tell failures themselves.")
   "The dialogue of the last attempt, a reversed list of lines, by entry id.")
 
 (defvar smtpmail-native-queue--ready nil
-  "Entries to be looked at and sent if they are due, in order.
-Each is (ID . KEY), KEY being that of an account without a free session,
-or nil if the entry has not been looked at yet.")
+  "Ids of the entries to be looked at and sent if they are due, in order.")
+
+(defvar smtpmail-native-queue--waiting nil
+  "Accounts without a free session, and the entries that wait for one.
+An alist of (KEY FRONT . BACK): the ids FRONT, then those of BACK from its
+end on.  So ten thousand of them cost no more to go on with than one.")
 
 (defvar smtpmail-native-queue--timer nil
   "The timer of the next look at the outbox, or nil.")
@@ -703,9 +709,7 @@ Where that cannot be written, the receipt stays for the next look."
       (if (or next (not (plist-get state :renewed)))
           (and next (smtpmail-native-queue--schedule next))
         ;; The function that has the token is not called in a filter.
-        (setq smtpmail-native-queue--ready
-              (nconc smtpmail-native-queue--ready
-                     (list (list (smtpmail-native-entry-id entry)))))
+        (smtpmail-native-queue--look-at (list (smtpmail-native-entry-id entry)))
         (smtpmail-native-queue--later)))))
 
 (defun smtpmail-native-queue--forget-doubt (id)
@@ -1072,29 +1076,57 @@ Its files have been read anew: what was true of it before may be no more."
     (smtpmail-native-queue--account-key
      (smtpmail-native-entry-envelope entry)))))
 
+(defun smtpmail-native-queue-busy-p ()
+  "Return non-nil while something is under way, or about to be, in this Emacs."
+  (or smtpmail-native-queue--ready
+      smtpmail-native-queue--waiting
+      (> (hash-table-count smtpmail-native-queue--active) 0)))
+
+(defun smtpmail-native-queue--look-at (ids)
+  "See to it that the entries IDS are looked at, behind all others."
+  (setq smtpmail-native-queue--ready
+        (nconc smtpmail-native-queue--ready ids)))
+
+(defun smtpmail-native-queue--wait-for (key id)
+  "Let the entry ID wait until the account KEY has a free session."
+  (let ((account (assoc key smtpmail-native-queue--waiting)))
+    (if account
+        (push id (cddr account))
+      (push (list key (list id)) smtpmail-native-queue--waiting))))
+
+(defun smtpmail-native-queue--next-waiting ()
+  "Return the id of the next entry whose account has a free session, or nil.
+It does not wait any more then."
+  (let ((account (seq-find (lambda (account)
+                             (smtpmail-native-queue--key-free-p (car account)))
+                           smtpmail-native-queue--waiting)))
+    (when account
+      (unless (cadr account)
+        (setf (cadr account) (nreverse (cddr account))
+              (cddr account) nil))
+      (prog1 (pop (cadr account))
+        (unless (or (cadr account) (cddr account))
+          (setq smtpmail-native-queue--waiting
+                (delq account smtpmail-native-queue--waiting)))))))
+
 (defun smtpmail-native-queue--advance ()
   "Send entries that are due, as far as there are free sessions.
 Give Emacs back after a moment, and go on from a timer."
   (let ((until (+ (float-time) smtpmail-native-queue--slice))
-        (waiting nil))
-    (while (and smtpmail-native-queue--ready
-                (or noninteractive (< (float-time) until)))
-      (pcase-let ((`(,id . ,key) (pop smtpmail-native-queue--ready)))
-        (let ((result
-               (if (and key (not (smtpmail-native-queue--key-free-p key)))
-                   key
-                 (condition-case err
-                     (smtpmail-native-queue--try id)
-                   (error
-                    (display-warning 'smtpmail-native
-                                     (error-message-string err))
-                    (+ (float-time) smtpmail-native-queue--rescan))))))
-          (cond ((consp result) (push (cons id result) waiting))
-                (result (smtpmail-native-queue--schedule result))))))
-    (when smtpmail-native-queue--ready
-      (smtpmail-native-queue--later))
-    (setq smtpmail-native-queue--ready
-          (nconc (nreverse waiting) smtpmail-native-queue--ready))))
+        id)
+    (while (and (or noninteractive (< (float-time) until))
+                (setq id (or (smtpmail-native-queue--next-waiting)
+                             (pop smtpmail-native-queue--ready))))
+      (let ((result (condition-case err
+                        (smtpmail-native-queue--try id)
+                      (error
+                       (display-warning 'smtpmail-native
+                                        (error-message-string err))
+                       (+ (float-time) smtpmail-native-queue--rescan)))))
+        (cond ((consp result) (smtpmail-native-queue--wait-for result id))
+              (result (smtpmail-native-queue--schedule result)))))
+    (when id
+      (smtpmail-native-queue--later))))
 
 (defun smtpmail-native-queue--later ()
   "Go on with `smtpmail-native-queue--advance' in a moment."
@@ -1128,7 +1160,8 @@ Signal `smtpmail-native-outbox-error' if it cannot be read."
   (let ((ids (smtpmail-native-outbox-ids)))
     (when ids
       (smtpmail-native-load)
-      (setq smtpmail-native-queue--ready (mapcar #'list ids))
+      (setq smtpmail-native-queue--ready ids
+            smtpmail-native-queue--waiting nil)
       (smtpmail-native-queue--advance))))
 
 (defun smtpmail-native-queue-start ()
@@ -1266,9 +1299,8 @@ left behind then."
               (smtpmail-native-queue--begin entry found)
             (smtpmail-native-auth-release found)
             (smtpmail-native-queue--leave entry)
-            (setq smtpmail-native-queue--ready
-                  (nconc smtpmail-native-queue--ready
-                         (list (list (smtpmail-native-entry-id entry))))))
+            (smtpmail-native-queue--look-at
+             (list (smtpmail-native-entry-id entry))))
           (setq begun t))
       (unless begun
         (smtpmail-native-auth-release found)
@@ -1771,11 +1803,12 @@ a warning, so that other entries are not held up."
   "Send at once all that waits, also what `smtpmail-queue-mail' has held.
 What the user holds, what was refused and what may have arrived is left
 alone.  Return the number of entries that are to be sent."
-  (let ((count 0))
-    (dolist (entry (smtpmail-native-outbox-list))
-      (when (and (smtpmail-native-queue-waiting-p entry)
-                 (not (gethash (smtpmail-native-entry-id entry)
-                               smtpmail-native-queue--active)))
+  (let ((count 0)
+        entry)
+    (dolist (id (smtpmail-native-outbox-ids))
+      (when (and (not (gethash id smtpmail-native-queue--active))
+                 (setq entry (smtpmail-native-outbox-get id))
+                 (smtpmail-native-queue-waiting-p entry))
         (setq count (1+ count))
         (smtpmail-native-queue--let-go-on entry
                                           #'smtpmail-native-queue-waiting-p)))
@@ -1788,12 +1821,16 @@ alone.  Return the number of entries that are to be sent."
 Each entry is tried once, and so the time is bounded by those of the
 attempts.  Signal `smtpmail-native-error' if the outbox cannot be used."
   (smtpmail-native-load)
-  (let ((smtpmail-native-queue--once t))
+  (let ((smtpmail-native-queue--once t)
+        ;; There is no user whom many small collections would serve.
+        (gc-cons-threshold (if noninteractive
+                               (max gc-cons-threshold
+                                    smtpmail-native-queue--garbage)
+                             gc-cons-threshold)))
     (smtpmail-native-queue-flush)
     (smtpmail-native-queue--await
      (lambda ()
-       (and (null smtpmail-native-queue--ready)
-            (= 0 (hash-table-count smtpmail-native-queue--active))))
+       (not (smtpmail-native-queue-busy-p)))
      nil)))
 
 (defun smtpmail-native-queue-undo-candidate ()
@@ -1833,10 +1870,8 @@ certificate that this Emacs has seen."
 (defun smtpmail-native-queue--go-on-with (entries wanted)
   "Send each of ENTRIES for which the predicate WANTED holds when it is claimed."
   (dolist (entry entries)
-    (smtpmail-native-queue--let-go-on entry wanted)
-    (setq smtpmail-native-queue--ready
-          (nconc smtpmail-native-queue--ready
-                 (list (list (smtpmail-native-entry-id entry))))))
+    (smtpmail-native-queue--let-go-on entry wanted))
+  (smtpmail-native-queue--look-at (mapcar #'smtpmail-native-entry-id entries))
   (when entries
     (smtpmail-native-queue--later)))
 

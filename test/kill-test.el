@@ -86,8 +86,7 @@
 
 (defun kill-test-busy-p ()
   "Return non-nil while something is under way or about to be."
-  (or (> (hash-table-count smtpmail-native-queue--active) 0)
-      smtpmail-native-queue--ready
+  (or (smtpmail-native-queue-busy-p)
       (seq-some (lambda (entry)
                   (let ((state (smtpmail-native-entry-state entry)))
                     (or (memq (plist-get state :status) '(ready sent))

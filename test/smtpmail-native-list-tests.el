@@ -92,8 +92,7 @@ Return the questions."
   "Wait until nothing is under way."
   (smtpmail-native-test-wait
    (lambda ()
-     (and (null smtpmail-native-queue--ready)
-          (null (smtpmail-native-queue-sendings))))))
+     (not (smtpmail-native-queue-busy-p)))))
 
 ;;;; What is shown
 

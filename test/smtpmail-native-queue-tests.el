@@ -22,8 +22,7 @@
 
 (defun smtpmail-native-queue-tests--idle-p ()
   "Return non-nil if nothing is under way in this Emacs."
-  (and (null smtpmail-native-queue--ready)
-       (= 0 (hash-table-count smtpmail-native-queue--active))))
+  (not (smtpmail-native-queue-busy-p)))
 
 (defun smtpmail-native-queue-tests--settle ()
   "Wait until nothing is under way in this Emacs."

@@ -57,8 +57,7 @@ The prompts are collected in `questions', the last one first.  An answer
 (defun smtpmail-native-secrets-tests--settle ()
   "Wait until nothing is under way in this Emacs."
   (smtpmail-native-test-wait
-   (lambda () (and (null smtpmail-native-queue--ready)
-                   (= 0 (hash-table-count smtpmail-native-queue--active))))))
+   (lambda () (not (smtpmail-native-queue-busy-p)))))
 
 (defun smtpmail-native-secrets-tests--send (how)
   "Send a mail by way of HOW, and wait until nothing is under way."

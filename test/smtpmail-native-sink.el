@@ -73,6 +73,7 @@ smtpmail lead to it, and the outbox is empty and nobody's else."
   (smtpmail-native-test-wait
    (lambda () (= 0 (hash-table-count smtpmail-native-queue--active))))
   (setq smtpmail-native-queue--ready nil
+        smtpmail-native-queue--waiting nil
         smtpmail-native-queue--declined nil)
   (dolist (timer (list smtpmail-native-queue--timer
                        smtpmail-native-queue--advance-timer))
