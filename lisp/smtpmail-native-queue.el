@@ -114,6 +114,10 @@ The argument is its entry.  They tell failures themselves.")
 An alist of (KEY FRONT . BACK): the ids FRONT, then those of BACK from its
 end on.  So ten thousand of them cost no more to go on with than one.")
 
+(defvar smtpmail-native-queue--held nil
+  "How many entries that need the user have been seen since Emacs started.
+The value is nil once that was told.")
+
 (defvar smtpmail-native-queue--timer nil
   "The timer of the next look at the outbox, or nil.")
 
@@ -1045,6 +1049,7 @@ seconds when the entry is to be looked at again, or nil."
     (cond
      ((null entry) nil)
      ((not (or due unsettled))
+      (smtpmail-native-queue--count-held entry)
       (smtpmail-native-queue--next-look entry))
      ((and due (not unsettled) (not (smtpmail-native-queue--free-p envelope)))
       (smtpmail-native-queue--account-key envelope))
@@ -1065,6 +1070,7 @@ Its files have been read anew: what was true of it before may be no more."
   (cond
    ((and (smtpmail-native-queue--unsettled-p entry)
          (not (smtpmail-native-queue--recover entry)))
+    (smtpmail-native-queue--count-held entry)
     (smtpmail-native-queue--next-look entry))
    ((not (smtpmail-native-queue--due-p entry (float-time)))
     (smtpmail-native-outbox-release entry)
@@ -1125,6 +1131,7 @@ Give Emacs back after a moment, and go on from a timer."
                        (+ (float-time) smtpmail-native-queue--rescan)))))
         (cond ((consp result) (smtpmail-native-queue--wait-for result id))
               (result (smtpmail-native-queue--schedule result)))))
+    (smtpmail-native-queue--tell-held)
     (when id
       (smtpmail-native-queue--later))))
 
@@ -1177,6 +1184,7 @@ Nothing is done without the module, and no error is signalled."
           'smtpmail-native
           (format "Emacs ended while a mail was put into the outbox; what is \
 there of it is in %s" (abbreviate-file-name folder))))
+       (setq smtpmail-native-queue--held 0)
        (smtpmail-native-queue-resume)
        (smtpmail-native-queue--tell-held)
        (smtpmail-native-queue--changed nil)))))
@@ -1190,14 +1198,22 @@ That is not said of what is held at the user's own wish."
         (and (eq (plist-get state :status) 'held)
              (not (memq (plist-get state :hold) '(queue user)))))))
 
+(defun smtpmail-native-queue--count-held (entry)
+  "Count ENTRY if it needs the user, and if that is still to be told."
+  (when (and smtpmail-native-queue--held
+             (smtpmail-native-queue-needs-user-p entry))
+    (setq smtpmail-native-queue--held (1+ smtpmail-native-queue--held))))
+
 (defun smtpmail-native-queue--tell-held ()
-  "Say how many mails of the outbox wait for the user, if there are any."
-  (let ((count (seq-count #'smtpmail-native-queue-needs-user-p
-                          (smtpmail-native-outbox-list))))
-    (when (> count 0)
-      (smtpmail-native-queue-say
-       "%d mail%s in the outbox need%s you: M-x smtpmail-native-outbox"
-       count (if (= count 1) "" "s") (if (= count 1) "s" "")))))
+  "Say how many mails wait for the user, once all have been looked at.
+To read all of a large outbox for that would stop Emacs."
+  (let ((count smtpmail-native-queue--held))
+    (when (and count (null smtpmail-native-queue--ready))
+      (setq smtpmail-native-queue--held nil)
+      (when (> count 0)
+        (smtpmail-native-queue-say
+         "%d mail%s in the outbox need%s you: M-x smtpmail-native-outbox"
+         count (if (= count 1) "" "s") (if (= count 1) "s" ""))))))
 
 ;;;; A new mail
 

@@ -235,11 +235,14 @@ static void record(const struct item *item) {
     result->unrecorded = strdup(err.text);
 }
 
-/* Under lock: take the first item that is for SERVER out of the queue.  */
-static struct item *take(const struct smn_server *server) {
+/* Under lock: take the first item that is for SERVER out of the queue.  With
+   PIPELINED one that must not be is left there.  */
+static struct item *take(const struct smn_server *server, bool pipelined) {
   for (struct item **at = &engine.queue; *at; at = &(*at)->next)
     if (smn_server_same(&(*at)->job->server, server)) {
       struct item *item = *at;
+      if (pipelined && item->plainly)
+        return NULL;
       *at = item->next;
       item->next = NULL;
       return item;
@@ -264,8 +267,7 @@ static struct item *item_of(const struct smn_task *task) {
 static const struct smn_task *on_next(void *context) {
   struct worker *worker = context;
   pthread_mutex_lock(&engine.lock);
-  struct item *item =
-      engine.queue && !engine.queue->plainly ? take(worker->server) : NULL;
+  struct item *item = take(worker->server, true);
   if (item)
     item->observer.cancel_fd = worker->cancel[0];
   worker->ahead = item;
@@ -351,11 +353,11 @@ static void leave(struct worker *worker) {
    NULL: nothing came.  */
 static struct item *await_item(struct worker *worker) {
   struct timespec until = deadline_in(worker->server->idle_ms);
-  struct item *item = take(worker->server);
+  struct item *item = take(worker->server, false);
   int errnum = 0;
   while (!item && errnum == 0 && worker->session && !engine.stopping) {
     errnum = pthread_cond_timedwait(&engine.changed, &engine.lock, &until);
-    item = take(worker->server);
+    item = take(worker->server, false);
   }
   return item;
 }

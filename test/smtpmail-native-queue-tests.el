@@ -310,6 +310,26 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
                                (smtpmail-native-sink-states))
                        (and (nth 3 case) (list (nth 3 case)))))))))
 
+(ert-deftest smtpmail-native-queue-tests-tell-held ()
+  "When Emacs starts it says once how many mails wait for the user."
+  (smtpmail-native-sink-with nil
+    (dolist (state '((:status held :hold password)
+                     (:status held :hold user)
+                     (:wait t)))        ; becomes one that was interrupted
+      (smtpmail-native-queue-tests--crashed nil state))
+    (let ((said nil))
+      (cl-letf (((symbol-function 'smtpmail-native-queue-say)
+                 (lambda (format &rest args)
+                   (push (apply #'format format args) said))))
+        (smtpmail-native-queue-start)
+        (smtpmail-native-queue-tests--settle)
+        (smtpmail-native-queue-resume)
+        (smtpmail-native-queue-tests--settle))
+      (should (= 1 (seq-count (lambda (line)
+                                (string-prefix-p "2 mails in the outbox need "
+                                                 line))
+                              said))))))
+
 (ert-deftest smtpmail-native-queue-tests-settle-once ()
   "To settle is one write, and doing it again changes nothing."
   (smtpmail-native-sink-with nil
