@@ -1,42 +1,24 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* resolve.c - names to addresses within a deadline.
-   The look-up is shared by the waiting thread and its helper, under the lock;
-   whoever lets go of it last frees it.  */
+/* resolve.c - names to addresses within a deadline.  */
 #include "resolve.h"
+#include "errand.h"
 #include "tls.h"
-#include "wait.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 struct lookup {
-  pthread_mutex_t lock;
-  int holders; /* under lock, as are the next three */
-  int status;  /* of getaddrinfo */
+  struct smn_errand errand;
+  int status; /* of getaddrinfo */
   int errnum;
   struct addrinfo *found;
-  int done_fd; /* the written end of the pipe: the helper's own */
   char port[8];
   char host[];
 };
-
-static void release(struct lookup *l) {
-  pthread_mutex_lock(&l->lock);
-  bool last = --l->holders == 0;
-  pthread_mutex_unlock(&l->lock);
-  if (!last)
-    return;
-  if (l->found)
-    freeaddrinfo(l->found);
-  pthread_mutex_destroy(&l->lock);
-  free(l);
-}
 
 static int look_up(const char *host, const char *port, int flags,
                    struct addrinfo **found) {
@@ -48,23 +30,17 @@ static int look_up(const char *host, const char *port, int flags,
   return getaddrinfo(host, port, &hints, found);
 }
 
-/* One octet wakes the waiting thread; closing the pipe would not, if a fork of
-   Emacs had just then inherited it.  */
-static void *look_up_thread(void *argument) {
-  struct lookup *l = argument;
-  struct addrinfo *found = NULL;
-  int status = look_up(l->host, l->port, 0, &found);
-  int errnum = errno;
-  pthread_mutex_lock(&l->lock);
-  l->status = status;
-  l->errnum = errnum;
-  l->found = found;
-  pthread_mutex_unlock(&l->lock);
-  while (write(l->done_fd, "", 1) < 0 && errno == EINTR)
-    continue;
-  close(l->done_fd);
-  release(l);
-  return NULL;
+static void run(struct smn_errand *errand) {
+  struct lookup *l = (struct lookup *)errand;
+  l->status = look_up(l->host, l->port, 0, &l->found);
+  l->errnum = errno;
+}
+
+static void end(struct smn_errand *errand) {
+  struct lookup *l = (struct lookup *)errand;
+  if (l->found)
+    freeaddrinfo(l->found);
+  free(l);
 }
 
 static enum smn_kind failed(const struct lookup *l, struct smn_error *err) {
@@ -84,55 +60,29 @@ static struct lookup *new_lookup(const char *host, int port) {
     return NULL;
   memcpy(l->host, host, len);
   snprintf(l->port, sizeof l->port, "%d", port);
-  l->holders = 2;
-  pthread_mutex_init(&l->lock, NULL);
+  l->errand.run = run;
+  l->errand.end = end;
   return l;
-}
-
-/* Start the helper; it and the caller then hold L.  */
-static enum smn_kind start(struct lookup *l, int *wait_fd,
-                           struct smn_error *err) {
-  int ends[2];
-  pthread_t thread;
-  if (!smn_pipe(ends))
-    return smn_fail_errno(err, SMN_SYSTEM, errno, "cannot make a pipe");
-  l->done_fd = ends[1];
-  int errnum = smn_thread_start(&thread, look_up_thread, l);
-  if (errnum != 0) {
-    close(ends[0]);
-    close(ends[1]);
-    return smn_fail_errno(err, SMN_SYSTEM, errnum, "cannot start a thread");
-  }
-  pthread_detach(thread);
-  *wait_fd = ends[0];
-  return SMN_OK;
 }
 
 static enum smn_kind look_up_within(const char *host, int port, int timeout_ms,
                                     int cancel_fd, struct addrinfo **found,
                                     struct smn_error *err) {
-  int wait_fd = -1;
   struct lookup *l = new_lookup(host, port);
   if (!l)
     return smn_fail(err, SMN_SYSTEM, "no memory");
-  enum smn_kind kind = start(l, &wait_fd, err);
-  if (kind != SMN_OK) {
-    l->holders = 1;
-    release(l);
+  enum smn_kind kind = smn_errand_start(&l->errand, err);
+  if (kind == SMN_OK)
+    kind = smn_errand_wait(&l->errand, timeout_ms, cancel_fd, err);
+  if (kind != SMN_OK)
     return kind;
-  }
-  kind = smn_wait(wait_fd, SMN_WAIT_READ, smn_now_ms() + timeout_ms, cancel_fd,
-                  err);
-  pthread_mutex_lock(&l->lock);
-  if (kind == SMN_OK && l->status != 0)
+  if (l->status != 0)
     kind = failed(l, err);
-  else if (kind == SMN_OK) {
+  else {
     *found = l->found;
     l->found = NULL;
   }
-  pthread_mutex_unlock(&l->lock);
-  close(wait_fd);
-  release(l);
+  smn_errand_release(&l->errand);
   return kind;
 }
 
