@@ -77,6 +77,7 @@ static enum smn_kind read_owed_hello(struct smn_session *s) {
   if (kind != SMN_OK)
     return kind;
   smn_capabilities_parse(&caps, &s->reply);
+  smn_capabilities_avoid(&caps, s->task->job->server.avoid);
   return memcmp(&caps, &s->caps, sizeof caps) == 0
              ? SMN_OK
              : smn_fail(s->err, SMN_PROTOCOL,

@@ -28,6 +28,7 @@ static const size_t texts[] = {
     offsetof(struct smn_server, host),
     offsetof(struct smn_server, source),
     offsetof(struct smn_server, helo),
+    offsetof(struct smn_server, avoid),
     offsetof(struct smn_server, user),
     offsetof(struct smn_server, authzid),
     offsetof(struct smn_server, mechanisms),
@@ -171,6 +172,10 @@ void smn_job_free(struct smn_job *job) {
   free_list(job->recipients);
   free(job->file);
   free(job->entry);
+  free(job->wishes.notify);
+  free(job->wishes.ret);
+  free(job->wishes.envid);
+  free(job->wishes.deliver_by);
   free(job);
 }
 
@@ -263,6 +268,67 @@ static enum smn_kind check_server(const struct smn_server *server,
                                                 : kind;
 }
 
+/* "NEVER", or each of the others at most once.  */
+static bool notify_valid(const char *notify) {
+  static const char *const words[] = {"SUCCESS", "FAILURE", "DELAY"};
+  bool seen[COUNT(words)] = {false};
+  if (strcmp(notify, "NEVER") == 0)
+    return true;
+  for (;;) {
+    size_t len = strcspn(notify, ","), i = 0;
+    while (i < COUNT(words) &&
+           (strlen(words[i]) != len || strncmp(words[i], notify, len) != 0))
+      i++;
+    if (i == COUNT(words) || seen[i])
+      return false;
+    seen[i] = true;
+    if (!notify[len])
+      return true;
+    notify += len + 1;
+  }
+}
+
+/* RFC 2852 4: by-time, nine digits at most, and mode.  */
+static bool deliver_by_valid(const char *by) {
+  bool late = *by == '-';
+  size_t digits = strspn(by + late, "0123456789");
+  const char *mode = by + late + digits;
+  if (digits == 0 || digits > 9 || mode[0] != ';' ||
+      (mode[1] != 'N' && mode[1] != 'R'))
+    return false;
+  if (mode[1] == 'R' && (late || strspn(by, "0") == digits))
+    return false; /* it would come back at once */
+  return mode[2] == '\0' || (mode[2] == 'T' && mode[3] == '\0');
+}
+
+/* RFC 3461 4.4: at most 100 octets as xtext.  */
+static bool envid_valid(const char *envid) {
+  size_t octets = 0;
+  for (; *envid; envid++) {
+    if (*envid < ' ' || *envid > '~')
+      return false;
+    octets += *envid == ' ' || *envid == '+' || *envid == '=' ? 3 : 1;
+  }
+  return octets > 0 && octets <= 100;
+}
+
+static enum smn_kind check_wishes(const struct smn_wishes *wishes,
+                                  struct smn_error *err) {
+  if (wishes->notify && !notify_valid(wishes->notify))
+    return refuse(err, "NOTIFY", wishes->notify,
+                  "is neither NEVER nor a list of SUCCESS, FAILURE and DELAY");
+  if (wishes->ret && strcmp(wishes->ret, "FULL") != 0 &&
+      strcmp(wishes->ret, "HDRS") != 0)
+    return refuse(err, "RET", wishes->ret, "is neither FULL nor HDRS");
+  if (wishes->envid && !envid_valid(wishes->envid))
+    return refuse(err, "ENVID", wishes->envid,
+                  "is not 1 to 100 octets of printable ASCII");
+  if (wishes->deliver_by && !deliver_by_valid(wishes->deliver_by))
+    return refuse(err, "BY", wishes->deliver_by,
+                  "is not a number of seconds with ;R or ;N behind it");
+  return SMN_OK;
+}
+
 enum smn_kind smn_job_check(const struct smn_job *job, struct smn_error *err) {
   if (job->sync)
     return job->entry ? SMN_OK
@@ -276,7 +342,9 @@ enum smn_kind smn_job_check(const struct smn_job *job, struct smn_error *err) {
     return smn_fail(err, SMN_USAGE, "the file of the message is missing");
   if (!job->recipients || !job->recipients[0])
     return smn_fail(err, SMN_USAGE, "there is no recipient");
-  kind = check_address(err, "sender", job->sender);
+  kind = check_wishes(&job->wishes, err);
+  if (kind == SMN_OK)
+    kind = check_address(err, "sender", job->sender);
   for (char **at = job->recipients; kind == SMN_OK && *at; at++)
     kind = **at ? check_address(err, "recipient", *at)
                 : smn_fail(err, SMN_USAGE, "a recipient is empty");

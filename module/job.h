@@ -33,6 +33,8 @@ struct smn_server {
   char *source;         /* address to connect from, NULL: the system decides */
   struct smn_buf proxy; /* secret: URL that may hold a password; empty: none */
   char *helo;           /* the name for EHLO */
+  char *avoid; /* extensions that are not used even if they are offered: names
+                  in upper case, separated by spaces */
   enum smn_stream stream;
   enum smn_cleartext cleartext;
   int timeout_ms; /* of each wait; ten times that behind the end of data */
@@ -56,6 +58,17 @@ struct smn_server {
   char **pins;               /* SHA-256 of the server's certificate or key */
 };
 
+/* What a mail asks for beside its delivery; NULL, 0 and false: nothing.  */
+struct smn_wishes {
+  char *notify;     /* RFC 3461: "NEVER", or a list such as "FAILURE,DELAY" */
+  char *ret;        /* "FULL" or "HDRS" */
+  char *envid;      /* the envelope identifier, printable ASCII */
+  char *deliver_by; /* RFC 2852: a by-value such as "3600;R" */
+  int64_t release;  /* RFC 4865: when it may be delivered, in seconds of the
+                       system's clock */
+  bool require_tls; /* RFC 8689 */
+};
+
 struct smn_job {
   long id;
   bool probe;    /* only look at the server: greeting, EHLO, TLS */
@@ -68,6 +81,7 @@ struct smn_job {
   char *sender;      /* "" for the null reverse-path */
   char **recipients; /* at least one, unless probe or sync */
   char *file;        /* holds the octets to be sent */
+  struct smn_wishes wishes;
 };
 
 struct smn_recipient_result {
@@ -94,6 +108,10 @@ struct smn_result {
   bool token_refused;     /* AUTH failed because of the token */
   bool passphrase_wanted; /* SMN_FILE: that of the client key is missing or
                              wrong */
+  bool release_unsupported; /* SMN_UNSUPPORTED: the server does not keep the
+                               mail until then */
+  bool more; /* SMN_OK: the server takes fewer recipients at a time; those with
+                code 0 are for another mail */
   char notes[512];    /* what went well and yet should be shown, "" without */
   char offered[1024]; /* mechanisms that the server offered last */
   char *unrecorded;   /* why the receipt could not be written, or NULL */

@@ -59,6 +59,12 @@ static int get_int(emacs_env *env, emacs_value plist, const char *key) {
   return smn_lisp_ok(env) ? (int)number : 0;
 }
 
+/* Seconds of the system's clock; 0 for nil.  */
+static int64_t get_time(emacs_env *env, emacs_value plist, const char *key) {
+  emacs_value value = get(env, plist, key);
+  return smn_lisp_true(env, value) ? env->extract_integer(env, value) : 0;
+}
+
 static enum smn_stream get_stream(emacs_env *env, emacs_value plist) {
   emacs_value value = get(env, plist, ":stream");
   if (!smn_lisp_true(env, value))
@@ -117,6 +123,7 @@ static void get_server(emacs_env *env, emacs_value plist,
     smn_lisp_secret(env, proxy, "proxy", &server->proxy);
   server->port = smn_credentials_port(env, get(env, plist, ":port"));
   server->helo = get_string(env, plist, ":helo");
+  server->avoid = get_string(env, plist, ":avoid");
   server->stream = get_stream(env, plist);
   server->cleartext = get_cleartext(env, plist);
   server->timeout_ms = get_int(env, plist, ":timeout-ms");
@@ -148,6 +155,12 @@ static struct smn_job *get_job(emacs_env *env, emacs_value plist) {
   job->sender = get_string(env, plist, ":sender");
   job->recipients = get_strings(env, plist, ":recipients");
   job->file = get_string(env, plist, ":file");
+  job->wishes.notify = get_string(env, plist, ":notify");
+  job->wishes.ret = get_string(env, plist, ":ret");
+  job->wishes.envid = get_string(env, plist, ":envid");
+  job->wishes.deliver_by = get_string(env, plist, ":deliver-by");
+  job->wishes.require_tls = get_bool(env, plist, ":require-tls");
+  job->wishes.release = get_time(env, plist, ":release");
   if (smn_lisp_ok(env))
     return job;
   smn_job_free(job);
@@ -167,6 +180,8 @@ static const char send_doc[] =
     "                   resolves the name of :host and connects to it\n"
     ":stream            nil (STARTTLS if offered), plain, starttls, tls, ssl\n"
     ":helo              the name for EHLO\n"
+    ":avoid             names of extensions, in upper case and separated by\n"
+    "                   spaces, that are not used even if they are offered\n"
     ":timeout-ms        of each wait\n"
     ":cleartext         where secrets go unencrypted: nil, loopback, t\n"
     ":trace             non-nil: events tell of every line\n"
@@ -195,6 +210,11 @@ static const char send_doc[] =
     ":idle-ms           for which the connection is kept for further mails\n"
     ":max-sessions      for one account at a time\n"
     ":sender, :recipients, :file   string, list of strings, file name\n"
+    ":notify, :ret, :envid   what RFC 3461 has for NOTIFY, RET and ENVID\n"
+    ":require-tls       non-nil: REQUIRETLS (RFC 8689), or it is not sent\n"
+    ":deliver-by        by-value of RFC 2852, as \"3600;R\"\n"
+    ":release           time in seconds before which the server is to keep\n"
+    "                   it (RFC 4865)\n"
     ":partial           non-nil: those get the mail whom the server accepts\n"
     ":chunking          non-nil: BDAT where it is offered\n"
     ":entry             directory in the outbox: its files are made durable\n"
@@ -377,6 +397,9 @@ static void add_result(emacs_env *env, struct smn_lisp_list *list,
                     smn_lisp_bool(env, result->token_refused));
   smn_lisp_add_pair(env, list, ":passphrase-wanted",
                     smn_lisp_bool(env, result->passphrase_wanted));
+  smn_lisp_add_pair(env, list, ":release-unsupported",
+                    smn_lisp_bool(env, result->release_unsupported));
+  smn_lisp_add_pair(env, list, ":more", smn_lisp_bool(env, result->more));
   smn_lisp_add_pair(env, list, ":notes", octets(env, result->notes));
   smn_lisp_add_pair(env, list, ":tls", tls_plist(env, &result->tls));
   smn_lisp_add_pair(env, list, ":greeting", octets(env, result->greeting));

@@ -165,45 +165,82 @@ static void add_mechanisms(struct smn_capabilities *caps, struct word rest) {
   }
 }
 
-/* An absurd number means: no limit that matters.  */
-static void set_size(struct smn_capabilities *caps, struct word number) {
-  uint64_t limit = 0;
+/* A number; an absurd one is as large as may be, and what is none is 0.  */
+static uint64_t value(struct word number) {
+  uint64_t n = 0;
   for (size_t i = 0; i < number.len; i++) {
     if (!digit(number.at[i]))
-      return;
-    if (limit > (UINT64_MAX - 9) / 10)
-      limit = UINT64_MAX;
+      return 0;
+    if (n > (UINT64_MAX - 9) / 10)
+      n = UINT64_MAX;
     else
-      limit = limit * 10 + (uint64_t)(number.at[i] - '0');
+      n = n * 10 + (uint64_t)(number.at[i] - '0');
   }
-  caps->size_limit = limit;
+  return n;
+}
+
+static const struct {
+  const char *keyword;
+  size_t offset;
+} flags[] = {
+    {"STARTTLS", offsetof(struct smn_capabilities, starttls)},
+    {"PIPELINING", offsetof(struct smn_capabilities, pipelining)},
+    {"8BITMIME", offsetof(struct smn_capabilities, eightbitmime)},
+    {"SMTPUTF8", offsetof(struct smn_capabilities, smtputf8)},
+    {"DSN", offsetof(struct smn_capabilities, dsn)},
+    {"CHUNKING", offsetof(struct smn_capabilities, chunking)},
+    {"BINARYMIME", offsetof(struct smn_capabilities, binarymime)},
+    {"REQUIRETLS", offsetof(struct smn_capabilities, requiretls)},
+    {"ENHANCEDSTATUSCODES",
+     offsetof(struct smn_capabilities, enhancedstatuscodes)},
+    {"SIZE", offsetof(struct smn_capabilities, size)},
+    {"PIPECONNECT", offsetof(struct smn_capabilities, pipeconnect)},
+    {"DELIVERBY", offsetof(struct smn_capabilities, deliverby)},
+    {"FUTURERELEASE", offsetof(struct smn_capabilities, futurerelease)},
+};
+
+#define FLAGS (sizeof flags / sizeof *flags)
+
+static bool *flag(struct smn_capabilities *caps, size_t i) {
+  return (bool *)((char *)caps + flags[i].offset);
+}
+
+/* RFC 9422 4: words NAME=NUMBER; unknown ones mean nothing.  */
+static void set_limits(struct smn_capabilities *caps, struct word rest) {
+  static const struct {
+    const char *name;
+    size_t offset;
+  } limits[] = {
+      {"MAILMAX", offsetof(struct smn_capabilities, mail_max)},
+      {"RCPTMAX", offsetof(struct smn_capabilities, rcpt_max)},
+      {"RCPTDOMAINMAX", offsetof(struct smn_capabilities, rcpt_domain_max)},
+  };
+  for (struct word one = next_word(&rest); one.len; one = next_word(&rest)) {
+    const char *equals = memchr(one.at, '=', one.len);
+    if (!equals)
+      continue;
+    struct word name = {one.at, (size_t)(equals - one.at)};
+    struct word number = {equals + 1, one.len - name.len - 1};
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
+      if (same(name, limits[i].name))
+        *(uint64_t *)((char *)caps + limits[i].offset) = value(number);
+  }
 }
 
 static void parse_line(struct smn_capabilities *caps, struct word line) {
-  static const struct {
-    const char *keyword;
-    size_t offset;
-  } flags[] = {
-      {"STARTTLS", offsetof(struct smn_capabilities, starttls)},
-      {"PIPELINING", offsetof(struct smn_capabilities, pipelining)},
-      {"8BITMIME", offsetof(struct smn_capabilities, eightbitmime)},
-      {"SMTPUTF8", offsetof(struct smn_capabilities, smtputf8)},
-      {"DSN", offsetof(struct smn_capabilities, dsn)},
-      {"CHUNKING", offsetof(struct smn_capabilities, chunking)},
-      {"BINARYMIME", offsetof(struct smn_capabilities, binarymime)},
-      {"REQUIRETLS", offsetof(struct smn_capabilities, requiretls)},
-      {"ENHANCEDSTATUSCODES",
-       offsetof(struct smn_capabilities, enhancedstatuscodes)},
-      {"SIZE", offsetof(struct smn_capabilities, size)},
-      {"PIPECONNECT", offsetof(struct smn_capabilities, pipeconnect)},
-  };
   struct word rest = line;
   struct word keyword = next_word(&rest);
-  for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+  for (size_t i = 0; i < FLAGS; i++)
     if (same(keyword, flags[i].keyword))
-      *(bool *)((char *)caps + flags[i].offset) = true;
+      *flag(caps, i) = true;
   if (same(keyword, "SIZE"))
-    set_size(caps, next_word(&rest));
+    caps->size_limit = value(next_word(&rest));
+  else if (same(keyword, "DELIVERBY"))
+    caps->deliverby_min = value(next_word(&rest));
+  else if (same(keyword, "FUTURERELEASE"))
+    caps->futurerelease_max = value(next_word(&rest));
+  else if (same(keyword, "LIMITS"))
+    set_limits(caps, rest);
   struct word head = {line.at, line.len < 5 ? line.len : 5};
   if (same(keyword, "AUTH"))
     add_mechanisms(caps, rest);
@@ -223,5 +260,18 @@ void smn_capabilities_parse(struct smn_capabilities *caps,
     if (!first)
       parse_line(caps, (struct word){at, len});
     at += len + 1;
+  }
+}
+
+void smn_capabilities_avoid(struct smn_capabilities *caps, const char *names) {
+  struct word rest = {names, names ? strlen(names) : 0};
+  for (struct word one = next_word(&rest); one.len; one = next_word(&rest)) {
+    for (size_t i = 0; i < FLAGS; i++)
+      if (same(one, flags[i].keyword))
+        *flag(caps, i) = false;
+    if (same(one, "SIZE"))
+      caps->size_limit = 0;
+    if (same(one, "LIMITS"))
+      caps->mail_max = caps->rcpt_max = caps->rcpt_domain_max = 0;
   }
 }

@@ -46,9 +46,13 @@ enum smn_kind smn_reply_unexpected(const struct smn_reply *reply,
 struct smn_capabilities {
   bool esmtp; /* EHLO was accepted */
   bool starttls, pipelining, eightbitmime, smtputf8, dsn, chunking, binarymime,
-      requiretls, enhancedstatuscodes, pipeconnect;
-  bool size;             /* SIZE was offered */
-  uint64_t size_limit;   /* 0: no fixed limit */
+      requiretls, enhancedstatuscodes, pipeconnect, deliverby, futurerelease;
+  bool size;                  /* SIZE was offered */
+  uint64_t size_limit;        /* 0: no fixed limit */
+  uint64_t deliverby_min;     /* seconds, 0: any */
+  uint64_t futurerelease_max; /* seconds */
+  uint64_t mail_max;          /* LIMITS (RFC 9422): of a session, 0: none */
+  uint64_t rcpt_max, rcpt_domain_max; /* and of a mail */
   char mechanisms[1024]; /* upper case, single spaces between, each once */
 };
 
@@ -57,5 +61,9 @@ struct smn_capabilities {
    or unknown is passed over.  Forgets what *caps held before.  */
 void smn_capabilities_parse(struct smn_capabilities *caps,
                             const struct smn_reply *reply);
+
+/* Forget what NAMES, extensions in upper case and separated by spaces, NULL for
+   none, says that the server does badly.  */
+void smn_capabilities_avoid(struct smn_capabilities *caps, const char *names);
 
 #endif

@@ -109,6 +109,7 @@ static enum smn_kind hello(struct smn_session *s) {
     return kind;
   if (s->reply.code == 250) {
     smn_capabilities_parse(&s->caps, &s->reply);
+    smn_capabilities_avoid(&s->caps, s->task->job->server.avoid);
     smn_early_note(&s->task->job->server, smn_conn_encrypted(s->conn),
                    &s->caps);
     if (s->task->job->probe) {
@@ -337,7 +338,10 @@ static void settle(struct smn_session *s, const struct smn_task *task,
   if (kind == SMN_OK)
     result->error.kind = SMN_OK;
   memcpy(result->mechanism, s->mechanism, sizeof result->mechanism);
-  memcpy(result->notes, s->notes, sizeof result->notes);
+  size_t noted = strlen(result->notes);
+  if (s->notes[0])
+    snprintf(result->notes + noted, sizeof result->notes - noted, "%s%s",
+             noted ? "; " : "", s->notes);
   snprintf(result->offered, sizeof result->offered, "%s", s->caps.mechanisms);
   result->tls = s->tls;
   smn_dialogue_focus(s, NULL);
@@ -365,6 +369,11 @@ static struct smn_transaction *fetch(struct smn_session *s,
                       : NULL;
 }
 
+/* It has carried as many mails as the server wants on one connection.  */
+static bool worn_out(const struct smn_session *s) {
+  return s->caps.mail_max && s->mails >= s->caps.mail_max;
+}
+
 /* Deliver T.  Where the server lets commands be sent ahead, *NEXT is begun.  */
 static enum smn_kind deliver(struct smn_session *s, struct smn_transaction *t,
                              const struct smn_supply *supply,
@@ -382,7 +391,7 @@ static enum smn_kind deliver(struct smn_session *s, struct smn_transaction *t,
     kind = smn_transaction_content(s, t);
   if (kind != SMN_OK)
     return kind;
-  if (s->caps.pipelining && !s->plain_dialogue)
+  if (s->caps.pipelining && !s->plain_dialogue && !worn_out(s))
     *next = fetch(s, supply);
   return smn_transaction_end(s, t, *next);
 }
@@ -420,7 +429,7 @@ static void serve_mails(struct smn_session *s, struct smn_transaction *t,
       smn_transaction_restart(t);
       continue;
     }
-    bool usable = only_this_mail(s, kind);
+    bool usable = only_this_mail(s, kind) && !worn_out(s);
     if (!usable)
       quit(s);
     settle(s, task, supply, kind);

@@ -5,6 +5,8 @@
    leave in flights as large as the server allows, and every reply is read and
    matched by its number.  */
 #include "transaction.h"
+#include "ascii.h"
+#include "parameters.h"
 #include "receipt.h"
 #include "wait.h"
 
@@ -24,7 +26,8 @@
 struct smn_transaction {
   const struct smn_task *task;
   struct smn_content content;
-  size_t count; /* commands of the envelope */
+  size_t recipients; /* so many of them at a time, the first ones */
+  size_t count;      /* commands of the envelope */
   size_t sent, answered;
   bool data_ahead;  /* DATA is one of them */
   bool chunked;     /* BDAT instead of DATA */
@@ -78,70 +81,6 @@ void smn_transaction_restart(struct smn_transaction *t) {
 
 /* Commands of the envelope */
 
-static bool is_ascii(const char *text) {
-  while (*text && (unsigned char)*text < 128)
-    text++;
-  return !*text;
-}
-
-static bool needs_utf8(const struct smn_job *job) {
-  bool needs = !is_ascii(job->sender);
-  for (char **at = job->recipients; *at && !needs; at++)
-    needs = !is_ascii(*at);
-  return needs;
-}
-
-/* Write ADDRESS into OUT as it goes to a server, which may not know SMTPUTF8:
-   then its domain has an A-label form, while a local part has none.  */
-static enum smn_kind write_address(struct smn_session *s, const char *address,
-                                   char *out, size_t size) {
-  const char *at = strrchr(address, '@');
-  int local = at ? (int)(at + 1 - address) : (int)strlen(address);
-  char domain[256] = "", quoted[512];
-  if (s->caps.smtputf8 || is_ascii(address)) {
-    snprintf(out, size, "%s", address);
-    return SMN_OK;
-  }
-  snprintf(out, size, "%.*s", local, address);
-  if (is_ascii(out) && at && smn_tls_idna(at + 1, domain, sizeof domain)) {
-    snprintf(out, size, "%.*s%s", local, address, domain);
-    return SMN_OK;
-  }
-  smn_quote(quoted, sizeof quoted, address, strlen(address));
-  return smn_fail(s->err, SMN_UNSUPPORTED,
-                  "the server does not take addresses that are not ASCII "
-                  "(SMTPUTF8), such as %s",
-                  quoted);
-}
-
-static enum smn_kind write_mail(struct smn_session *s,
-                                const struct smn_transaction *t, char *line,
-                                size_t size) {
-  const struct smn_job *job = t->task->job;
-  char sender[2048], parameter[32] = "";
-  if (s->caps.size) {
-    if (s->caps.size_limit && t->content.octets > s->caps.size_limit)
-      return smn_fail(s->err, SMN_TOO_LARGE,
-                      "the message has %" PRIu64
-                      " octets, the server takes %" PRIu64,
-                      t->content.octets, s->caps.size_limit);
-    snprintf(parameter, sizeof parameter, " SIZE=%" PRIu64, t->content.octets);
-  }
-  enum smn_kind kind = write_address(s, job->sender, sender, sizeof sender);
-  snprintf(line, size, "MAIL FROM:<%s>%s%s%s", sender, parameter,
-           t->content.eight_bit && s->caps.eightbitmime ? " BODY=8BITMIME" : "",
-           s->caps.smtputf8 && needs_utf8(job) ? " SMTPUTF8" : "");
-  return kind;
-}
-
-static enum smn_kind write_rcpt(struct smn_session *s, const char *address,
-                                char *line, size_t size) {
-  char recipient[2048];
-  enum smn_kind kind = write_address(s, address, recipient, sizeof recipient);
-  snprintf(line, size, "RCPT TO:<%s>", recipient);
-  return kind;
-}
-
 /* Write the command NUMBER of the envelope into LINE.  */
 static enum smn_kind write_command(struct smn_session *s,
                                    const struct smn_transaction *t,
@@ -149,15 +88,46 @@ static enum smn_kind write_command(struct smn_session *s,
   const struct smn_result *result = t->task->result;
   s->err->stage = number == 0 ? SMN_STAGE_MAIL : SMN_STAGE_RCPT;
   if (number == 0)
-    return write_mail(s, t, line, size);
-  if (number <= result->recipient_count)
-    return write_rcpt(s, result->recipients[number - 1].address, line, size);
+    return smn_parameters_mail(s, &t->content, line, size);
+  if (number <= t->recipients)
+    return smn_parameters_rcpt(s, result->recipients[number - 1].address, line,
+                               size);
   snprintf(line, size, "DATA");
   return SMN_OK;
 }
 
 static bool pipelined(const struct smn_session *s) {
   return s->caps.pipelining && !s->plain_dialogue;
+}
+
+static const char *domain_of(const char *address) {
+  const char *at = strrchr(address, '@');
+  return at ? at + 1 : "";
+}
+
+/* The domain of the recipient NUMBER is none of those before it.  */
+static bool new_domain(const struct smn_result *result, size_t number) {
+  const char *domain = domain_of(result->recipients[number].address);
+  for (size_t i = 0; i < number; i++) {
+    const char *other = domain_of(result->recipients[i].address);
+    if (smn_ascii_same(domain, strlen(domain), other, strlen(other)))
+      return false;
+  }
+  return true;
+}
+
+/* How many of the recipients one mail may have, by RFC 9422.  */
+static size_t take_recipients(const struct smn_capabilities *caps,
+                              const struct smn_result *result) {
+  size_t count = result->recipient_count, domains = 0;
+  if (caps->rcpt_max && count > caps->rcpt_max)
+    count = caps->rcpt_max;
+  for (size_t i = 0; caps->rcpt_domain_max && i < count; i++) {
+    domains += new_domain(result, i);
+    if (domains > caps->rcpt_domain_max)
+      return i;
+  }
+  return count;
 }
 
 /* Where everybody who is accepted is to get the mail, DATA or the first chunk
@@ -167,12 +137,14 @@ static bool pipelined(const struct smn_session *s) {
    be sent again, which a chunk that is the last must not be.  */
 static void plan(const struct smn_session *s, struct smn_transaction *t) {
   const struct smn_job *job = t->task->job;
-  size_t recipients = t->task->result->recipient_count;
-  bool ahead = pipelined(s) && (recipients == 1 || job->partial) &&
+  struct smn_result *result = t->task->result;
+  t->recipients = take_recipients(&s->caps, result);
+  result->more = t->recipients < result->recipient_count;
+  bool ahead = pipelined(s) && (t->recipients == 1 || job->partial) &&
                !smn_server_lmtp(&job->server);
   t->chunked = job->chunking && s->caps.chunking;
   t->data_ahead = ahead && !t->chunked;
-  t->count = 1 + recipients + t->data_ahead;
+  t->count = 1 + t->recipients + t->data_ahead;
   t->chunk_ahead = ahead && t->chunked && t->count <= WINDOW && !s->hello_owed;
 }
 
@@ -220,7 +192,7 @@ static enum smn_kind refused_recipients(struct smn_session *s,
   char *text = s->err->text;
   size_t size = sizeof s->err->text;
   int n = snprintf(text, size, "%zu of %zu recipients refused", t->refused,
-                   result->recipient_count);
+                   t->recipients);
   for (size_t i = 0; i < result->recipient_count; i++) {
     const struct smn_recipient_result *r = &result->recipients[i];
     if (r->accepted || r->code == 0)
@@ -258,9 +230,9 @@ static enum smn_kind read_answer(struct smn_session *s,
                                  enum smn_kind *verdict) {
   struct smn_result *result = t->task->result;
   struct smn_error first = *s->err;
-  s->err->stage = number == 0                         ? SMN_STAGE_MAIL
-                  : number <= result->recipient_count ? SMN_STAGE_RCPT
-                                                      : SMN_STAGE_DATA;
+  s->err->stage = number == 0               ? SMN_STAGE_MAIL
+                  : number <= t->recipients ? SMN_STAGE_RCPT
+                                            : SMN_STAGE_DATA;
   enum smn_kind kind = smn_dialogue_read(s, 1);
   if (kind != SMN_OK) {
     if (*verdict != SMN_OK)
@@ -276,7 +248,7 @@ static enum smn_kind read_answer(struct smn_session *s,
   }
   if (number == 0)
     *verdict = smn_dialogue_expect(s, 2);
-  else if (number <= result->recipient_count) {
+  else if (number <= t->recipients) {
     struct smn_recipient_result *r = &result->recipients[number - 1];
     note_recipient(s, r);
     t->refused += !r->accepted;
@@ -284,7 +256,7 @@ static enum smn_kind read_answer(struct smn_session *s,
       *verdict = smn_dialogue_unexpected(s);
     else if (last)
       *verdict = refused_recipients(s, t);
-  } else if (t->refused == result->recipient_count) {
+  } else if (t->refused == t->recipients) {
     *verdict = refused_recipients(s, t);
     if (s->reply.code == 354) {
       first = *s->err;
@@ -301,11 +273,33 @@ static enum smn_kind read_answer(struct smn_session *s,
   return last ? SMN_NETWORK : SMN_OK;
 }
 
+/* RFC 5321 4.5.3.1.10: who has too many recipients is asked to send the mail
+   once more to the rest.  */
+static void put_off(struct smn_transaction *t) {
+  struct smn_result *result = t->task->result;
+  if (t->refused == t->recipients)
+    return;
+  for (size_t i = 0; i < t->recipients; i++) {
+    const struct smn_recipient_result *r = &result->recipients[i];
+    if (!r->accepted && (r->code != 452 ||
+                         (r->enhanced[0] && strcmp(r->enhanced, "4.5.3") != 0)))
+      return;
+  }
+  for (size_t i = 0; i < t->recipients; i++) {
+    struct smn_recipient_result *r = &result->recipients[i];
+    if (r->accepted)
+      continue;
+    free(r->text);
+    *r = (struct smn_recipient_result){.address = r->address};
+  }
+  t->refused = 0;
+  result->more = true;
+}
+
 /* Send what has not left yet and read all answers, until the envelope is
    agreed upon or refused.  */
 static enum smn_kind settle_envelope(struct smn_session *s,
                                      struct smn_transaction *t) {
-  const struct smn_result *result = t->task->result;
   const enum smn_stage stage = s->err->stage;
   enum smn_kind verdict = SMN_OK, readable = SMN_OK;
   s->listening = false;
@@ -319,8 +313,10 @@ static enum smn_kind settle_envelope(struct smn_session *s,
       readable = read_answer(s, t, t->answered++, &verdict);
   } while (readable == SMN_OK && (t->answered < t->sent ||
                                   (verdict == SMN_OK && t->sent < t->count)));
+  if (verdict == SMN_OK && t->refused)
+    put_off(t);
   if (verdict == SMN_OK && t->refused &&
-      (!t->task->job->partial || t->refused == result->recipient_count))
+      (!t->task->job->partial || t->refused == t->recipients))
     verdict = refused_recipients(s, t);
   s->listening = readable == SMN_OK;
   if (verdict == SMN_OK)
@@ -562,8 +558,7 @@ static enum smn_kind read_ends(struct smn_session *s,
   s->listening = open;
   s->dirty = false;
   result->in_doubt = false;
-  return t->refused < result->recipient_count ? SMN_OK
-                                              : refused_recipients(s, t);
+  return t->refused < t->recipients ? SMN_OK : refused_recipients(s, t);
 }
 
 static enum smn_kind read_end(struct smn_session *s,

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static char folder[] = "/tmp/smtpmail-native-XXXXXX";
@@ -121,9 +122,16 @@ static char *pin_for(char *name) {
   return strdup(text);
 }
 
+/* The value of KEY in the line of the client, NULL without.  */
+static char *optional(const struct dialogue *d, const char *key) {
+  char value[1024];
+  return word(d->client, key, value, sizeof value) ? strdup(value) : NULL;
+}
+
 static void fill_client_key(struct dialogue *d) {
   struct smn_server *server = &d->job->server;
   char value[1024];
+  server->avoid = optional(d, "avoid");
   if (word(d->client, "cert", value, sizeof value)) {
     server->cert_file = in_folder(value, "pem");
     server->key_file = in_folder(value, "key");
@@ -235,6 +243,16 @@ static void make_job(struct dialogue *d) {
                                 ? value
                                 : "bob@example.org");
   d->job->file = copy(d->file);
+  d->job->wishes = (struct smn_wishes){
+      .notify = optional(d, "notify"),
+      .ret = optional(d, "ret"),
+      .envid = optional(d, "envid"),
+      .deliver_by = optional(d, "by"),
+      .require_tls = word(d->client, "require-tls", value, sizeof value),
+      .release = word(d->client, "later", value, sizeof value)
+                     ? (int64_t)time(NULL) + strtol(value, NULL, 10)
+                     : 0,
+  };
   if (word(d->client, "nofile", value, sizeof value))
     unlink(d->file);
 }
@@ -299,6 +317,9 @@ static bool as_expected(const struct dialogue *d) {
   expect_word(d, "pinned", r->tls.certificate.pinned ? "yes" : "no", &good);
   expect_word(d, "warnings", r->tls.certificate.warnings, &good);
   expect_word(d, "notes", r->notes, &good);
+  expect_word(d, "more", r->more ? "yes" : "no", &good);
+  expect_word(d, "release-unsupported", r->release_unsupported ? "yes" : "no",
+              &good);
   expect_word(d, "doubt", r->in_doubt ? "yes" : "no", &good);
   expect_word(d, "tls", r->tls.protocol, &good);
   expect_word(d, "reasons", r->tls.certificate.reasons[0] ? "yes" : "no",

@@ -18,6 +18,7 @@
 #define HELLO "S: 220 x\nC: EHLO *\nS: 250 x\n"
 #define PIPELINES "S: 220 x\nC: EHLO *\nS: 250-x\nS: 250 PIPELINING\n"
 
+#define LIMITED "S: 220 x\nC: EHLO *\nS: 250-x\nS: 250 LIMITS MAILMAX=2\n"
 #define OFFER "S: 250-x\nS: 250-PIPELINING\nS: 250 PIPECONNECT\n"
 #define OFFERED "S: 220 x\nC: EHLO *\n" OFFER
 #define FLIGHT "C: MAIL *\nC: RCPT *\nC: DATA\n"
@@ -326,6 +327,14 @@ int main(void) {
              "C: MAIL *\nC: RCPT *\nC: DATA\nS: 250 x\nS: 250 x\nS: 354 x\n"
              "data\nflight\nC: MAIL *\nC: RCPT *\nflight\nC: DATA\nS: 250 x\n"
              "S: 250 x\nS: 250 x\nS: 354 x\ndata\nS: 250 x\nC: QUIT\n",
+             2);
+  check_kept("MAILMAX",
+             LIMITED MAIL MAIL "C: QUIT\nnext\n" LIMITED MAIL "C: QUIT\n", 3);
+  check_kept("MAILMAX, pipelined",
+             "S: 220 x\nC: EHLO *\nS: 250-x\nS: 250-PIPELINING\n"
+             "S: 250 LIMITS MAILMAX=1\n" FLIGHT TAKEN
+             "next\nS: 220 x\nC: EHLO *\nS: 250-x\nS: 250-PIPELINING\n"
+             "S: 250 LIMITS MAILMAX=1\n" FLIGHT TAKEN,
              2);
   check_early("early",
               OFFERED FLIGHT TAKEN
