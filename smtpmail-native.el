@@ -140,6 +140,13 @@ With nil the system chooses one for each connection."
 See RFC 3030; some servers are said to do it badly."
   :type 'boolean)
 
+(defcustom smtpmail-native-avoid-extensions nil
+  "Extensions of SMTP that are not used with servers that do them badly.
+An alist of (HOST EXTENSION...): HOST is a name as in
+`smtpmail-smtp-server', an extension one such as PIPELINING, CHUNKING, SIZE
+or PIPECONNECT, a symbol or string."
+  :type '(alist :key-type string :value-type (repeat (choice symbol string))))
+
 (defcustom smtpmail-native-sent-functions nil
   "Functions that are called when a mail has been taken by the server.
 The argument is a plist, which has :id, :message-id, :subject, :from,
@@ -197,6 +204,12 @@ HOW is that of `smtpmail-native-queue-send'."
      (smtpmail-queue-mail
       (smtpmail-native--leave mail 'queue)
       (message "Queued mail to %s" (car people)))
+     ((smtpmail-native-queue-later-p mail)
+      (smtpmail-native--leave mail 'background)
+      (message "Mail to %s waits in the outbox until %s"
+               (smtpmail-native-error-text (car people))
+               (smtpmail-native-queue-date
+                (plist-get (plist-get mail :wishes) :release))))
      ((and smtpmail-native-background (not noninteractive))
       (smtpmail-native--leave mail 'background)
       (when (> smtpmail-native-undo-seconds 0)

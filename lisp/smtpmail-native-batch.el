@@ -363,10 +363,12 @@ in `smtpmail-native-batch--outcome'."
 
 (defun smtpmail-native-batch--deliver (mail queue note)
   "Send MAIL and wait, or with QUEUE non-nil only put it into the outbox.
-Call NOTE with the id of its entry as soon as there is one."
+Call NOTE with the id of its entry as soon as there is one.  Return non-nil
+if it was only put into the outbox, as one that is to be sent later is."
   (let ((smtpmail-native-queue-changed-functions
          (cons note smtpmail-native-queue-changed-functions)))
-    (smtpmail-native-queue-send mail (if queue 'queue 'wait))))
+    (null (plist-get (smtpmail-native-queue-send mail (if queue 'queue 'wait))
+                     :kind))))
 
 (defun smtpmail-native-batch--send (args)
   "Send what ARGS say; return an alist that has the exit code as `exit'."
@@ -387,11 +389,11 @@ Call NOTE with the id of its entry as soon as there is one."
                "No recipient: name one, or use -t; -- --help shows all"))
             (smtpmail-native-batch--set-options options)
             (setq mail (smtpmail-native-batch--prepare options recipients)
-                  queue (plist-get options :queue)
                   ;; From here on only the configuration can be at fault.
                   usage 78)
-            (smtpmail-native-batch--deliver mail queue
-                                            (lambda (new) (setq id new)))))
+            (setq queue (smtpmail-native-batch--deliver
+                         mail (plist-get options :queue)
+                         (lambda (new) (setq id new))))))
       ((error quit)
        (setq failure
              (cons (if smtpmail-native-queue-last-result

@@ -183,7 +183,8 @@ Stop reading after SECONDS, if non-nil, and go on later."
   "Return non-nil if the sending of ENTRY can still be undone."
   (let ((state (smtpmail-native-entry-state entry)))
     (and (plist-get state :undo)
-         (eq (plist-get state :status) 'ready))))
+         (eq (plist-get state :status) 'ready)
+         (not (smtpmail-native-queue-release entry)))))
 
 (defun smtpmail-native-list--state (entry)
   "Return the state of ENTRY as people call it, a string with a face."
@@ -205,7 +206,12 @@ Stop reading after SECONDS, if non-nil, and go on later."
                   'smtpmail-native-undo))
            (t
             (pcase (plist-get state :status)
-              ('ready '("waiting" . smtpmail-native-waiting))
+              ('ready
+               (let ((release (smtpmail-native-queue-release entry)))
+                 (cons (if release
+                           (concat "until " (smtpmail-native-queue-date release))
+                         "waiting")
+                       'smtpmail-native-waiting)))
               ('refused '("refused" . smtpmail-native-refused))
               ('unknown '("unknown" . smtpmail-native-attention))
               ('sent '("sent" . smtpmail-native-held))
@@ -239,7 +245,10 @@ Stop reading after SECONDS, if non-nil, and go on later."
             (smtpmail-native-entry-problem entry)
             (smtpmail-native-queue-sending (smtpmail-native-entry-id entry)))
         ""
-      (let ((left (- (or (plist-get state :next) 0) now)))
+      (let ((left (- (or (smtpmail-native-queue-release entry)
+                         (plist-get state :next)
+                         0)
+                     now)))
         (if (> left 0)
             (smtpmail-native-list--span (ceiling left))
           "now")))))
@@ -437,6 +446,7 @@ It is put into `global-mode-string' when there is first something to say.")
          (cond ((or (smtpmail-native-queue-sending id)
                     (and (eq (plist-get state :status) 'ready)
                          (null (smtpmail-native-entry-problem entry))
+                         (not (smtpmail-native-queue-release entry))
                          (or (null (plist-get state :next))
                              (plist-get state :undo))))
                 (setq under-way (1+ under-way)))

@@ -20,6 +20,7 @@
 (require 'smtpmail)
 (require 'subr-x)
 (require 'smtpmail-native-error)
+(require 'smtpmail-native-wishes)
 
 (defconst smtpmail-native-message--field-regexp "\\([!-9;-~]+\\)[ \t]*:"
   "Matches the name of a header field and its colon (RFC 5322, 3.6.8, 4.5).")
@@ -706,15 +707,29 @@ whole mail is.  GIVEN and BESIDE are as in
     (smtpmail-native-message--insert-missing)
     (setq sender (smtpmail-native-message--sender
                   (smtpmail-native-message--fields)))
-    (smtpmail-native-message--remove '("fcc" "bcc" "resent-bcc"))
+    (smtpmail-native-message--remove
+     (list "fcc" "bcc" "resent-bcc" smtpmail-native-wishes-header))
     (when coding
       (unless ascii
         (smtpmail-native-message--insert-mime coding))
       (smtpmail-native-message--encode-fields coding))
     (smtpmail-native-message--tidy)
-    (append (list :sender sender :recipients recipients :fcc fcc)
-            (smtpmail-native-message--titles
-             (smtpmail-native-message--fields)))))
+    (smtpmail-native-message--plist
+     (list :sender sender :recipients recipients :fcc fcc)
+     (smtpmail-native-message--fields)
+     (smtpmail-native-message--value smtpmail-native-wishes-header fields))))
+
+(defun smtpmail-native-message--plist (envelope fields wishes)
+  "Return ENVELOPE with what FIELDS tell people, and with its wishes.
+WISHES is the text of the field that has them, or nil."
+  (let ((titles (smtpmail-native-message--titles fields)))
+    (append envelope
+            (list :wishes (smtpmail-native-wishes
+                           wishes
+                           (smtpmail-native-message--value "tls-required"
+                                                           fields)
+                           (plist-get titles :message-id)))
+            titles)))
 
 ;;;; Entry point
 
@@ -789,6 +804,8 @@ Return a plist:
   :recipients  the addresses for RCPT TO, without duplicates; this is also
                the new value of `smtpmail-recipient-address-list'
   :fcc         the file names in Fcc fields, which are removed
+  :wishes      what it asks of the server, from options and from the field
+               X-Smtpmail-Native, which is removed: `smtpmail-native-wishes'
   :subject :message-id :from
                the text of these fields, decoded, \"\" if there is none
 
@@ -832,11 +849,11 @@ header is malformed."
 (defun smtpmail-native-message--describe (fields recipients)
   "Return the plist, without octets, of a finished message with FIELDS.
 RECIPIENTS are strings, or nil for those that FIELDS name."
-  (append
+  (smtpmail-native-message--plist
    (list :sender (smtpmail-native-message--sender fields)
          :recipients (smtpmail-native-message--all-recipients
                       fields recipients nil))
-   (smtpmail-native-message--titles fields)))
+   fields nil))
 
 (defun smtpmail-native-message--titles (fields)
   "Return the part of a plist that tells people of a message with FIELDS."

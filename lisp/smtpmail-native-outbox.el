@@ -361,6 +361,7 @@ ENVELOPE is a plist of
   :subject, :message-id, :from
                          for people
   :fcc                   files for a copy
+  :wishes                as `smtpmail-native-wishes' returns it
   :created               time, an integer of seconds
   :origin                files of smtpmail's queue that it was made from, which
                          `smtpmail-native-outbox-remove' deletes
@@ -421,6 +422,10 @@ The state's properties are
   :next      time of the next try, seconds, or nil for at once
   :undo      non-nil while the user may still undo the sending
   :wait      non-nil if its sender waits, and will hear what comes of it
+  :now       non-nil if the user has sent it before its time
+  :here      non-nil if the server does not keep it until its time
+  :more      non-nil while the server is to get it once more at once, for
+             recipients of whom it takes no more at a time
   :settled   number of the last attempt whose receipt has been settled
   :tries     how many failed
   :results   alist of what became of each recipient that has been answered:

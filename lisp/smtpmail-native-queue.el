@@ -22,6 +22,7 @@
 (require 'smtpmail-native-message)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-trust)
+(require 'smtpmail-native-wishes)
 
 (declare-function smtpmail-fqdn "smtpmail" ())
 (declare-function smtpmail-query-smtp-server "smtpmail" ())
@@ -38,6 +39,7 @@
 (defvar smtpmail-smtp-user)
 (defvar smtpmail-stream-type)
 (defvar smtpmail-native-auth-mechanisms)
+(defvar smtpmail-native-avoid-extensions)
 (defvar smtpmail-native-background)
 (defvar smtpmail-native-chunking)
 (defvar smtpmail-native-cleartext-auth)
@@ -213,6 +215,14 @@ tls: %S" smtpmail-stream-type)))
           :user (smtpmail-native-auth-string smtpmail-smtp-user)
           :helo (smtpmail-native-queue--helo))))
 
+(defun smtpmail-native-queue--avoid (host)
+  "Return the extensions that `smtpmail-native-avoid-extensions' has for HOST.
+The value is a string of names, or nil."
+  (let ((names (cdr (assoc-string host smtpmail-native-avoid-extensions t))))
+    (and names
+         (mapconcat (lambda (name) (upcase (format "%s" name)))
+                    (ensure-list names) " "))))
+
 (defun smtpmail-native-queue--connection (account)
   "Return the part of a job that leads to the server of ACCOUNT.
 ACCOUNT is an envelope, or the account in it."
@@ -223,6 +233,7 @@ ACCOUNT is an envelope, or the account in it."
                                            (plist-get account :port))
          :stream (plist-get account :stream)
          :helo (or (plist-get account :helo) (smtpmail-native-queue--helo))
+         :avoid (smtpmail-native-queue--avoid (plist-get account :host))
          :timeout-ms (max 1 (round (* 1000 smtpmail-native-timeout)))
          :idle-ms (max 0 (round (* 1000 smtpmail-native-idle-seconds)))
          :max-sessions (max 1 smtpmail-native-max-sessions)
@@ -415,9 +426,11 @@ TEXT says what has failed.  When it has been tried for
   (let* ((state (smtpmail-native-entry-state entry))
          (tries (1+ (or (plist-get state :tries) 0)))
          (now (float-time))
-         (created (or (plist-get (smtpmail-native-entry-envelope entry)
-                                 :created)
-                      now))
+         (envelope (smtpmail-native-entry-envelope entry))
+         ;; One that was to be sent later was not tried before.
+         (created (max (or (plist-get envelope :created) now)
+                       (or (plist-get (plist-get envelope :wishes) :release)
+                           0)))
          (pause (or (nth (1- tries) smtpmail-native-queue--back-off)
                     (car (last smtpmail-native-queue--back-off)))))
     (if (and smtpmail-native-expire
@@ -437,6 +450,9 @@ CANCELLED non-nil means that the user wants it to be held."
            (not cancelled)
            (not (plist-get (smtpmail-native-entry-state entry) :renewed)))
       (list :status 'ready :hold nil :next nil :renewed t :text text))
+     ;; The server does not keep it until it is time; we do.
+     ((and (plist-get receipt :release-unsupported) (not cancelled))
+      (list :status 'ready :hold nil :next nil :here t :undo t :text nil))
      ((memq verdict '(refused unknown))
       (list :status verdict :hold nil :next nil :text text))
      (cancelled
@@ -450,15 +466,18 @@ CANCELLED non-nil means that the user wants it to be held."
       (list :status 'ready :next nil :text text))
      (t (smtpmail-native-queue--deferral entry text)))))
 
-(defun smtpmail-native-queue--amount (entry results)
+(defun smtpmail-native-queue--amount (entry results more)
   "Return the change of the state of ENTRY that RESULTS amount to.
-They are the answers for its recipients."
+They are the answers for its recipients.  MORE non-nil means that the
+server takes no more of them at a time."
   (let* ((rest (seq-remove (lambda (result) (eq (cadr result) 'sent)) results))
          (text (mapconcat (lambda (result)
                             (format "<%s>: %s %s" (nth 0 result) (nth 2 result)
                                     (nth 4 result)))
                           rest "; ")))
     (cond
+     (more
+      (list :status 'ready :hold nil :next nil :more t :text nil))
      ((smtpmail-native-queue--remaining entry results)
       (smtpmail-native-queue--deferral
        entry (concat "Not yet taken for all recipients: " text)))
@@ -495,7 +514,8 @@ settled nothing, and the next one does it again."
              (results (smtpmail-native-queue--merge (plist-get state :results)
                                                     answers))
              (change (if (and answers (not (plist-get receipt :in-doubt)))
-                         (smtpmail-native-queue--amount entry results)
+                         (smtpmail-native-queue--amount
+                          entry results (plist-get receipt :more))
                        (smtpmail-native-queue--failure
                         entry receipt
                         (or cancelled (eq (plist-get state :status) 'held))))))
@@ -503,7 +523,7 @@ settled nothing, and the next one does it again."
                    ;; The receipt says so, and the entry is deleted in a moment.
                    #'smtpmail-native-outbox-note
                  #'smtpmail-native-outbox-set)
-               entry :settled attempt :undo nil :results results
+               entry :settled attempt :undo nil :more nil :results results
                :replies (and (not each) all) change)
         (unless (plist-get receipt :attempt)
           (smtpmail-native-outbox-forget-receipt entry))
@@ -584,6 +604,17 @@ smtpmail-native-outbox")
 smtpmail-native-outbox")
            (_ "It is kept: type s (send) in M-x smtpmail-native-outbox"))))))
 
+(defun smtpmail-native-queue--tell (entry)
+  "Tell the user about ENTRY, an attempt for which did not end its way."
+  (let ((release (smtpmail-native-queue-release entry)))
+    (cond ((plist-get (smtpmail-native-entry-state entry) :more))
+          (release
+           (smtpmail-native-queue-say
+            "Mail to %s waits in the outbox until %s: the server does not \
+keep it" (smtpmail-native-queue-people entry)
+            (smtpmail-native-queue-date release)))
+          (t (smtpmail-native-queue--tell-failure entry)))))
+
 (defun smtpmail-native-queue--tell-failure (entry)
   "Tell the user that ENTRY has not been sent, and why.
 What is tried again, or held at the user's own wish, is only a line; what
@@ -660,7 +691,7 @@ SECONDS is how long the attempt took, if this Emacs made it."
               (smtpmail-native-queue-say
                "Sent to %s%s" people
                (if seconds (format " in %.1f s" seconds) "")))
-          (smtpmail-native-queue--tell-failure entry)
+          (smtpmail-native-queue--tell entry)
           (when (smtpmail-native-queue--askable-p entry)
             (smtpmail-native-queue--ask-when-idle)))
       (smtpmail-native-outbox-release entry)
@@ -708,9 +739,11 @@ Where that cannot be written, the receipt stays for the next look."
 (defun smtpmail-native-queue--see-again (entry)
   "See to it that ENTRY, whose attempt has ended, is tried again when due."
   (let* ((state (smtpmail-native-entry-state entry))
-         (next (plist-get state :next)))
+         (next (or (plist-get state :next)
+                   (smtpmail-native-queue-release entry))))
     (when (eq (plist-get state :status) 'ready)
-      (if (or next (not (plist-get state :renewed)))
+      (if (or next (not (or (plist-get state :renewed)
+                            (plist-get state :more))))
           (and next (smtpmail-native-queue--schedule next))
         ;; The function that has the token is not called in a filter.
         (smtpmail-native-queue--look-at (list (smtpmail-native-entry-id entry)))
@@ -792,13 +825,7 @@ If that will do it is tried again at once, else the question waits."
       (smtpmail-native-queue--conclude
        entry (- (float-time) (smtpmail-native-sending-start sending)))
       (smtpmail-native-queue--see-again entry)))
-    ;; To look through those that wait for each that is done would take longer
-    ;; than to send them.
-    (when (< (smtpmail-native-queue--count
-              (smtpmail-native-queue--account-key
-               (smtpmail-native-entry-envelope entry)))
-             (/ smtpmail-native-queue--in-flight 2))
-      (smtpmail-native-queue--advance))
+    (smtpmail-native-queue--advance)
     (when (smtpmail-native-queue--news-p result found)
       (smtpmail-native-queue--unlock (smtpmail-native-entry-envelope entry)))))
 
@@ -817,6 +844,31 @@ If that will do it is tried again at once, else the question waits."
              (smtpmail-native-sending-total sending) (plist-get plist :total))
        (smtpmail-native-queue--changed id))
       ('done (smtpmail-native-queue--done sending plist)))))
+
+(defun smtpmail-native-queue--wishes (entry)
+  "Return the part of a job that says what ENTRY asks of the server."
+  (let ((wishes (copy-sequence
+                 (plist-get (smtpmail-native-entry-envelope entry) :wishes)))
+        (state (smtpmail-native-entry-state entry)))
+    (if (or (plist-get state :now) (plist-get state :here)
+            (eq smtpmail-native-send-later 'outbox))
+        (plist-put wishes :release nil)
+      wishes)))
+
+(defun smtpmail-native-queue-release (entry)
+  "Return the time in seconds until which ENTRY stays in the outbox, or nil.
+That is when it asks to be sent later, is to be kept here until then, and
+the user has not sent it meanwhile."
+  (let ((release (plist-get (plist-get (smtpmail-native-entry-envelope entry)
+                                       :wishes)
+                            :release))
+        (state (smtpmail-native-entry-state entry)))
+    (and release
+         (not (plist-get state :now))
+         (or (plist-get state :here)
+             (eq smtpmail-native-send-later 'outbox))
+         (> release (float-time))
+         release)))
 
 (defun smtpmail-native-queue--begin (entry found &optional waiter)
   "Begin to send ENTRY, which is claimed, with the credentials FOUND.
@@ -849,6 +901,7 @@ entry is still claimed."
                      :attempt attempt
                      :partial smtpmail-native-partial-recipients
                      :chunking smtpmail-native-chunking)
+               (smtpmail-native-queue--wishes entry)
                (smtpmail-native-queue--connection envelope))))
     ;; Whoever hears that it has not begun may let go of the entry, and so a
     ;; quit must not come in between.
@@ -970,7 +1023,8 @@ the user; no error is signalled."
   (let ((state (smtpmail-native-entry-state entry)))
     (and (null (smtpmail-native-entry-problem entry))
          (eq (plist-get state :status) 'ready)
-         (<= (or (plist-get state :next) 0) now))))
+         (<= (or (plist-get state :next) 0) now)
+         (not (smtpmail-native-queue-release entry)))))
 
 (defun smtpmail-native-queue--unsettled-p (entry)
   "Return non-nil if ENTRY was left in the middle of something."
@@ -1035,7 +1089,9 @@ Return non-nil if it is still claimed and may be sent."
   (let ((state (smtpmail-native-entry-state entry)))
     (and (null (smtpmail-native-entry-problem entry))
          (eq (plist-get state :status) 'ready)
-         (or (plist-get state :next) (float-time)))))
+         (or (smtpmail-native-queue-release entry)
+             (plist-get state :next)
+             (float-time)))))
 
 (defun smtpmail-native-queue--try (id)
   "Send the entry ID if it is due and nobody works on it.
@@ -1225,6 +1281,7 @@ To read all of a large outbox for that would stop Emacs."
                 :message-id (plist-get mail :message-id)
                 :from (plist-get mail :from)
                 :fcc (plist-get mail :fcc)
+                :wishes (plist-get mail :wishes)
                 :created (truncate (float-time)))
           account))
 
@@ -1279,12 +1336,31 @@ failure: %s" (smtpmail-native-error-text (plist-get plist :text))))))))
   "Return non-nil if the user is there to be asked."
   (not noninteractive))
 
+(defun smtpmail-native-queue-date (time)
+  "Return TIME, in seconds, as people write it; of today without a date."
+  (format-time-string (if (equal (format-time-string "%F" time)
+                                 (format-time-string "%F"))
+                          "%H:%M"
+                        "%F %H:%M")
+                      time))
+
+(defun smtpmail-native-queue-later-p (mail)
+  "Return non-nil if MAIL is to wait in the outbox until its time.
+MAIL is a plist of `smtpmail-native-message-prepare', or an envelope."
+  (let ((release (plist-get (plist-get mail :wishes) :release)))
+    (and release
+         (eq smtpmail-native-send-later 'outbox)
+         (> release (float-time)))))
+
 (defun smtpmail-native-queue--send-later (octets envelope hold)
   "Commit OCTETS with ENVELOPE, not to be sent yet.
-HOLD is the reason, or nil for `smtpmail-native-undo-seconds' from now.
-Return the entry's id."
+HOLD is the reason, or nil for its own time, or `smtpmail-native-undo-seconds'
+from now.  Return the entry's id."
   (let* ((next (and (not hold)
-                    (ceiling (+ (float-time) smtpmail-native-undo-seconds))))
+                    (max (ceiling (+ (float-time)
+                                     smtpmail-native-undo-seconds))
+                         (or (plist-get (plist-get envelope :wishes) :release)
+                             0))))
          (inhibit-quit t)
          (entry (smtpmail-native-outbox-commit
                  octets envelope
@@ -1446,7 +1522,7 @@ password or passphrase is asked for again, three times in all."
                   (setq demanded (smtpmail-native-error-words result))
                 (smtpmail-native-queue--await #'ignore 1))
               (setq result nil))
-             ((smtpmail-native-queue--renewed-p entry result)
+             ((smtpmail-native-queue--go-on-p entry result)
               (setq result nil))
              ((smtpmail-native-queue--trusted-p entry result
                                                 (smtpmail-native-queue--ask-p))
@@ -1464,10 +1540,13 @@ password or passphrase is asked for again, three times in all."
         (smtpmail-native-auth-release in-use)))
     result))
 
-(defun smtpmail-native-queue--renewed-p (entry result)
-  "Return non-nil if ENTRY is to be tried with a fresh token after RESULT."
-  (and (plist-get result :second-chance)
-       (eq (plist-get (smtpmail-native-entry-state entry) :status) 'ready)))
+(defun smtpmail-native-queue--go-on-p (entry result)
+  "Return non-nil if ENTRY is to be tried again at once after RESULT.
+There is a fresh token, or there are recipients whom the server has not
+taken only because of their number."
+  (let ((state (smtpmail-native-entry-state entry)))
+    (and (or (plist-get result :second-chance) (plist-get state :more))
+         (eq (plist-get state :status) 'ready))))
 
 (defun smtpmail-native-queue--complain (entry result)
   "Signal what RESULT of ENTRY says has gone wrong."
@@ -1529,9 +1608,10 @@ any more, unless its outcome is unknown."
 (defun smtpmail-native-queue-send (mail how)
   "Send MAIL, a plist of `smtpmail-native-message-prepare', by way of HOW.
 HOW is `wait' for the outcome; `background'; or `queue', to hold the mail
-until the queue is flushed.  The buffer of its octets is the caller's.  The
-server is that of smtpmail's variables now.  Return a plist: with `wait'
-the result of the module, else (:id ID).  Signal a child of
+until the queue is flushed.  One that is to be sent later only goes into the
+outbox.  The buffer of its octets is the caller's.  The server is that of
+smtpmail's variables now.  Return a plist: with `wait' the result of the
+module, (:id ID) where nothing was waited for.  Signal a child of
 `smtpmail-native-error' if the mail has not been sent or committed; after
 `smtpmail-native-unknown-outcome' it may have arrived."
   (smtpmail-native-load)
@@ -1540,6 +1620,9 @@ the result of the module, else (:id ID).  Signal a child of
                    mail (smtpmail-native-queue-account))))
     (add-hook 'kill-emacs-query-functions #'smtpmail-native-queue--may-quit-p)
     (pcase how
+      ((guard (smtpmail-native-queue-later-p envelope))
+       (list :id (smtpmail-native-queue--send-later
+                  octets envelope (and (eq how 'queue) 'queue))))
       ('wait (smtpmail-native-queue--send-waiting octets envelope))
       ('queue (list :id (smtpmail-native-queue--send-later
                          octets envelope 'queue)))
@@ -1658,6 +1741,7 @@ The user has asked for that, and so may be asked for a password.  Signal
       (smtpmail-native-outbox-set
        entry
        :renewed nil :certificates nil
+       :now (and (smtpmail-native-queue-release entry) t)
        :results (seq-filter (lambda (result) (eq (cadr result) 'sent))
                             (plist-get state :results)))
       (cond

@@ -148,6 +148,7 @@ static bool print(struct smn_buf *out, const struct smn_job *job,
               add_key_string(out, " :enhanced ", err->enhanced) &&
               add_key_string(out, " :text ", err->text) &&
               add_key(out, " :in-doubt ", result->in_doubt ? "t" : "nil") &&
+              add_key(out, " :more ", result->more ? "t" : "nil") &&
               add_key_number(out, " :octets ", result->octets) &&
               add_key_string(out, " :reply ", result->reply) &&
               add_key_string(out, " :mechanism ", result->mechanism) &&
@@ -216,5 +217,6 @@ enum smn_kind smn_receipt_doubt(const struct smn_job *job,
   smn_fail(&doubt.error, SMN_NETWORK,
            "Emacs ended before the server had answered");
   doubt.in_doubt = true;
+  doubt.more = false;
   return smn_receipt_write(job, &doubt, err);
 }
