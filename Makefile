@@ -91,9 +91,13 @@ $(BUILD)/lisp.stamp: $(EL) $(BUILD)/config.mk
 	@touch $@
 
 # Programs that share no code with the module.
-$(BUILD)/plain/sink $(BUILD)/plain/killer: $(BUILD)/plain/%: \
-    $(BUILD)/plain/%.o
-	$(CC) -o $@ $<
+ALONE = sink killer delay bench-server bench-bare
+$(ALONE:%=$(BUILD)/plain/%): $(BUILD)/plain/%: $(BUILD)/plain/%.o
+	$(CC) -o $@ $< $(LIBS)
+
+$(BUILD)/plain/bench-engine: $(BUILD)/plain/bench-engine.o \
+    $(BUILD)/plain/libsmn.a
+	$(CC) -pthread -o $@ $^ $(LIBS)
 
 # A log is the outcome of one part; to be added up, a failure must not end make.
 $(LOG)/asan-%.log: $(BUILD)/asan/% FORCE
@@ -139,7 +143,9 @@ lint: all ## check formatting and style
 demo: all $(BUILD)/plain/peer ## send a mail to the scripted server, show it
 	$(BATCH) -L test -l test/demo.el
 
-bench: all $(SERVERS) ## measure
+BENCHES = delay bench-server bench-bare bench-engine
+bench: all $(SERVERS) $(BENCHES:%=$(BUILD)/plain/%) ## measure
+	-@BENCH=1 tools/configure $(BUILD)/bench.mk
 	$(BATCH) -L test -l test/bench.el
 
 clean: ## remove all that was built
