@@ -125,11 +125,12 @@ __attribute__((noinline)) static void scrub_stack(void) {
   smn_wipe(frames, sizeof frames);
 }
 
-void smn_scrub_heap(void) {
+void smn_scrub_heap(size_t len) {
   scrub_stack();
-  enum { BLOCKS = 24, SMALLEST = 16, LARGEST = 2048 };
+  enum { BLOCKS = 24, SMALLEST = 16, BESIDE = 512, LARGEST = 2048 };
   void *blocks[BLOCKS];
-  for (size_t size = SMALLEST; size <= LARGEST; size += 16) {
+  size_t largest = len > LARGEST ? LARGEST : BESIDE + 4 * len;
+  for (size_t size = SMALLEST; size <= largest && size <= LARGEST; size += 16) {
     for (int i = 0; i < BLOCKS; i++) {
       blocks[i] = malloc(size);
       if (blocks[i])

@@ -55,8 +55,9 @@ void smn_wipe(void *bytes, size_t len);
 
 /* A library may free copies of a secret without wiping them.  All that can be
    done from outside is to be given the same small blocks again, which the
-   allocator hands to the thread that has freed them, and to wipe them.  What
-   its frames have left on the stack below the caller's is wiped, too.  */
-void smn_scrub_heap(void);
+   allocator hands to the thread that has freed them, and to wipe them: those
+   that hold a secret of LEN octets with what goes beside it, or its base64.
+   What its frames have left on the stack below the caller's is wiped, too.  */
+void smn_scrub_heap(size_t len);
 
 #endif

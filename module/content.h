@@ -10,6 +10,8 @@
 #include "error.h"
 #include "wire.h"
 
+struct smn_measure;
+
 #define SMN_BLOCK 262144       /* octets of the file that are read at once */
 #define SMN_COMMANDS_MAX 65536 /* octets of commands that go along */
 
@@ -27,20 +29,26 @@ void smn_blocks_free(struct smn_blocks *blocks); /* wiped; once or more */
 struct smn_content {
   int fd; /* -1: not open */
   const char *file;
-  uint64_t size;   /* octets of the file */
-  uint64_t done;   /* so many of them have been converted */
-  uint64_t octets; /* of the message, as SIZE counts */
-  bool eight_bit;  /* some octet is above 127 */
-  bool ended;      /* all of it has been converted */
+  uint64_t size;               /* octets of the file */
+  uint64_t done;               /* so many of them have been converted */
+  uint64_t octets;             /* of the message, as SIZE counts */
+  bool eight_bit;              /* some octet is above 127 */
+  bool ended;                  /* all of it has been converted */
+  struct smn_measure *measure; /* octets and eight_bit are still to come */
   struct smn_wire wire;
 };
 
-/* Open FILE and measure it: SIZE and BODY come before the content, and need all
-   of it.  SMN_FILE names what failed; either way smn_content_close is
-   harmless.  */
+/* Open FILE and begin to measure it, a large one in a thread of its own while
+   the connection is made.  SMN_FILE names what failed; either way
+   smn_content_close is harmless.  */
 enum smn_kind smn_content_open(struct smn_content *content, const char *file,
                                struct smn_blocks *blocks,
                                struct smn_error *err);
+
+/* See to it that octets and eight_bit are known: SIZE and BODY come before the
+   content, and need all of it.  CANCEL_FD as in smn_wait.  */
+enum smn_kind smn_content_measured(struct smn_content *content, int cancel_fd,
+                                   struct smn_error *err);
 
 /* Begin, maybe again, to convert: with doubled dots and an end (DATA) if STUFF,
    without (BDAT) else.  */

@@ -278,8 +278,8 @@ void smn_sasl_free(struct smn_sasl *sasl) {
     gsasl_done(sasl->context);
   smn_buf_free(&sasl->raw);
   smn_buf_free(&sasl->refusal);
+  smn_scrub_heap(sasl->credentials->password->len);
   free(sasl);
-  smn_scrub_heap();
 }
 
 /* Base64 of what stands in sasl->raw into *RESPONSE.  */
@@ -351,7 +351,7 @@ static enum smn_kind step(struct smn_sasl *sasl, const char *challenge,
   if (kind == SMN_OK)
     kind = encode(sasl, response, err);
   smn_buf_clear(&sasl->raw);
-  smn_scrub_heap();
+  smn_scrub_heap(sasl->credentials->password->len);
   return kind;
 }
 

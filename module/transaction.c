@@ -53,7 +53,6 @@ enum smn_kind smn_transaction_new(struct smn_transaction **t,
     kind = smn_receipt_sync(job->entry, err);
   if (kind == SMN_OK)
     kind = smn_content_open(&made->content, job->file, &s->blocks, err);
-  task->result->octets = made->content.octets;
   if (kind == SMN_OK)
     *t = made;
   else
@@ -156,8 +155,12 @@ static enum smn_kind add_commands(struct smn_session *s,
   size_t before = s->flight.len, sent = t->sent;
   char line[SMN_COMMAND_MAX];
   enum smn_kind kind = SMN_OK;
-  if (sent == 0)
+  if (sent == 0) {
+    kind =
+        smn_content_measured(&t->content, t->task->observer->cancel_fd, s->err);
+    t->task->result->octets = t->content.octets;
     plan(s, t);
+  }
   if (sent - t->answered > window / 2)
     return SMN_OK; /* a flight of many is cheaper than many of one */
   while (kind == SMN_OK && sent < t->count && sent - t->answered < window &&

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gnutls/pkcs11.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 
 struct smn_trust {
   gnutls_certificate_credentials_t credentials;
+  bool keyed;  /* a key of the client was read: its octets were on the heap */
   bool system; /* its authorities are among those that are trusted */
   const struct smn_buf *passphrase; /* borrowed; NULL: none, or no longer */
   bool asked;                       /* a token wanted its PIN */
@@ -33,8 +35,9 @@ void smn_trust_free(struct smn_trust *trust) {
   if (!trust)
     return;
   gnutls_certificate_free_credentials(trust->credentials);
+  if (trust->keyed)
+    smn_scrub_heap(SIZE_MAX);
   free(trust);
-  smn_scrub_heap();
 }
 
 static enum smn_kind unusable(struct smn_error *err, const char *what,
@@ -202,6 +205,7 @@ static enum smn_kind load_key(struct smn_trust *trust,
   const char *passphrase = trust->passphrase && trust->passphrase->len
                                ? trust->passphrase->data
                                : NULL;
+  trust->keyed = true;
   gnutls_certificate_set_pin_function(trust->credentials, give_pin, trust);
   int code =
       pair.pem || strcmp(pair.cert, pair.key) != 0

@@ -8,8 +8,8 @@
 ;; so that a slow moment hits all of them.  Numbers are the median and, in
 ;; parentheses, the smallest and the largest.
 ;;
-;;   bare    test/c/bench-bare.c, the ceiling: a process
-;;   engine  test/c/bench-engine.c, the core without Emacs: a process
+;;   bare    test/c/bench-bare.c, the ceiling, by its own clock
+;;   engine  test/c/bench-engine.c, the core without Emacs, by its own clock
 ;;   emacs   `smtpmail-native-send-it' in batch, from the buffer until the server
 ;;           has taken the mail and its receipt is on the disk
 ;;   stock   `smtpmail-send-it', which keeps nothing on the disk
@@ -138,7 +138,7 @@ MORE are further arguments.  Return the ms when each was done."
                      (symbol-name stream) (number-to-string port) (bench-ca)
                      file (number-to-string mails) more)))
     (mapcar #'string-to-number
-            (seq-filter (lambda (line) (string-match-p "\\`[0-9]+\\'" line))
+            (seq-filter (lambda (line) (string-match-p "\\`[0-9.]+\\'" line))
                         (split-string said "\n" t)))))
 
 (defun bench-msmtp (stream port file)
@@ -212,12 +212,14 @@ Each function sends one mail and returns seconds."
          (timed (lambda (function) (lambda () (bench-seconds function)))))
     (delq nil
           (list
-           (cons "bare" (funcall timed (lambda ()
-                                         (bench-client "bench-bare" stream port
-                                                       file 1))))
-           (cons "engine" (funcall timed (lambda ()
-                                           (bench-client "bench-engine" stream
-                                                         port file 1))))
+           (cons "bare" (lambda ()
+                          (/ (car (bench-client "bench-bare" stream port file
+                                                1))
+                             1e3)))
+           (cons "engine" (lambda ()
+                            (/ (car (bench-client "bench-engine" stream port
+                                                  file 1))
+                               1e3)))
            (cons "emacs" (lambda ()
                            (bench-emacs #'smtpmail-native-send-it octets stream
                                         port)))

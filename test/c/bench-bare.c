@@ -80,10 +80,10 @@ static void begin_tls(const char *ca) {
     exit(1);
 }
 
-static long now_ms(void) {
+static double now_ms(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+  return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
 
 static const char envelope[] = "MAIL FROM:<alice@example.org>\r\n"
@@ -135,7 +135,8 @@ int main(int argc, char **argv) {
                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   if (argc < 6)
     return 64;
-  long start = now_ms(), mails = strtol(argv[5], NULL, 10);
+  double start = now_ms();
+  long mails = strtol(argv[5], NULL, 10);
   at.sin_port = htons((uint16_t)strtol(argv[2], NULL, 10));
   fd = socket(AF_INET, SOCK_STREAM, 0);
   if (connect(fd, (struct sockaddr *)&at, sizeof at) != 0)
@@ -154,7 +155,7 @@ int main(int argc, char **argv) {
   put(envelope, sizeof envelope - 1);
   for (long i = 1; i <= mails; i++) {
     send_mail(argv[4], i == mails);
-    printf("%ld\n", now_ms() - start);
+    printf("%.3f\n", now_ms() - start);
   }
   put("QUIT\r\n", 6);
   return 0;

@@ -12,7 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
+
+static double now_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
+}
 
 static struct smn_job *make_job(char **argv, bool chunking) {
   struct smn_job *job = smn_job_new();
@@ -48,7 +55,7 @@ int main(int argc, char **argv) {
   long id;
   if (argc < 6 || !smn_pipe(wake))
     return 64;
-  int64_t start = smn_now_ms();
+  double start = now_ms();
   smn_engine_wake(wake[1]);
   long left = strtol(argv[5], NULL, 10);
   for (long i = 0; i < left; i++)
@@ -68,7 +75,7 @@ int main(int argc, char **argv) {
           fprintf(stderr, "%s\n", event->result.error.text);
           return 1;
         }
-        printf("%ld\n", (long)(smn_now_ms() - start));
+        printf("%.3f\n", now_ms() - start);
       }
       smn_event_free(event);
       event = next;
