@@ -9,6 +9,7 @@
 ;; parentheses, the smallest and the largest.
 ;;
 ;;   bare    test/c/bench-bare.c, the ceiling, by its own clock
+;;   nosize  the same without SIZE, for which the file is read before it is sent
 ;;   engine  test/c/bench-engine.c, the core without Emacs, by its own clock
 ;;   emacs   `smtpmail-native-send-it' in batch, from the buffer until the server
 ;;           has taken the mail and its receipt is on the disk
@@ -216,6 +217,10 @@ Each function sends one mail and returns seconds."
                           (/ (car (bench-client "bench-bare" stream port file
                                                 1))
                              1e3)))
+           (cons "nosize" (lambda ()
+                            (/ (car (bench-client "bench-bare" stream port file
+                                                  1 "nosize"))
+                               1e3)))
            (cons "engine" (lambda ()
                             (/ (car (bench-client "bench-engine" stream port
                                                   file 1))
@@ -265,9 +270,10 @@ Each function sends one mail and returns seconds."
             (bench-print "  %-7s %s\n" who
                          (bench-spread "%.1f" (mapcar (lambda (s) (* 1e3 s))
                                                       seconds))))
-          (bench-print "  bare/engine %s, msmtp/engine %s, curl/engine %s, \
+          (bench-print "  bare/engine %s, nosize/engine %s, msmtp/engine %s, curl/engine %s, \
 stock/emacs %s\n"
                        (bench-ratio results "engine" "bare")
+                       (bench-ratio results "engine" "nosize")
                        (bench-ratio results "engine" "msmtp")
                        (bench-ratio results "engine" "curl")
                        (bench-ratio results "emacs" "stock"))))

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* bench-bare.c - as little as a client can do: the ceiling.
-   bench-bare STREAM PORT CA FILE MAILS: as bench-engine.c, with GnuTLS alone:
-   blocking sockets, full records, the same conversion of line ends and dots,
-   commands in one flight, and no care for anything.  Shares no code with the
-   module.  */
+   bench-bare STREAM PORT CA FILE MAILS [nosize]: as bench-engine.c, with GnuTLS
+   alone: blocking sockets, full records, the same conversion of line ends and
+   dots, commands in one flight, and no care for anything.  It announces the
+   SIZE, for which the file has to be read twice, unless told not to.  Shares no
+   code with the module.  */
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <gnutls/gnutls.h>
@@ -86,11 +87,36 @@ static double now_ms(void) {
   return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
 
-static const char envelope[] = "MAIL FROM:<alice@example.org>\r\n"
-                               "RCPT TO:<bob@example.org>\r\nDATA\r\n";
+static char block[BLOCK], envelope[256];
 
-static void send_mail(const char *file, bool last) {
-  static char block[BLOCK], out[3 * BLOCK];
+/* The file has LF alone at the ends of its lines.  */
+static void write_envelope(const char *file, bool size) {
+  char parameter[64] = "";
+  unsigned long long octets = 0;
+  int message = size ? open(file, O_RDONLY) : -1;
+  ssize_t n;
+  while (size && (n = read(message, block, sizeof block)) > 0) {
+    octets += (unsigned long long)n;
+    memset(block + n, 0, (size_t)(-n & 127));
+    for (ssize_t i = 0; i < n; i += 128) {
+      unsigned char lf = 0;
+      for (int j = 0; j < 128; j++)
+        lf = (unsigned char)(lf + (block[i + j] == '\n'));
+      octets += lf;
+    }
+  }
+  if (size) {
+    close(message);
+    snprintf(parameter, sizeof parameter, " SIZE=%llu", octets);
+  }
+  snprintf(envelope, sizeof envelope,
+           "MAIL FROM:<alice@example.org>%s\r\n"
+           "RCPT TO:<bob@example.org>\r\nDATA\r\n",
+           parameter);
+}
+
+static void send_mail(const char *file, bool last, bool size) {
+  static char out[3 * BLOCK];
   int message = open(file, O_RDONLY);
   size_t len = 0;
   bool begin = true;
@@ -123,8 +149,9 @@ static void send_mail(const char *file, bool last) {
   memcpy(out + len, ".\r\n", 3);
   len += 3;
   if (!last) {
-    memcpy(out + len, envelope, sizeof envelope - 1);
-    len += sizeof envelope - 1;
+    write_envelope(file, size);
+    memcpy(out + len, envelope, strlen(envelope));
+    len += strlen(envelope);
   }
   put(out, len);
   await_reply();
@@ -152,9 +179,10 @@ int main(int argc, char **argv) {
     command("EHLO client.example\r\n");
   }
   command("AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n");
-  put(envelope, sizeof envelope - 1);
+  write_envelope(argv[4], argc == 6);
+  put(envelope, strlen(envelope));
   for (long i = 1; i <= mails; i++) {
-    send_mail(argv[4], i == mails);
+    send_mail(argv[4], i == mails, argc == 6);
     printf("%.3f\n", now_ms() - start);
   }
   put("QUIT\r\n", 6);
