@@ -214,7 +214,12 @@ On an error note the problem and return nil."
   (let* ((file (smtpmail-native-outbox-file entry "message"))
          (size (file-attribute-size
                 (ignore-errors (file-attributes file))))
-         (wanted (plist-get (smtpmail-native-entry-envelope entry) :size)))
+         (wanted (plist-get (smtpmail-native-entry-envelope entry) :size))
+         ;; It may have been killed before the new one was in its place.
+         (wanted (if (equal size (plist-get (smtpmail-native-entry-state entry)
+                                            :size))
+                     size
+                   wanted)))
     (when (and (null size)
                (not (file-exists-p (smtpmail-native-outbox-file
                                     entry "message.el"))))
@@ -426,6 +431,7 @@ The state's properties are
   :here      non-nil if the server does not keep it until its time
   :more      non-nil while the server is to get it once more at once, for
              recipients of whom it takes no more at a time
+  :size      octets of the message, if it is not as it was committed
   :settled   number of the last attempt whose receipt has been settled
   :tries     how many failed
   :results   alist of what became of each recipient that has been answered:
@@ -442,6 +448,25 @@ The state's properties are
        (smtpmail-native-outbox-file entry "state")
        (smtpmail-native-outbox--print (smtpmail-native-entry-state entry)))
     (file-error (smtpmail-native-outbox--fail err "Cannot write to"))))
+
+(defun smtpmail-native-outbox-replace-message (entry octets)
+  "Give ENTRY, which is claimed, OCTETS, a unibyte buffer, for its message.
+The module syncs it before it connects.  Signal
+`smtpmail-native-outbox-error' if it cannot be written."
+  (let* ((file (smtpmail-native-outbox-file entry "message"))
+         (new (concat file ".new")))
+    (condition-case err
+        (with-current-buffer octets
+          (let ((coding-system-for-write 'no-conversion)
+                (write-region-annotate-functions nil)
+                (create-lockfiles nil))
+            (with-file-modes #o600
+              (write-region nil nil new nil 'silent)))
+          ;; The state allows both sizes, and so there is no moment at which
+          ;; the entry is damaged.
+          (smtpmail-native-outbox-set entry :size (buffer-size))
+          (rename-file new file t))
+      (file-error (smtpmail-native-outbox--fail err "Cannot write to")))))
 
 (defun smtpmail-native-outbox-forget-receipt (entry)
   "Put the receipt of ENTRY aside, which cannot be read."

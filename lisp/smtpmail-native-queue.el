@@ -21,6 +21,7 @@
 (require 'smtpmail-native-channel)
 (require 'smtpmail-native-message)
 (require 'smtpmail-native-outbox)
+(require 'smtpmail-native-seven-bit)
 (require 'smtpmail-native-trust)
 (require 'smtpmail-native-wishes)
 
@@ -407,7 +408,10 @@ or `cancelled'."
      ((eq kind 'cancelled) 'cancelled)
      ((or (eq kind 'auth) (plist-get receipt :passphrase-wanted)) 'password)
      ((eq kind 'certificate) 'certificate)
-     ((and (eq kind 'reply) (= code 530)) 'password)
+     ;; RFC 4954 6: whatever the command, the credentials were no good.
+     ((and (eq kind 'reply)
+           (or (= code 530) (equal (plist-get receipt :enhanced) "5.7.8")))
+      'password)
      ((or (memq kind '(usage too-large cleartext unsupported))
           (and (eq kind 'reply) (>= code 500)))
       'refused)
@@ -439,6 +443,20 @@ TEXT says what has failed.  When it has been tried for
       (list :status 'ready :next (truncate (+ now pause))
             :tries tries :text text))))
 
+(defun smtpmail-native-queue--encode (entry)
+  "Encode the message of ENTRY for a server that takes only ASCII.
+Return the change of its state: it is tried again at once, or refused if it
+cannot be encoded."
+  (condition-case err
+      (with-temp-buffer
+        (set-buffer-multibyte nil)
+        (smtpmail-native-outbox-insert-message entry)
+        (smtpmail-native-seven-bit-encode)
+        (smtpmail-native-outbox-replace-message entry (current-buffer))
+        (list :status 'ready :hold nil :next nil :more t :text nil))
+    (smtpmail-native-refused
+     (list :status 'refused :hold nil :next nil :text (cadr err)))))
+
 (defun smtpmail-native-queue--failure (entry receipt cancelled)
   "Return the change of state that the failed attempt of RECEIPT means for ENTRY.
 CANCELLED non-nil means that the user wants it to be held."
@@ -453,6 +471,8 @@ CANCELLED non-nil means that the user wants it to be held."
      ;; The server does not keep it until it is time; we do.
      ((and (plist-get receipt :release-unsupported) (not cancelled))
       (list :status 'ready :hold nil :next nil :here t :undo t :text nil))
+     ((and (plist-get receipt :eight-bit-unsupported) (not cancelled))
+      (smtpmail-native-queue--encode entry))
      ((memq verdict '(refused unknown))
       (list :status verdict :hold nil :next nil :text text))
      (cancelled

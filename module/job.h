@@ -108,8 +108,10 @@ struct smn_result {
   bool token_refused;     /* AUTH failed because of the token */
   bool passphrase_wanted; /* SMN_FILE: that of the client key is missing or
                              wrong */
-  bool release_unsupported; /* SMN_UNSUPPORTED: the server does not keep the
-                               mail until then */
+  bool release_unsupported;   /* SMN_UNSUPPORTED: the server does not keep the
+                                 mail until then */
+  bool eight_bit_unsupported; /* SMN_UNSUPPORTED: the message has 8-bit octets,
+                                 the server takes none */
   bool more; /* SMN_OK: the server takes fewer recipients at a time; those with
                 code 0 are for another mail */
   char notes[512];    /* what went well and yet should be shown, "" without */

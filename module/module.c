@@ -399,6 +399,8 @@ static void add_result(emacs_env *env, struct smn_lisp_list *list,
                     smn_lisp_bool(env, result->passphrase_wanted));
   smn_lisp_add_pair(env, list, ":release-unsupported",
                     smn_lisp_bool(env, result->release_unsupported));
+  smn_lisp_add_pair(env, list, ":eight-bit-unsupported",
+                    smn_lisp_bool(env, result->eight_bit_unsupported));
   smn_lisp_add_pair(env, list, ":more", smn_lisp_bool(env, result->more));
   smn_lisp_add_pair(env, list, ":notes", octets(env, result->notes));
   smn_lisp_add_pair(env, list, ":tls", tls_plist(env, &result->tls));

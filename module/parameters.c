@@ -174,7 +174,13 @@ enum smn_kind smn_parameters_mail(struct smn_session *s,
                       content->octets, s->caps.size_limit);
     append(line, size, " SIZE=%" PRIu64, content->octets);
   }
-  if (content->eight_bit && s->caps.eightbitmime)
+  if (content->eight_bit && !s->caps.eightbitmime) {
+    s->task->result->eight_bit_unsupported = true;
+    return smn_fail(s->err, SMN_UNSUPPORTED,
+                    "the message has 8-bit octets, and the server does not "
+                    "take them (8BITMIME)");
+  }
+  if (content->eight_bit)
     append(line, size, " BODY=8BITMIME");
   if (s->caps.smtputf8 && needs_utf8(job))
     append(line, size, " SMTPUTF8");

@@ -148,11 +148,15 @@ static bool print(struct smn_buf *out, const struct smn_job *job,
               add_key_string(out, " :enhanced ", err->enhanced) &&
               add_key_string(out, " :text ", err->text) &&
               add_key(out, " :in-doubt ", result->in_doubt ? "t" : "nil") &&
-              add_key(out, " :more ", result->more ? "t" : "nil") &&
               add_key_number(out, " :octets ", result->octets) &&
               add_key_string(out, " :reply ", result->reply) &&
               add_key_string(out, " :mechanism ", result->mechanism) &&
               add_key_string(out, " :offered ", result->offered) &&
+              add_key(out, " :more ", result->more ? "t" : "nil") &&
+              add_key(out, " :release-unsupported ",
+                      result->release_unsupported ? "t" : "nil") &&
+              add_key(out, " :eight-bit-unsupported ",
+                      result->eight_bit_unsupported ? "t" : "nil") &&
               smn_buf_add_string(out, " :recipients (");
   for (size_t i = 0; good && i < result->recipient_count; i++)
     good = add_recipient(out, &result->recipients[i]);

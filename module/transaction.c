@@ -276,16 +276,21 @@ static enum smn_kind read_answer(struct smn_session *s,
   return last ? SMN_NETWORK : SMN_OK;
 }
 
-/* RFC 5321 4.5.3.1.10: who has too many recipients is asked to send the mail
-   once more to the rest.  */
+/* RFC 5321 4.5.3.1.10: too many recipients, which a client is to tell from
+   other refusals, and for which servers also said 552.  */
+static bool too_many(const struct smn_recipient_result *r) {
+  return (r->code == 452 || r->code == 552) &&
+         (!r->enhanced[0] || strcmp(r->enhanced + 1, ".5.3") == 0);
+}
+
+/* The mail is to be sent once more to those who were too many.  */
 static void put_off(struct smn_transaction *t) {
   struct smn_result *result = t->task->result;
   if (t->refused == t->recipients)
     return;
   for (size_t i = 0; i < t->recipients; i++) {
     const struct smn_recipient_result *r = &result->recipients[i];
-    if (!r->accepted && (r->code != 452 ||
-                         (r->enhanced[0] && strcmp(r->enhanced, "4.5.3") != 0)))
+    if (!r->accepted && !too_many(r))
       return;
   }
   for (size_t i = 0; i < t->recipients; i++) {

@@ -60,6 +60,33 @@
 
 ;;;; Outcomes
 
+(ert-deftest smtpmail-native-queue-tests-enhanced ()
+  "The enhanced status code refines what a reply means, and what to do."
+  (pcase-dolist
+      (`(,reply ,status ,hold ,words)
+       '(("550 5.1.1 no such user" refused nil "check this address")
+         ("550 5.2.2 full" refused nil "mailbox is full")
+         ("552 5.3.4 too big" refused nil "too large for this server")
+         ("553 5.7.8 who are you" held password "check user and password")
+         ("550 5.7.30 no TLS" refused nil "cannot promise TLS")
+         ("550 unspecific" refused nil nil)
+         ("450 4.2.2 full" ready nil "mailbox is full")
+         ("451 4.7.1 greylisted" ready nil nil)))
+    (ert-info (reply)
+      (smtpmail-native-queue-tests--with-script
+          (list (smtpmail-native-queue-tests--refuse reply))
+        (smtpmail-native-queue-tests--send 'background)
+        (let* ((entry (smtpmail-native-queue-tests--entry))
+               (state (smtpmail-native-entry-state entry)))
+          (should (eq (plist-get state :status) status))
+          (should (eq (plist-get state :hold) hold))
+          (should (eq (not words)
+                      (not (string-match-p "([^)]+)\\'"
+                                           (plist-get state :text)))))
+          (when words
+            (should (string-match-p (regexp-quote words)
+                                    (plist-get state :text)))))))))
+
 (ert-deftest smtpmail-native-queue-tests-sent ()
   "A mail that is sent in the background leaves the outbox and is told."
   (smtpmail-native-queue-tests--with-script (list smtpmail-native-test-mail)

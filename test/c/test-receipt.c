@@ -78,6 +78,8 @@ static void check_text(void) {
   CHECK(
       strstr(text, ":text \"a \\\"quote\\\", a \\\\\\\\ and \xc3\xa4\xff\"\n"));
   CHECK(strstr(text, "\n :in-doubt nil\n :octets 12345678901\n :reply nil\n"));
+  CHECK(strstr(text, "\n :more nil\n :release-unsupported nil\n"
+                     " :eight-bit-unsupported nil\n"));
   CHECK(strstr(text, "\n  (\"r0@example.org\" t 250 \"\" nil)"
                      "\n  (\"r1@example.org\" nil 550 \"\" \"\\\"\")))\n"));
   struct stat stat_of;

@@ -1,0 +1,190 @@
+;;; smtpmail-native-seven-bit.el --- A message without 8-bit octets  -*- lexical-binding: t; -*-
+;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+;; A server without 8BITMIME (RFC 6152) takes only ASCII.  What MIME (RFC 2045)
+;; allows to be encoded is encoded here, part by part, and decodes to the same
+;; octets.  A part that is signed would not be what was signed any more.
+
+;;; Code:
+
+(require 'smtpmail-native-error)
+(require 'mail-parse)
+(require 'mail-utils)
+(require 'mm-bodies)
+(require 'qp)
+(require 'subr-x)
+
+(defun smtpmail-native-seven-bit--fail (why)
+  "Signal that the message cannot be encoded, because of WHY."
+  (smtpmail-native-error-signal
+   'smtpmail-native-refused
+   (concat "It has 8-bit octets, which the server does not take (8BITMIME), \
+and cannot be encoded: " why)))
+
+(defun smtpmail-native-seven-bit--p (beg end)
+  "Return non-nil if there is an 8-bit octet between BEG and END."
+  (save-excursion
+    (goto-char beg)
+    (skip-chars-forward "\0-\177" end)
+    (< (point) end)))
+
+(defun smtpmail-native-seven-bit--body ()
+  "Return where the body of the narrowed entity begins.
+Nil means that it has none."
+  (save-excursion
+    (goto-char (point-min))
+    (cond ((eq (char-after) ?\n) (1+ (point)))
+          ((search-forward "\n\n" nil t) (point)))))
+
+(defun smtpmail-native-seven-bit--field (name body)
+  "Return the text of the field NAME of the entity whose body begins at BODY."
+  (save-restriction
+    (narrow-to-region (point-min) body)
+    (goto-char (point-min))
+    (let ((case-fold-search t))
+      (mail-fetch-field name))))
+
+(defun smtpmail-native-seven-bit--set (name value)
+  "Give the field NAME of the narrowed entity the VALUE.
+It goes to the end of the header, in place of the one before."
+  (let ((case-fold-search t)
+        (body (copy-marker (smtpmail-native-seven-bit--body))))
+    (goto-char (point-min))
+    (while (re-search-forward (concat "^" name ":.*\n\\(?:[ \t].*\n\\)*") body t)
+      (replace-match ""))
+    (goto-char (1- body))
+    (insert name ": " value "\n")
+    (set-marker body nil)))
+
+(defun smtpmail-native-seven-bit--encoding (beg end)
+  "Return the encoding that suits the octets between BEG and END, a symbol."
+  (save-restriction
+    (narrow-to-region beg end)
+    (mm-qp-or-base64)))
+
+(defun smtpmail-native-seven-bit--charset (beg end)
+  "Return a name for the charset of the octets between BEG and END."
+  (if (memq 'utf-8 (mapcar #'coding-system-base
+                           (detect-coding-region beg end)))
+      "utf-8"
+    "unknown-8bit"))
+
+(defun smtpmail-native-seven-bit--leaf (body type encoding top)
+  "Encode the narrowed entity, whose body begins at BODY.
+TYPE is its parsed content type or nil, ENCODING that of its header or nil;
+TOP non-nil means that it is the message itself."
+  (when (and encoding (not (member encoding '("7bit" "8bit" "binary"))))
+    (smtpmail-native-seven-bit--fail
+     (format "a part that says it is %s is not" encoding)))
+  (let ((wanted (smtpmail-native-seven-bit--encoding body (point-max)))
+        (charset (smtpmail-native-seven-bit--charset body (point-max))))
+    (if (eq wanted 'quoted-printable)
+        (quoted-printable-encode-region body (point-max) t)
+      (smtpmail-native-seven-bit--base64 body type))
+    (when (and top (null (smtpmail-native-seven-bit--field "mime-version" body)))
+      (smtpmail-native-seven-bit--set "MIME-Version" "1.0"))
+    (unless type
+      (smtpmail-native-seven-bit--set
+       "Content-Type" (concat "text/plain; charset=" charset)))
+    (smtpmail-native-seven-bit--set "Content-Transfer-Encoding"
+                                    (symbol-name wanted))))
+
+(defun smtpmail-native-seven-bit--base64 (body type)
+  "Encode in base64 what stands behind BODY, of the parsed content TYPE.
+The line ends of text are CRLF before it is encoded, RFC 2045 6.8."
+  (when (string-prefix-p "text/" (downcase (or (car type) "text/plain")))
+    (goto-char body)
+    (while (search-forward "\n" nil t)
+      (unless (eq (char-before (1- (point))) ?\r)
+        (replace-match "\r\n" t t))))
+  (base64-encode-region body (point-max))
+  (goto-char (point-max))
+  (insert "\n"))
+
+(defun smtpmail-native-seven-bit--parts (boundary body)
+  "Return the parts of the narrowed multipart, as (BEG . END) markers.
+BOUNDARY is between them, and they stand behind BODY."
+  (let ((delimiter (concat "^--" (regexp-quote boundary) "\\(--\\)?[ \t]*$"))
+        (case-fold-search nil)
+        (beg nil)
+        (parts nil)
+        (closed nil))
+    (goto-char body)
+    (while (and (not closed) (re-search-forward delimiter nil t))
+      (let ((start (match-beginning 0)))
+        (setq closed (match-beginning 1))
+        (cond
+         (beg
+          (push (cons (copy-marker beg) (copy-marker (max beg (1- start))))
+                parts))
+         ((smtpmail-native-seven-bit--p body start)
+          (smtpmail-native-seven-bit--fail
+           "there is text outside of its parts")))
+        (forward-line)
+        (setq beg (point))))
+    (unless closed
+      (smtpmail-native-seven-bit--fail "the end of its parts is missing"))
+    (when (smtpmail-native-seven-bit--p (min beg (point-max)) (point-max))
+      (smtpmail-native-seven-bit--fail "there is text outside of its parts"))
+    parts))
+
+(defun smtpmail-native-seven-bit--entity (top)
+  "Encode the narrowed entity; TOP non-nil means that it is the message."
+  (let* ((body (smtpmail-native-seven-bit--body))
+         (limit (or body (point-max))))
+    (when (smtpmail-native-seven-bit--p (point-min) limit)
+      (smtpmail-native-seven-bit--fail "its header is not ASCII"))
+    (when (and body (smtpmail-native-seven-bit--p body (point-max)))
+      (let* ((field (smtpmail-native-seven-bit--field "content-type" body))
+             (type (and field (ignore-errors
+                                (mail-header-parse-content-type field))))
+             (name (downcase (or (car type) "text/plain")))
+             (encoding (smtpmail-native-seven-bit--field
+                        "content-transfer-encoding" body))
+             (encoding (and encoding (downcase (string-trim encoding))))
+             (boundary (cdr (assq 'boundary type))))
+        (cond
+         ((and field (null type))
+          (smtpmail-native-seven-bit--fail "its Content-Type is malformed"))
+         ((member name '("multipart/signed" "multipart/encrypted"))
+          (smtpmail-native-seven-bit--fail "it is signed or encrypted"))
+         ((and (string-prefix-p "multipart/" name) boundary)
+          ;; The last comes first, so that the places of others stay.
+          (pcase-dolist (`(,beg . ,end)
+                         (smtpmail-native-seven-bit--parts boundary body))
+            (save-restriction
+              (narrow-to-region beg end)
+              (smtpmail-native-seven-bit--entity nil)))
+          (when encoding
+            (smtpmail-native-seven-bit--set "Content-Transfer-Encoding"
+                                            "7bit")))
+         ((equal name "message/rfc822")
+          (save-restriction
+            (narrow-to-region body (point-max))
+            (smtpmail-native-seven-bit--entity t))
+          (when encoding
+            (smtpmail-native-seven-bit--set "Content-Transfer-Encoding"
+                                            "7bit")))
+         ((string-match-p "\\`\\(?:message\\|multipart\\)/" name)
+          (smtpmail-native-seven-bit--fail
+           (format "%s must not be encoded" name)))
+         (t (smtpmail-native-seven-bit--leaf body type encoding top)))))))
+
+(defun smtpmail-native-seven-bit-encode ()
+  "Encode the message in the current buffer so that it is all ASCII.
+The buffer is unibyte, with LF for a newline.  Signal
+`smtpmail-native-refused' if that cannot be done without harm; the buffer
+is then half done, and of no use."
+  (when (save-excursion
+          (goto-char (point-min))
+          (let ((case-fold-search t))
+            (re-search-forward "^DKIM-Signature:"
+                               (smtpmail-native-seven-bit--body) t)))
+    (smtpmail-native-seven-bit--fail "it has a signature of DKIM"))
+  (save-restriction
+    (widen)
+    (smtpmail-native-seven-bit--entity t)))
+
+(provide 'smtpmail-native-seven-bit)
+;;; smtpmail-native-seven-bit.el ends here
