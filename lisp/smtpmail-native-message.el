@@ -728,7 +728,12 @@ WISHES is the text of the field that has them, or nil."
                            wishes
                            (smtpmail-native-message--value "tls-required"
                                                            fields)
-                           (plist-get titles :message-id)))
+                           (plist-get titles :message-id))
+                  :binary (equal "binary"
+                                 (downcase
+                                  (or (smtpmail-native-message--value
+                                       "content-transfer-encoding" fields)
+                                      ""))))
             titles)))
 
 ;;;; Entry point
@@ -806,6 +811,7 @@ Return a plist:
   :fcc         the file names in Fcc fields, which are removed
   :wishes      what it asks of the server, from options and from the field
                X-Smtpmail-Native, which is removed: `smtpmail-native-wishes'
+  :binary      non-nil if its octets must go as they are, or be encoded
   :subject :message-id :from
                the text of these fields, decoded, \"\" if there is none
 

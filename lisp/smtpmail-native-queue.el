@@ -920,7 +920,10 @@ entry is still claimed."
                              (smtpmail-native-outbox-file entry))
                      :attempt attempt
                      :partial smtpmail-native-partial-recipients
-                     :chunking smtpmail-native-chunking)
+                     :chunking smtpmail-native-chunking
+                     ;; Once it has been encoded it is so no more.
+                     :binary (and (plist-get envelope :binary)
+                                  (null (plist-get state :size))))
                (smtpmail-native-queue--wishes entry)
                (smtpmail-native-queue--connection envelope))))
     ;; Whoever hears that it has not begun may let go of the entry, and so a
@@ -1302,6 +1305,7 @@ To read all of a large outbox for that would stop Emacs."
                 :from (plist-get mail :from)
                 :fcc (plist-get mail :fcc)
                 :wishes (plist-get mail :wishes)
+                :binary (plist-get mail :binary)
                 :created (truncate (float-time)))
           account))
 

@@ -77,11 +77,16 @@ TOP non-nil means that it is the message itself."
   (when (and encoding (not (member encoding '("7bit" "8bit" "binary"))))
     (smtpmail-native-seven-bit--fail
      (format "a part that says it is %s is not" encoding)))
-  (let ((wanted (smtpmail-native-seven-bit--encoding body (point-max)))
+  (let ((wanted (if (equal encoding "binary")
+                    'base64
+                  (smtpmail-native-seven-bit--encoding body (point-max))))
         (charset (smtpmail-native-seven-bit--charset body (point-max))))
     (if (eq wanted 'quoted-printable)
         (quoted-printable-encode-region body (point-max) t)
-      (smtpmail-native-seven-bit--base64 body type))
+      (smtpmail-native-seven-bit--base64
+       body (and (not (equal encoding "binary"))
+                 (string-prefix-p "text/"
+                                  (downcase (or (car type) "text/plain"))))))
     (when (and top (null (smtpmail-native-seven-bit--field "mime-version" body)))
       (smtpmail-native-seven-bit--set "MIME-Version" "1.0"))
     (unless type
@@ -90,10 +95,11 @@ TOP non-nil means that it is the message itself."
     (smtpmail-native-seven-bit--set "Content-Transfer-Encoding"
                                     (symbol-name wanted))))
 
-(defun smtpmail-native-seven-bit--base64 (body type)
-  "Encode in base64 what stands behind BODY, of the parsed content TYPE.
-The line ends of text are CRLF before it is encoded, RFC 2045 6.8."
-  (when (string-prefix-p "text/" (downcase (or (car type) "text/plain")))
+(defun smtpmail-native-seven-bit--base64 (body text)
+  "Encode in base64 what stands behind BODY.
+The line ends of TEXT, if non-nil, are CRLF before it is encoded, RFC 2045
+6.8."
+  (when text
     (goto-char body)
     (while (search-forward "\n" nil t)
       (unless (eq (char-before (1- (point))) ?\r)
@@ -129,13 +135,22 @@ BOUNDARY is between them, and they stand behind BODY."
       (smtpmail-native-seven-bit--fail "there is text outside of its parts"))
     parts))
 
+(defun smtpmail-native-seven-bit--binary-p (body)
+  "Return non-nil if the entity whose body begins at BODY is binary."
+  (equal "binary" (downcase (string-trim
+                             (or (smtpmail-native-seven-bit--field
+                                  "content-transfer-encoding" body)
+                                 "")))))
+
 (defun smtpmail-native-seven-bit--entity (top)
   "Encode the narrowed entity; TOP non-nil means that it is the message."
   (let* ((body (smtpmail-native-seven-bit--body))
          (limit (or body (point-max))))
     (when (smtpmail-native-seven-bit--p (point-min) limit)
       (smtpmail-native-seven-bit--fail "its header is not ASCII"))
-    (when (and body (smtpmail-native-seven-bit--p body (point-max)))
+    (when (and body
+               (or (smtpmail-native-seven-bit--p body (point-max))
+                   (smtpmail-native-seven-bit--binary-p body)))
       (let* ((field (smtpmail-native-seven-bit--field "content-type" body))
              (type (and field (ignore-errors
                                 (mail-header-parse-content-type field))))

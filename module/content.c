@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -135,16 +136,18 @@ enum smn_kind smn_content_measured(struct smn_content *content, int cancel_fd,
 }
 
 enum smn_kind smn_content_open(struct smn_content *content, const char *file,
-                               struct smn_blocks *blocks,
+                               bool raw, struct smn_blocks *blocks,
                                struct smn_error *err) {
   struct stat stat;
-  *content = (struct smn_content){.file = file};
+  *content = (struct smn_content){.file = file, .raw = raw};
   content->fd = open(file, O_RDONLY | O_CLOEXEC);
   if (content->fd < 0 || fstat(content->fd, &stat) != 0)
     return smn_fail_errno(err, SMN_FILE, errno, "cannot open %s", file);
   if (!S_ISREG(stat.st_mode))
     return smn_fail(err, SMN_FILE, "%s is not a regular file", file);
-  content->size = (uint64_t)stat.st_size;
+  content->size = content->octets = (uint64_t)stat.st_size;
+  if (raw)
+    return SMN_OK;
   if (content->size >= LARGE && start_measure(content))
     return SMN_OK;
   return measure(content, blocks, err);
@@ -168,7 +171,12 @@ enum smn_kind smn_content_fill(struct smn_content *content,
   enum smn_kind kind = read_block(content, blocks, &len, err);
   if (kind != SMN_OK)
     return kind;
-  for (size_t from = 0; from < len; from += used)
+  if (content->raw) {
+    memcpy(blocks->out + blocks->len, blocks->in, len);
+    blocks->len += len;
+    content->wire.octets += len;
+  }
+  for (size_t from = 0; !content->raw && from < len; from += used)
     blocks->len += smn_wire_encode(&content->wire, blocks->in + from,
                                    len - from, &used, blocks->out + blocks->len,
                                    OUT_SIZE - SMN_COMMANDS_MAX - blocks->len);

@@ -34,15 +34,16 @@ struct smn_content {
   uint64_t octets;             /* of the message, as SIZE counts */
   bool eight_bit;              /* some octet is above 127 */
   bool ended;                  /* all of it has been converted */
+  bool raw;                    /* its octets go as they are (BINARYMIME) */
   struct smn_measure *measure; /* octets and eight_bit are still to come */
   struct smn_wire wire;
 };
 
 /* Open FILE and begin to measure it, a large one in a thread of its own while
-   the connection is made.  SMN_FILE names what failed; either way
-   smn_content_close is harmless.  */
+   the connection is made; what is RAW is as large as its file.  SMN_FILE names
+   what failed; either way smn_content_close is harmless.  */
 enum smn_kind smn_content_open(struct smn_content *content, const char *file,
-                               struct smn_blocks *blocks,
+                               bool raw, struct smn_blocks *blocks,
                                struct smn_error *err);
 
 /* See to it that octets and eight_bit are known: SIZE and BODY come before the

@@ -73,6 +73,7 @@ struct smn_job {
   long id;
   bool probe;    /* only look at the server: greeting, EHLO, TLS */
   bool sync;     /* only make the entry durable; no server is called */
+  bool binary;   /* the octets of the message must go as they are */
   bool chunking; /* BDAT where the server offers it */
   bool partial;  /* those who are accepted get the mail if others are not */
   char *entry;   /* directory in the outbox, for the receipt, or NULL */
@@ -111,7 +112,7 @@ struct smn_result {
   bool release_unsupported;   /* SMN_UNSUPPORTED: the server does not keep the
                                  mail until then */
   bool eight_bit_unsupported; /* SMN_UNSUPPORTED: the message has 8-bit octets,
-                                 the server takes none */
+                                 or is binary, and has to be encoded */
   bool more; /* SMN_OK: the server takes fewer recipients at a time; those with
                 code 0 are for another mail */
   char notes[512];    /* what went well and yet should be shown, "" without */

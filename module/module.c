@@ -148,6 +148,7 @@ static struct smn_job *get_job(emacs_env *env, emacs_value plist) {
   get_server(env, plist, &job->server);
   job->probe = get_bool(env, plist, ":probe");
   job->sync = get_bool(env, plist, ":sync");
+  job->binary = get_bool(env, plist, ":binary");
   job->chunking = get_bool(env, plist, ":chunking");
   job->partial = get_bool(env, plist, ":partial");
   job->entry = get_string(env, plist, ":entry");
@@ -217,6 +218,8 @@ static const char send_doc[] =
     "                   it (RFC 4865)\n"
     ":partial           non-nil: those get the mail whom the server accepts\n"
     ":chunking          non-nil: BDAT where it is offered\n"
+    ":binary            non-nil: the octets of :file go as they are, which\n"
+    "                   takes :chunking and a server with BINARYMIME\n"
     ":entry             directory in the outbox: its files are made durable\n"
     "                   first, and its receipt tells of the attempt :attempt\n"
     ":sync              non-nil: make the entry durable, and no more\n"

@@ -74,6 +74,29 @@ static void append(char *line, size_t size, const char *format, ...) {
   va_end(args);
 }
 
+/* RFC 6152, and RFC 3030 3 for what must not be converted.  */
+static enum smn_kind add_body(struct smn_session *s,
+                              const struct smn_content *content, char *line,
+                              size_t size) {
+  const struct smn_capabilities *caps = &s->caps;
+  bool able = content->raw
+                  ? caps->binarymime && caps->chunking && s->task->job->chunking
+                  : !content->eight_bit || caps->eightbitmime;
+  if (!able) {
+    s->task->result->eight_bit_unsupported = true;
+    return smn_fail(s->err, SMN_UNSUPPORTED,
+                    content->raw ? "the message is binary, and cannot go as "
+                                   "it is (BINARYMIME, CHUNKING)"
+                                 : "the message has 8-bit octets, and the "
+                                   "server does not take them (8BITMIME)");
+  }
+  if (content->raw)
+    append(line, size, " BODY=BINARYMIME");
+  else if (content->eight_bit)
+    append(line, size, " BODY=8BITMIME");
+  return SMN_OK;
+}
+
 /* What is worth a word although it is no failure.  */
 static void note(struct smn_session *s, const char *text) {
   char *notes = s->task->result->notes;
@@ -174,14 +197,9 @@ enum smn_kind smn_parameters_mail(struct smn_session *s,
                       content->octets, s->caps.size_limit);
     append(line, size, " SIZE=%" PRIu64, content->octets);
   }
-  if (content->eight_bit && !s->caps.eightbitmime) {
-    s->task->result->eight_bit_unsupported = true;
-    return smn_fail(s->err, SMN_UNSUPPORTED,
-                    "the message has 8-bit octets, and the server does not "
-                    "take them (8BITMIME)");
-  }
-  if (content->eight_bit)
-    append(line, size, " BODY=8BITMIME");
+  kind = add_body(s, content, line, size);
+  if (kind != SMN_OK)
+    return kind;
   if (s->caps.smtputf8 && needs_utf8(job))
     append(line, size, " SMTPUTF8");
   add_report(s, &job->wishes, line, size);

@@ -52,7 +52,8 @@ enum smn_kind smn_transaction_new(struct smn_transaction **t,
   if (kind == SMN_OK && job->entry)
     kind = smn_receipt_sync(job->entry, err);
   if (kind == SMN_OK)
-    kind = smn_content_open(&made->content, job->file, &s->blocks, err);
+    kind = smn_content_open(&made->content, job->file, job->binary, &s->blocks,
+                            err);
   if (kind == SMN_OK)
     *t = made;
   else

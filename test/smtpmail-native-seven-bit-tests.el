@@ -139,6 +139,56 @@ Grüße aus dem Inneren des Briefes\n" 'utf-8))))
                   :type 'smtpmail-native-refused)))
         (should (string-match-p why (cadr err)))))))
 
+(ert-deftest smtpmail-native-seven-bit-tests-binary ()
+  "What is binary is encoded with its own line ends."
+  (let ((encoded (smtpmail-native-seven-bit-tests--encode
+                  "MIME-Version: 1.0\nContent-Type: text/plain
+Content-Transfer-Encoding: binary\n\na\rb\n\0c")))
+    (should (string-match-p "^Content-Transfer-Encoding: base64$" encoded))
+    (should (string-match "\n\n\\(.*\\)\n\\'" encoded))
+    (should (equal (base64-decode-string (match-string 1 encoded))
+                   "a\rb\n\0c"))))
+
+(ert-deftest smtpmail-native-seven-bit-tests-binary-sent ()
+  "A binary mail goes as it is where that is possible, else encoded."
+  (dolist (chunking '(t nil))
+    (smtpmail-native-test-with-server
+        (smtpmail-native-test-script
+         (smtpmail-native-test-ehlo "CHUNKING" "BINARYMIME")
+         (if chunking "C: MAIL * BODY=BINARYMIME"
+           "C: MAIL FROM:<alice@example.org>")
+         "S: 250 ok" "C: RCPT *" "S: 250 ok"
+         (if chunking '("C: BDAT * LAST" "swallow 60" "stall")
+           '("C: DATA" "S: 354 go" "data" "S: 250 ok" "C: QUIT")))
+      (let ((smtpmail-native-chunking chunking)
+            (smtpmail-native-timeout 1)
+            (smtpmail-native-idle-seconds 5))
+        (with-temp-buffer
+          (set-buffer-multibyte nil)
+          (insert "From: alice@example.org\nTo: bob@example.org\n\
+MIME-Version: 1.0\nContent-Type: application/octet-stream\n\
+Content-Transfer-Encoding: binary\n" mail-header-separator "\na\377b\n")
+          (let ((mail (smtpmail-native-message-prepare)))
+            (unwind-protect
+                (if chunking
+                    (smtpmail-native-queue-send mail 'background)
+                  (smtpmail-native-queue-send mail 'wait)
+                  (smtpmail-native-module-shutdown 5000)
+                  (smtpmail-native-test-verdict server)
+                  (should (string-match-p "\r\nYf9iCg==\r\n"
+                                          (smtpmail-native-test-delivered
+                                           folder))))
+              (kill-buffer (plist-get mail :buffer)))))
+        (when chunking
+          (smtpmail-native-test-wait
+           (lambda ()
+             (string-match-p "BODY=BINARYMIME"
+                             (smtpmail-native-test--output server))))
+          (maphash (lambda (id _) (smtpmail-native-queue-cancel id))
+                   smtpmail-native-queue--active)
+          (smtpmail-native-test-wait
+           (lambda () (not (smtpmail-native-queue-busy-p)))))))))
+
 (ert-deftest smtpmail-native-seven-bit-tests-sent ()
   "A server without 8BITMIME gets the mail encoded, on the same connection."
   (dolist (background '(nil t))
