@@ -292,13 +292,16 @@ static bool only_this_mail(const struct smn_session *s, enum smn_kind kind) {
           (kind == SMN_REPLY && s->err->code != 421));
 }
 
-/* Forget a mail that was begun; its task is over already.  */
-static bool reset(struct smn_session *s, const struct smn_task *task) {
+/* See to it that a mail that was begun, and is over, is forgotten before T,
+   whenever that comes: its recipients must not get T.  Commands of T that have
+   left were heard in a state that they were not meant for.  */
+static bool cleared(struct smn_session *s, const struct smn_transaction *t) {
   if (!s->dirty)
     return true;
   s->dirty = false;
-  smn_dialogue_focus(s, task);
-  return smn_dialogue_command(s, "RSET", NULL, NULL) == SMN_OK &&
+  smn_dialogue_focus(s, smn_transaction_task(t));
+  return !smn_transaction_begun(t) &&
+         smn_dialogue_command(s, "RSET", NULL, NULL) == SMN_OK &&
          smn_dialogue_expect(s, 2) == SMN_OK;
 }
 
@@ -415,6 +418,10 @@ static void serve_mails(struct smn_session *s, struct smn_transaction *t,
   while (t) {
     const struct smn_task *task = smn_transaction_task(t);
     struct smn_transaction *next = NULL;
+    if (!cleared(s, t)) {
+      end_connection(s);
+      smn_transaction_restart(t);
+    }
     enum smn_kind kind = s->conn ? SMN_OK : connect_for(s, task);
     if (retreat(s, kind))
       kind = connect_for(s, task);
@@ -435,12 +442,6 @@ static void serve_mails(struct smn_session *s, struct smn_transaction *t,
     settle(s, task, supply, kind);
     smn_transaction_free(t);
     t = next ? next : fetch(s, supply);
-    /* RSET is for the next mail; nobody needs it before QUIT.  Commands that
-       have left before it were heard in a state that they were not meant for.
-     */
-    if (usable && t)
-      usable = !(s->dirty && smn_transaction_begun(t)) &&
-               reset(s, smn_transaction_task(t));
     if (!usable) {
       end_connection(s);
       if (t)

@@ -394,7 +394,8 @@ static enum smn_kind await_turn(struct smn_session *s,
 }
 
 /* KIND has ended the mail, whose chunks have left whole: each still has a
-   reply.  Then the server listens again, and nothing is in doubt.  */
+   reply.  Then the server listens again, and nothing is in doubt, unless it has
+   taken the last chunk for whomever.  */
 static enum smn_kind drain_chunks(struct smn_session *s,
                                   struct smn_transaction *t,
                                   enum smn_kind kind) {
@@ -409,8 +410,15 @@ static enum smn_kind drain_chunks(struct smn_session *s,
                s->reply.code != 421;
   }
   s->listening = readable;
-  result->in_doubt = false;
   *s->err = first;
+  if (result->in_doubt && readable && s->reply.code / 100 == 2) {
+    s->listening = false;
+    return smn_fail(
+        s->err, SMN_PROTOCOL,
+        "the server has refused the mail and then taken it: %.1800s",
+        first.text);
+  }
+  result->in_doubt = false;
   return kind;
 }
 

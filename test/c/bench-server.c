@@ -62,7 +62,7 @@ static void say(void) {
 static void answer(const char *text) {
   if (strlen(client.out) + strlen(text) + 1 > sizeof client.out)
     say();
-  strcat(client.out, text);
+  memcpy(client.out + strlen(client.out), text, strlen(text) + 1);
 }
 
 static ssize_t pull(gnutls_transport_ptr_t ignored, void *into, size_t len) {

@@ -186,6 +186,21 @@ static void check_refused_between(void) {
   stop(server, "refused between");
 }
 
+/* The same when the next one comes later: what was refused is not to be mixed
+   with it.  */
+static void check_refused_before_idle(void) {
+  enum smn_kind kind = SMN_SYSTEM;
+  struct server *server =
+      start(make(HELLO "C: MAIL *\nS: 250 x\nC: RCPT *\nS: 550 x\nC: RSET\n"
+                       "S: 250 x\n" MAIL "C: QUIT\n"));
+  await(1, submit(server, 10000), &kind);
+  CHECK_INT(kind, SMN_REPLY);
+  await(1, submit(server, 10000), &kind);
+  CHECK_INT(kind, SMN_OK);
+  CHECK(smn_engine_shutdown(5000));
+  stop(server, "refused before idle");
+}
+
 /* Where nobody gets in, each is told so, and nobody tries again.  */
 static void check_shared_failure(void) {
   enum smn_kind kinds[3] = {SMN_SYSTEM, SMN_SYSTEM, SMN_SYSTEM};
@@ -363,6 +378,7 @@ int main(void) {
   check_closed_while_idle();
   check_421_on_reuse();
   check_refused_between();
+  check_refused_before_idle();
   check_shared_failure();
   check_cancel();
   check_cancel_ahead();

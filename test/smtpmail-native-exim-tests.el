@@ -1,0 +1,230 @@
+;;; smtpmail-native-exim-tests.el --- Mail to a real Exim  -*- lexical-binding: t; -*-
+;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+;; Exim, on ports of the loopback and with files in a folder of its own, takes
+;; mail into its spool, which is looked at.  It offers PIPELINING, CHUNKING and
+;; PIPECONNECT.  Without Exim, or for anybody but root, whom alone it lets name
+;; its configuration and keeps its rights, the tests are skipped.
+
+;;; Code:
+
+(require 'smtpmail-native-test-helper)
+(require 'cl-lib)
+
+(defconst smtpmail-native-exim-tests--program
+  (let ((exec-path (append exec-path '("/usr/sbin" "/usr/local/sbin"))))
+    (and (zerop (user-uid))
+         (or (executable-find "exim4") (executable-find "exim"))))
+  "The file of Exim, or nil.")
+
+(defun smtpmail-native-exim-tests--ports ()
+  "Return two ports of the loopback that nobody uses."
+  (let ((processes (cl-loop repeat 2 collect
+                            (make-network-process
+                             :name "free" :server t :host 'local :service t
+                             :family 'ipv4 :noquery t))))
+    (prog1 (mapcar (lambda (process) (process-contact process :service))
+                   processes)
+      (mapc #'delete-process processes))))
+
+(defun smtpmail-native-exim-tests--configure (folder ports)
+  "Write Exim's configuration for PORTS into FOLDER, and return its name.
+The first port speaks TLS from the start."
+  (let ((file (expand-file-name "conf" folder)))
+    (dolist (name '("good.pem" "good.key"))
+      (copy-file (smtpmail-native-test-cert name) (expand-file-name name folder)))
+    (with-temp-file file
+      (insert
+       (format "primary_hostname = exim.example
+spool_directory = %1$sspool
+log_file_path = %1$s%%slog
+exim_user = root
+exim_group = root
+never_users =
+keep_environment =
+acl_smtp_rcpt = acl_rcpt
+acl_smtp_data = accept
+tls_advertise_hosts = *
+tls_certificate = %1$sgood.pem
+tls_privatekey = %1$sgood.key
+local_interfaces = 127.0.0.1
+daemon_smtp_ports = %2$d : %3$d
+tls_on_connect_ports = %2$d
+pipelining_advertise_hosts = *
+message_size_limit = 60M
+queue_only = true
+begin acl
+acl_rcpt:
+  deny local_parts = nobody
+  accept
+begin authenticators
+plain:
+  driver = plaintext
+  public_name = PLAIN
+  server_prompts = :
+  server_condition = ${if and{{eq{$auth2}{alice}}{eq{$auth3}{secret}}}}
+  server_set_id = $auth2
+cram:
+  driver = cram_md5
+  public_name = CRAM-MD5
+  server_secret = ${if eq{$auth1}{alice}{secret}fail}
+  server_set_id = $auth1
+" folder (car ports) (cadr ports))))
+    (set-file-modes file #o600)
+    file))
+
+(defun smtpmail-native-exim-tests--up-p (port)
+  "Return non-nil if something listens on PORT."
+  (ignore-errors
+    (delete-process (make-network-process :name "look" :host "127.0.0.1"
+                                          :service port :noquery t))
+    t))
+
+(defmacro smtpmail-native-exim-tests--with (&rest body)
+  "Run BODY with an Exim on `tls-port' and `clear-port', its files in `folder'."
+  (declare (indent 0) (debug t))
+  `(progn
+     (skip-unless smtpmail-native-exim-tests--program)
+     (let* ((folder (file-name-as-directory
+                     (make-temp-file "smtpmail-native" t)))
+            (ports (smtpmail-native-exim-tests--ports))
+            (tls-port (car ports))
+            (clear-port (cadr ports))
+            (config (smtpmail-native-exim-tests--configure folder ports))
+            (exim (make-process
+                   :name "exim" :noquery t :buffer (generate-new-buffer " *exim*")
+                   :command (list smtpmail-native-exim-tests--program
+                                  "-C" config "-bdf"
+                                  "-oP" (expand-file-name "pid" folder))))
+            (user-mail-address "alice@example.org")
+            (user-full-name "Alice")
+            (auth-sources nil)
+            (mail-personal-alias-file "/nonexistent")
+            (smtpmail-smtp-server "localhost")
+            (smtpmail-smtp-user nil)
+            (smtpmail-queue-mail nil)
+            (smtpmail-debug-info t)
+            (smtpmail-local-domain "example")
+            (smtpmail-auth-credentials
+             (mapcar (lambda (port) (list "localhost" port "alice" "secret"))
+                     ports))
+            (smtpmail-starttls-credentials nil)
+            (smtpmail-native-outbox-directory
+             (expand-file-name "outbox/" folder))
+            (gnutls-trustfiles (list (smtpmail-native-test-cert "ca.pem")))
+            (inhibit-message t))
+       (ignore tls-port clear-port)
+       (unwind-protect
+           (progn
+             (smtpmail-native-test-wait
+              (lambda ()
+                (or (not (process-live-p exim))
+                    (cl-every #'smtpmail-native-exim-tests--up-p ports))))
+             (unless (process-live-p exim)
+               (ert-skip (with-current-buffer (process-buffer exim)
+                           (buffer-string))))
+             ,@body)
+         (smtpmail-native-module-shutdown 5000)
+         (delete-process exim)
+         (kill-buffer (process-buffer exim))
+         (delete-directory folder t)))))
+
+(defun smtpmail-native-exim-tests--send (port stream body &optional to)
+  "Send BODY to TO by STREAM to PORT, and wait."
+  (let ((smtpmail-smtp-service port)
+        (smtpmail-stream-type stream))
+    (with-temp-buffer
+      (insert "To: " (or to "bob@example.org") "\nSubject: x\n"
+              mail-header-separator "\n" body)
+      (smtpmail-native-send-it))))
+
+(defun smtpmail-native-exim-tests--bodies (folder)
+  "Return the bodies of the messages in the spool of FOLDER, sorted."
+  (sort (mapcar (lambda (file)
+                  (with-temp-buffer
+                    (set-buffer-multibyte nil)
+                    (insert-file-contents-literally file)
+                    (forward-line)      ; its own name
+                    (buffer-substring (point) (point-max))))
+                (file-expand-wildcards
+                 (expand-file-name "spool/input/*-D" folder)))
+        #'string<))
+
+(defun smtpmail-native-exim-tests--trace ()
+  "Return the dialogue of the last mail."
+  (with-current-buffer "*trace of SMTP session to localhost*"
+    (buffer-string)))
+
+(ert-deftest smtpmail-native-exim-tests-early ()
+  "The second connection does not wait for the greeting, whatever the stream."
+  (smtpmail-native-exim-tests--with
+    (let ((smtpmail-native-idle-seconds 0)
+          (wanted nil))
+      (pcase-dolist (`(,port ,stream) `((,tls-port ssl) (,clear-port starttls)
+                                        (,clear-port plain)))
+        (dotimes (i 2)
+          (let ((body (format "%s %d\n.\n..dots\n" stream i)))
+            (push body wanted)
+            (smtpmail-native-exim-tests--send port stream body))
+          (smtpmail-native-module-shutdown 5000)
+          (should (eq (and (string-match-p
+                            "\\`C: EHLO .*\nC: "
+                            (smtpmail-native-exim-tests--trace))
+                           t)
+                      (= i 1)))))
+      (should (equal (smtpmail-native-exim-tests--bodies folder)
+                     (sort wanted #'string<))))))
+
+(ert-deftest smtpmail-native-exim-tests-kept ()
+  "One connection carries many mails, in DATA and in chunks, small and large."
+  (dolist (smtpmail-native-chunking '(nil t))
+    (smtpmail-native-exim-tests--with
+      (let ((bodies (list "one\n" "two\n.\n"
+                          (concat (make-string 200 ?x) "\n"
+                                  (apply #'concat
+                                         (make-list 20000 "a line of text\n")))
+                          "four\n"))
+            (smtpmail-native-idle-seconds 5))
+        (dolist (body bodies)
+          (smtpmail-native-exim-tests--send tls-port 'ssl body))
+        (should (equal (smtpmail-native-exim-tests--bodies folder)
+                       (sort (copy-sequence bodies) #'string<)))
+        (should (eq (and (string-match-p "^C: BDAT "
+                                         (smtpmail-native-exim-tests--trace))
+                         t)
+                    smtpmail-native-chunking))))))
+
+(ert-deftest smtpmail-native-exim-tests-refused ()
+  "A refused recipient spoils neither the others, if so wanted, nor the next mail."
+  (smtpmail-native-exim-tests--with
+    (dolist (smtpmail-native-chunking '(nil t))
+      (dolist (to '("nobody@example.org" "bob@example.org, nobody@example.org"))
+        (should-error (smtpmail-native-exim-tests--send tls-port 'ssl "no\n" to)
+                      :type 'smtpmail-native-refused)))
+    (should-not (smtpmail-native-exim-tests--bodies folder))
+    (let ((smtpmail-native-partial-recipients t))
+      (smtpmail-native-exim-tests--send
+       tls-port 'ssl "some\n" "bob@example.org, nobody@example.org"))
+    (smtpmail-native-exim-tests--send tls-port 'ssl "yes\n")
+    (should (equal (smtpmail-native-exim-tests--bodies folder)
+                   '("some\n" "yes\n")))))
+
+(ert-deftest smtpmail-native-exim-tests-mechanisms ()
+  "CRAM-MD5 and PLAIN are accepted, a wrong password is not."
+  (smtpmail-native-exim-tests--with
+    (dolist (mechanism '(cram-md5 plain))
+      (let ((smtpmail-native-auth-mechanisms (list mechanism)))
+        (smtpmail-native-exim-tests--send clear-port 'starttls "x\n")
+        (should (string-match-p
+                 (concat "^C: AUTH " (upcase (symbol-name mechanism)))
+                 (smtpmail-native-exim-tests--trace)))
+        (setf (nth 3 (cadr smtpmail-auth-credentials)) "wrong")
+        (should-error (smtpmail-native-exim-tests--send clear-port 'starttls "y\n")
+                      :type 'smtpmail-native-auth-error)
+        (setf (nth 3 (cadr smtpmail-auth-credentials)) "secret")))
+    (should (equal (smtpmail-native-exim-tests--bodies folder)
+                   '("x\n" "x\n")))))
+
+(provide 'smtpmail-native-exim-tests)
+;;; smtpmail-native-exim-tests.el ends here
