@@ -93,7 +93,8 @@ $(BUILD)/lisp.stamp: $(EL) $(BUILD)/config.mk
 # Programs that share no code with the module.
 ALONE = sink killer delay bench-server bench-bare
 $(ALONE:%=$(BUILD)/plain/%): $(BUILD)/plain/%: $(BUILD)/plain/%.o
-	$(CC) -o $@ $< $(LIBS)
+	$(CC) -o $@ $^ $(LIBS)
+$(BUILD)/plain/delay $(BUILD)/plain/bench-server: $(BUILD)/plain/fork-server.o
 
 $(BUILD)/plain/bench-engine: $(BUILD)/plain/bench-engine.o \
     $(BUILD)/plain/libsmn.a

@@ -1902,9 +1902,10 @@ Return nil if it is not under way in this Emacs."
   (let* ((state (smtpmail-native-entry-state entry))
          (status (plist-get state :status)))
     (and (null (smtpmail-native-entry-problem entry))
-         (or (eq status 'ready)
-             (and (eq status 'held)
-                  (memq (plist-get state :hold) '(queue expired)))))))
+         (if (eq status 'ready)
+             (not (smtpmail-native-queue-release entry))
+           (and (eq status 'held)
+                (memq (plist-get state :hold) '(queue expired)))))))
 
 (defun smtpmail-native-queue--let-go-on (entry wanted)
   "Make ENTRY due now, if it is ours to do and the predicate WANTED holds.

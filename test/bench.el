@@ -11,7 +11,7 @@
 ;;   bare    test/c/bench-bare.c, the ceiling, by its own clock
 ;;   nosize  the same without SIZE, for which the file is read before it is sent
 ;;   engine  test/c/bench-engine.c, the core without Emacs, by its own clock
-;;   emacs   `smtpmail-native-send-it' in batch, from the buffer until the server
+;;   Emacs   `smtpmail-native-send-it' in batch, from the buffer until the server
 ;;           has taken the mail and its receipt is on the disk
 ;;   stock   `smtpmail-send-it', which keeps nothing on the disk
 ;;   msmtp, curl: a process
@@ -225,7 +225,7 @@ Each function sends one mail and returns seconds."
                             (/ (car (bench-client "bench-engine" stream port
                                                   file 1))
                                1e3)))
-           (cons "emacs" (lambda ()
+           (cons "Emacs" (lambda ()
                            (bench-emacs #'smtpmail-native-send-it octets stream
                                         port)))
            (and (<= octets 26214400)
@@ -271,12 +271,12 @@ Each function sends one mail and returns seconds."
                          (bench-spread "%.1f" (mapcar (lambda (s) (* 1e3 s))
                                                       seconds))))
           (bench-print "  bare/engine %s, nosize/engine %s, msmtp/engine %s, curl/engine %s, \
-stock/emacs %s\n"
+stock/Emacs %s\n"
                        (bench-ratio results "engine" "bare")
                        (bench-ratio results "engine" "nosize")
                        (bench-ratio results "engine" "msmtp")
                        (bench-ratio results "engine" "curl")
-                       (bench-ratio results "emacs" "stock"))))
+                       (bench-ratio results "Emacs" "stock"))))
       (bench-end server))))
 
 (defun bench-flush (mails port)

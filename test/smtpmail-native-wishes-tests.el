@@ -217,7 +217,7 @@ twice."
         (should (equal (smtpmail-native-list--next entry (float-time)) "1h"))
         (should (equal (smtpmail-native-queue-undo-candidate)
                        (smtpmail-native-entry-id entry)))
-        (smtpmail-native-queue-flush)
+        (should (= 0 (smtpmail-native-queue-flush)))
         (smtpmail-native-wishes-tests--settle)
         (should (equal (smtpmail-native-outbox-ids)
                        (list (smtpmail-native-entry-id entry))))

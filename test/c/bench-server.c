@@ -7,17 +7,16 @@
    octets N", octets being those that have arrived on the wire.  It ends when
    its standard input does.  Shares no code with the module.  */
 #define _GNU_SOURCE /* memmem */
-#include <arpa/inet.h>
+#include "fork-server.h"
+
 #include <gnutls/gnutls.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -215,36 +214,8 @@ static void load(const char *certs) {
 }
 
 int main(int argc, char **argv) {
-  struct sockaddr_in at = {.sin_family = AF_INET,
-                           .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  socklen_t size = sizeof at;
-  int listening = socket(AF_INET, SOCK_STREAM, 0);
-  signal(SIGCHLD, SIG_IGN);
-  signal(SIGPIPE, SIG_IGN);
   if (argc > 1)
     load(argv[1]);
   starttls = argc > 2;
-  if (bind(listening, (struct sockaddr *)&at, sizeof at) != 0 ||
-      listen(listening, 64) != 0 ||
-      getsockname(listening, (struct sockaddr *)&at, &size) != 0)
-    return 70;
-  printf("port %d\n", ntohs(at.sin_port));
-  fflush(stdout);
-  struct pollfd fds[2] = {{.fd = listening, .events = POLLIN},
-                          {.fd = 0, .events = POLLIN}};
-  for (;;) {
-    if (poll(fds, 2, -1) < 0)
-      continue;
-    if (fds[1].revents)
-      return 0;
-    int fd = accept(listening, NULL, NULL);
-    if (fd < 0)
-      continue;
-    if (fork() == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      close(listening);
-      serve(fd);
-    }
-    close(fd);
-  }
+  return fork_server(serve);
 }

@@ -4,20 +4,21 @@
    late.  So is the handshake of TCP: what the client sends first arrives three
    times MS after it has connected.  The first line of output is "port N".  It
    ends when its standard input does.  Shares no code with the module.  */
+#include "fork-server.h"
+
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+static int port;
 static int64_t delay_ms;
 
 struct block {
@@ -78,7 +79,7 @@ static int give(struct way *way) {
   return way->first ? (int)(way->first->due_ms - now_ms()) : -1;
 }
 
-static int call(int port) {
+static int call(void) {
   struct sockaddr_in at = {.sin_family = AF_INET,
                            .sin_port = htons((uint16_t)port),
                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -88,13 +89,13 @@ static int call(int port) {
   return fd;
 }
 
-static void forward(int client, int port) {
+static void forward(int client) {
   int64_t connected_ms = now_ms() + 3 * delay_ms;
   struct timespec rest = {0, 0};
   rest.tv_sec = 3 * delay_ms / 1000;
   rest.tv_nsec = 3 * delay_ms % 1000 * 1000000L;
   nanosleep(&rest, NULL);
-  int server = call(port);
+  int server = call();
   struct way ways[2] = {{client, server, NULL, NULL, false},
                         {server, client, NULL, NULL, false}};
   for (int i = 0; i < 2; i++) {
@@ -127,35 +128,9 @@ static void forward(int client, int port) {
 }
 
 int main(int argc, char **argv) {
-  struct sockaddr_in at = {.sin_family = AF_INET,
-                           .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  socklen_t size = sizeof at;
-  int listening = socket(AF_INET, SOCK_STREAM, 0);
   if (argc != 3)
     return 64;
+  port = (int)strtol(argv[1], NULL, 10);
   delay_ms = strtol(argv[2], NULL, 10);
-  signal(SIGCHLD, SIG_IGN);
-  if (bind(listening, (struct sockaddr *)&at, sizeof at) != 0 ||
-      listen(listening, 64) != 0 ||
-      getsockname(listening, (struct sockaddr *)&at, &size) != 0)
-    return 70;
-  printf("port %d\n", ntohs(at.sin_port));
-  fflush(stdout);
-  struct pollfd fds[2] = {{.fd = listening, .events = POLLIN},
-                          {.fd = 0, .events = POLLIN}};
-  for (;;) {
-    if (poll(fds, 2, -1) < 0)
-      continue;
-    if (fds[1].revents)
-      return 0;
-    int fd = accept(listening, NULL, NULL);
-    if (fd < 0)
-      continue;
-    if (fork() == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      close(listening);
-      forward(fd, (int)strtol(argv[1], NULL, 10));
-    }
-    close(fd);
-  }
+  return fork_server(forward);
 }
