@@ -188,7 +188,7 @@ Return (STATUS . OUTPUT)."
          (smtpmail-native-copy-release)))))
 
 (defconst smtpmail-native-test-one
-  (smtpmail-native-test-script (smtpmail-native-test-ehlo)
+  (smtpmail-native-test-script (smtpmail-native-test-ehlo "8BITMIME")
                                smtpmail-native-test-mail)
   "A server that takes one mail from Alice to Bob.")
 
