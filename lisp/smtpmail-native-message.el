@@ -729,6 +729,10 @@ WISHES is the text of the field that has them, or nil."
                            (smtpmail-native-message--value "tls-required"
                                                            fields)
                            (plist-get titles :message-id))
+                  :utf-8 (seq-some (lambda (field)
+                                     (string-match-p "[^[:ascii:]]"
+                                                     (nth 4 field)))
+                                   fields)
                   :binary (equal "binary"
                                  (downcase
                                   (or (smtpmail-native-message--value
@@ -811,6 +815,7 @@ Return a plist:
   :fcc         the file names in Fcc fields, which are removed
   :wishes      what it asks of the server, from options and from the field
                X-Smtpmail-Native, which is removed: `smtpmail-native-wishes'
+  :utf-8       non-nil if its header is not ASCII, which takes SMTPUTF8
   :binary      non-nil if its octets must go as they are, or be encoded
   :subject :message-id :from
                the text of these fields, decoded, \"\" if there is none

@@ -367,6 +367,7 @@ ENVELOPE is a plist of
                          for people
   :fcc                   files for a copy
   :wishes                as `smtpmail-native-wishes' returns it
+  :utf-8                 non-nil if its header is not ASCII
   :binary                non-nil if its octets must go as they are
   :created               time, an integer of seconds
   :origin                files of smtpmail's queue that it was made from, which

@@ -921,6 +921,7 @@ entry is still claimed."
                      :attempt attempt
                      :partial smtpmail-native-partial-recipients
                      :chunking smtpmail-native-chunking
+                     :utf-8 (plist-get envelope :utf-8)
                      ;; Once it has been encoded it is so no more.
                      :binary (and (plist-get envelope :binary)
                                   (null (plist-get state :size))))
@@ -1305,6 +1306,7 @@ To read all of a large outbox for that would stop Emacs."
                 :from (plist-get mail :from)
                 :fcc (plist-get mail :fcc)
                 :wishes (plist-get mail :wishes)
+                :utf-8 (and (plist-get mail :utf-8) t)
                 :binary (plist-get mail :binary)
                 :created (truncate (float-time)))
           account))

@@ -73,6 +73,7 @@ struct smn_job {
   long id;
   bool probe;    /* only look at the server: greeting, EHLO, TLS */
   bool sync;     /* only make the entry durable; no server is called */
+  bool utf8;     /* the header of the message is not ASCII */
   bool binary;   /* the octets of the message must go as they are */
   bool chunking; /* BDAT where the server offers it */
   bool partial;  /* those who are accepted get the mail if others are not */

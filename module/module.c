@@ -148,6 +148,7 @@ static struct smn_job *get_job(emacs_env *env, emacs_value plist) {
   get_server(env, plist, &job->server);
   job->probe = get_bool(env, plist, ":probe");
   job->sync = get_bool(env, plist, ":sync");
+  job->utf8 = get_bool(env, plist, ":utf-8");
   job->binary = get_bool(env, plist, ":binary");
   job->chunking = get_bool(env, plist, ":chunking");
   job->partial = get_bool(env, plist, ":partial");
@@ -218,6 +219,7 @@ static const char send_doc[] =
     "                   it (RFC 4865)\n"
     ":partial           non-nil: those get the mail whom the server accepts\n"
     ":chunking          non-nil: BDAT where it is offered\n"
+    ":utf-8             non-nil: its header is not ASCII (SMTPUTF8)\n"
     ":binary            non-nil: the octets of :file go as they are, which\n"
     "                   takes :chunking and a server with BINARYMIME\n"
     ":entry             directory in the outbox: its files are made durable\n"

@@ -18,7 +18,7 @@ static bool is_ascii(const char *text) {
 }
 
 static bool needs_utf8(const struct smn_job *job) {
-  bool needs = !is_ascii(job->sender);
+  bool needs = job->utf8 || !is_ascii(job->sender);
   for (char **at = job->recipients; *at && !needs; at++)
     needs = !is_ascii(*at);
   return needs;

@@ -235,6 +235,7 @@ static void make_job(struct dialogue *d) {
   write_message(d);
   d->job->probe = word(d->client, "probe", value, sizeof value);
   d->job->partial = word(d->client, "partial", value, sizeof value);
+  d->job->utf8 = word(d->client, "utf8", value, sizeof value);
   d->job->binary = word(d->client, "binary", value, sizeof value);
   d->job->chunking = word(d->client, "chunking", value, sizeof value);
   d->job->sender = copy(word(d->client, "sender", value, sizeof value)
