@@ -182,6 +182,14 @@ static bool put_hash(struct der *der, const void *bytes, size_t len) {
   return good;
 }
 
+/* A coordinate has 32 octets, while NUMBER may have one more, which is zero,
+   or, once in some hundred keys, fewer.  */
+static void put_coordinate(unsigned char out[32],
+                           const gnutls_datum_t *number) {
+  size_t size = number->size < 32 ? number->size : 32;
+  memcpy(out + 32 - size, number->data + number->size - size, size);
+}
+
 /* CertID: the certificate with SERIAL that CA has signed.  */
 static bool put_id(struct der *der, gnutls_x509_crt_t ca, unsigned char serial,
                    const gnutls_datum_t *name) {
@@ -190,11 +198,10 @@ static bool put_id(struct der *der, gnutls_x509_crt_t ca, unsigned char serial,
   gnutls_datum_t x = {NULL, 0}, y = {NULL, 0};
   unsigned char point[65] = {4};
   size_t from = der->len;
-  bool good = gnutls_x509_crt_get_pk_ecc_raw(ca, NULL, &x, &y) == 0 &&
-              x.size >= 32 && y.size >= 32;
+  bool good = gnutls_x509_crt_get_pk_ecc_raw(ca, NULL, &x, &y) == 0;
   if (good) {
-    memcpy(point + 1, x.data + x.size - 32, 32);
-    memcpy(point + 33, y.data + y.size - 32, 32);
+    put_coordinate(point + 1, &x);
+    put_coordinate(point + 33, &y);
   }
   put(der, sha1, sizeof sha1);
   good = good && put_hash(der, name->data, name->size) &&
