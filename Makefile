@@ -16,10 +16,11 @@ VERSION := $(shell sed -n 's/^;; Version: //p' smtpmail-native.el)
 MODULE ?= smtpmail-native-module$(SUFFIX)
 EL = smtpmail-native.el $(wildcard lisp/*.el)
 TESTS_EL = $(wildcard test/*-tests.el)
-SOURCES = Makefile $(EL) $(wildcard module/*.[ch] test/*.el test/c/*.[ch] \
-  tools/* test/kill-test *.org test/*/*.org .ci/* .dir-locals.el)
-GLUE = module lisp credentials
-CORE = $(filter-out $(GLUE),$(basename $(notdir $(wildcard module/*.c))))
+SOURCES = Makefile $(EL) $(wildcard module/*/*.[ch] test/*.el test/c/*.[ch] \
+  module/*.org tools/* test/kill-test *.org test/*/*.org .ci/* .dir-locals.el)
+# The glue alone knows Emacs; the core is a library without it.
+GLUE = $(patsubst module/%.c,%,$(wildcard module/emacs/*.c))
+CORE = $(filter-out $(GLUE),$(patsubst module/%.c,%,$(wildcard module/*/*.c)))
 # A sanitizer keeps what was freed and has memory for itself; these look there.
 PLAIN_TESTS = test-secrets test-memory test-coredump
 C_TESTS = $(filter-out $(PLAIN_TESTS),$(basename $(notdir \
@@ -72,13 +73,13 @@ $(BUILD)/$(1)/test-%: $(BUILD)/$(1)/test-%.o $(SUPPORT:%=$(BUILD)/$(1)/%.o) \
 $(BUILD)/$(1)/peer: $(BUILD)/$(1)/peer.o $(SUPPORT:%=$(BUILD)/$(1)/%.o) \
     $(BUILD)/$(1)/libsmn.a
 	$$(CC) -pthread $(2) -o $$@ $$^ $$(LIBS)
--include $$(wildcard $(BUILD)/$(1)/*.d)
+-include $$(wildcard $(BUILD)/$(1)/*.d $(BUILD)/$(1)/*/*.d)
 endef
 $(eval $(call variant,plain,))
 $(eval $(call variant,asan,$(ASAN)))
 $(eval $(call variant,tsan,$(TSAN)))
 
-$(BUILD)/plain/module.o: smtpmail-native.el # its version
+$(BUILD)/plain/emacs/module.o: smtpmail-native.el # its version
 
 # Overwriting a mapped module would crash the Emacs that uses it.
 $(MODULE): $(GLUE:%=$(BUILD)/plain/%.o) $(BUILD)/plain/libsmn.a
@@ -132,13 +133,14 @@ torture: all $(SERVERS) $(BUILD)/plain/killer ## kill a sending Emacs 300 times
 
 lint: all ## check formatting and style
 	@LINT=1 tools/configure $(BUILD)/lint.mk
-	clang-format --dry-run -Werror module/*.[ch] test/c/*.[ch]
-	clang-tidy --quiet module/*.c test/c/*.c -- -std=c11 -Imodule \
+	clang-format --dry-run -Werror module/*/*.[ch] test/c/*.[ch]
+	clang-tidy --quiet module/*/*.c test/c/*.c -- -std=c11 -Imodule \
 	  -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -DSMN_VERSION='""' \
 	  $(MODULE_CFLAGS) $(LIB_CFLAGS)
 	cppcheck --quiet --enable=warning,portability,performance \
 	  --error-exitcode=1 --inline-suppr --std=c11 module test/c
 	$(BATCH) -L test -l tools/checkdoc.el $(EL) $(wildcard test/*.el)
+	tools/check-layers
 	tools/check-text $(SOURCES)
 
 demo: all $(BUILD)/plain/peer ## send a mail to the scripted server, show it

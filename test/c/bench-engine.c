@@ -4,8 +4,8 @@
    one session to 127.0.0.1, with AUTH PLAIN, STREAM being plain, starttls or
    tls.  It prints the milliseconds until the server has taken each mail, from
    the start, and then the KiB that it has used at most.  */
-#include "engine.h"
-#include "wait.h"
+#include "base/wait.h"
+#include "engine/engine.h"
 
 #include <poll.h>
 #include <stdio.h>

@@ -6,11 +6,11 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* RTLD_NEXT */
 #endif
+#include "base/wait.h"
 #include "check.h"
-#include "conn.h"
-#include "reply.h"
-#include "resolve.h"
-#include "wait.h"
+#include "net/conn.h"
+#include "net/resolve.h"
+#include "smtp/reply.h"
 
 #include <arpa/inet.h>
 #include <dlfcn.h>

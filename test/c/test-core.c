@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* test-core.c - buffers, error texts and the checks of a job.  */
-#include "buf.h"
+#include "base/buf.h"
+#include "base/wait.h"
 #include "check.h"
-#include "job.h"
-#include "wait.h"
+#include "mail/job.h"
 
 #include <errno.h>
 #include <stdlib.h>

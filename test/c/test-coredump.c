@@ -9,7 +9,7 @@
 #include "certs.h"
 #include "check.h"
 #include "peer-run.h"
-#include "session.h"
+#include "smtp/session.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -7,7 +7,7 @@
 #include "certs.h"
 #include "check.h"
 #include "peer-run.h"
-#include "session.h"
+#include "smtp/session.h"
 
 #include <dirent.h>
 #include <gnutls/x509.h>

@@ -3,7 +3,7 @@
    The server is the scripted peer, in a thread of its own; the test goes on
    when an event has come, never after a while.  */
 #include "check.h"
-#include "engine.h"
+#include "engine/engine.h"
 #include "peer-run.h"
 
 #include <poll.h>

@@ -2,9 +2,9 @@
 /* test-mechanisms.c - what is chosen with which means, strings that are not
    ASCII, channel binding in SCRAM's messages, tokens and their refusal.  */
 #include "check.h"
-#include "sasl.h"
-#include "scram.h"
-#include "token.h"
+#include "sasl/sasl.h"
+#include "sasl/scram.h"
+#include "sasl/token.h"
 
 #include <gsasl.h>
 

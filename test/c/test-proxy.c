@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* test-proxy.c - through SOCKS 5 and HTTP proxies, good and bad ones.  */
+#include "base/wait.h"
 #include "check.h"
-#include "conn.h"
+#include "net/conn.h"
+#include "net/proxy.h"
 #include "peer-run.h"
-#include "proxy.h"
-#include "wait.h"
 
 #include <fcntl.h>
 #include <poll.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* test-receipt.c - receipts and claims, on a good disk and on bad ones.  */
 #include "check.h"
-#include "claim.h"
-#include "receipt.h"
+#include "mail/claim.h"
+#include "mail/receipt.h"
 
 #include <fcntl.h>
 #include <signal.h>

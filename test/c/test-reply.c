@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* test-reply.c - replies, enhanced status codes and capabilities.  */
 #include "check.h"
-#include "reply.h"
+#include "net/conn.h"
+#include "smtp/reply.h"
 
 /* Feed LINES, separated by '\n'; stops at the first that is refused.  */
 static enum smn_kind feed(struct smn_reply *reply, const char *lines,

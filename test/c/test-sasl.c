@@ -2,7 +2,7 @@
 /* test-sasl.c - the choice of mechanisms, the vectors of the RFCs, exchanges
    with GNU SASL's server side, servers that lie, and what memory keeps.  */
 #include "check.h"
-#include "sasl.h"
+#include "sasl/sasl.h"
 
 #include <gnutls/gnutls.h>
 #include <gsasl.h>

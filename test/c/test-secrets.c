@@ -7,9 +7,9 @@
    without.  */
 #include "certs.h"
 #include "check.h"
-#include "engine.h"
+#include "engine/engine.h"
 #include "peer-run.h"
-#include "session.h"
+#include "smtp/session.h"
 
 #include <dirent.h>
 #include <gnutls/crypto.h>

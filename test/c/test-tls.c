@@ -2,11 +2,11 @@
 /* test-tls.c - sessions that are resumed, and handshakes that are cut off.  */
 #include "certs.h"
 #include "check.h"
-#include "conn.h"
+#include "net/conn.h"
+#include "net/tickets.h"
+#include "net/trust.h"
 #include "peer-run.h"
-#include "session.h"
-#include "tickets.h"
-#include "trust.h"
+#include "smtp/session.h"
 
 #include <dirent.h>
 #include <gnutls/gnutls.h>

@@ -5,7 +5,7 @@
 #include "certs.h"
 #include "check.h"
 #include "peer-run.h"
-#include "session.h"
+#include "smtp/session.h"
 
 #include <gnutls/pkcs11.h>
 #include <gnutls/x509.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* test-wire.c - line ends, dots and octet counts, over all block borders.  */
 #include "check.h"
-#include "wire.h"
+#include "mail/wire.h"
 
 #include <stdlib.h>
 

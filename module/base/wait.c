@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* wait.c - waits that end; threads and pipes for them.  */
+#include "base/wait.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+int64_t smn_now_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+enum smn_kind smn_wait(int fd, enum smn_wait_for what, int64_t deadline_ms,
+                       int cancel_fd, struct smn_error *err) {
+  struct pollfd fds[2] = {
+      {.fd = cancel_fd, .events = POLLIN},
+      {.fd = fd, .events = what == SMN_WAIT_READ ? POLLIN : POLLOUT},
+  };
+  for (;;) {
+    int64_t left = deadline_ms - smn_now_ms();
+    if (left < 0)
+      left = 0;
+    int n = poll(fds, 2, left > INT_MAX ? INT_MAX : (int)left);
+    if (n < 0 && errno != EINTR && errno != EAGAIN)
+      return smn_fail_errno(err, SMN_SYSTEM, errno, "cannot wait");
+    if (n > 0 && fds[0].revents)
+      return smn_fail(err, SMN_CANCELLED, "cancelled");
+    if (n > 0)
+      return SMN_OK;
+    if (n == 0 && smn_now_ms() >= deadline_ms)
+      return smn_fail(err, SMN_TIMEOUT, "no answer in time");
+  }
+}
+
+bool smn_set_nonblocking(int fd) {
+  int flags = fcntl(fd, F_GETFL);
+  return flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0 &&
+         fcntl(fd, F_SETFD, FD_CLOEXEC) == 0;
+}
+
+bool smn_pipe(int ends[2]) {
+  if (pipe(ends) != 0)
+    return false;
+  if (fcntl(ends[0], F_SETFD, FD_CLOEXEC) == 0 &&
+      fcntl(ends[1], F_SETFD, FD_CLOEXEC) == 0)
+    return true;
+  close(ends[0]);
+  close(ends[1]);
+  return false;
+}
+
+int smn_thread_start(pthread_t *thread, void *(*run)(void *), void *argument) {
+  sigset_t blocked, before;
+  sigfillset(&blocked);
+  sigdelset(&blocked, SIGSEGV);
+  sigdelset(&blocked, SIGBUS);
+  sigdelset(&blocked, SIGFPE);
+  sigdelset(&blocked, SIGILL);
+  pthread_sigmask(SIG_SETMASK, &blocked, &before);
+  int errnum = pthread_create(thread, NULL, run, argument);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return errnum;
+}

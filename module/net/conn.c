@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* conn.c - a connection, plain or TLS: connect, read a line, write.  */
+#include "net/conn.h"
+#include "base/wait.h"
+#include "net/connect.h"
+#include "net/proxy.h"
+#include "net/resolve.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define INPUT 16384 /* one TLS record, and two lines at least */
+
+#ifndef MSG_NOSIGNAL /* where it is missing the workers' mask does the same */
+#define MSG_NOSIGNAL 0
+#endif
+
+struct smn_conn {
+  int fd;
+  int cancel_fd;
+  int timeout_ms;
+  int64_t deadline_ms; /* for reading */
+  bool loopback;
+  bool encrypted; /* the handshake has succeeded */
+  struct smn_tls *tls;
+  size_t from, to; /* what of input is read and not yet asked for */
+  char input[INPUT];
+};
+
+/* Connect */
+
+/* The address of the local socket FILE.  */
+static enum smn_kind connect_local(struct smn_conn *c, const char *file,
+                                   struct smn_error *err) {
+  struct sockaddr_un local = {.sun_family = AF_UNIX};
+  const struct addrinfo found = {.ai_family = AF_UNIX,
+                                 .ai_socktype = SOCK_STREAM,
+                                 .ai_addr = (struct sockaddr *)&local,
+                                 .ai_addrlen = sizeof local};
+  if (strlen(file) >= sizeof local.sun_path)
+    return smn_fail(err, SMN_USAGE,
+                    "the name of the local socket is longer than %zu octets",
+                    sizeof local.sun_path - 1);
+  memcpy(local.sun_path, file, strlen(file) + 1);
+  err->stage = SMN_STAGE_CONNECT;
+  return smn_connect(&c->fd, &found, NULL, c->timeout_ms, c->cancel_fd,
+                     &c->loopback, err);
+}
+
+static enum smn_kind connect_host(struct smn_conn *c, const char *host,
+                                  int port, const char *source,
+                                  struct smn_error *err) {
+  struct addrinfo *found = NULL;
+  err->stage = SMN_STAGE_RESOLVE;
+  enum smn_kind kind =
+      smn_resolve(host, port, c->timeout_ms, c->cancel_fd, &found, err);
+  if (kind != SMN_OK)
+    return kind;
+  err->stage = SMN_STAGE_CONNECT;
+  kind = smn_connect(&c->fd, found, source, c->timeout_ms, c->cancel_fd,
+                     &c->loopback, err);
+  freeaddrinfo(found);
+  return kind;
+}
+
+static enum smn_kind connect_by_proxy(struct smn_conn *c,
+                                      const struct smn_conn_to *to,
+                                      struct smn_error *err) {
+  struct smn_proxy proxy;
+  if (!smn_proxy_parse(&proxy, to->proxy))
+    return smn_fail(err, SMN_USAGE, "the proxy is not %s", SMN_PROXY_USAGE);
+  enum smn_kind kind = connect_host(c, proxy.host, proxy.port, to->source, err);
+  if (kind == SMN_OK)
+    kind = smn_proxy_connect(&proxy, c->fd, to->host, to->port, c->timeout_ms,
+                             c->cancel_fd, err);
+  c->loopback = false;
+  if (kind == SMN_OK || kind == SMN_CANCELLED)
+    return kind;
+  const struct smn_error why = *err;
+  return smn_fail(err, kind, "proxy %s, port %d: %.1600s", proxy.host,
+                  proxy.port, why.text);
+}
+
+enum smn_kind smn_conn_open(struct smn_conn **conn,
+                            const struct smn_conn_to *to, int timeout_ms,
+                            int cancel_fd, struct smn_error *err) {
+  const char *file = smn_conn_local(to->host);
+  struct smn_conn *c = calloc(1, sizeof *c);
+  *conn = NULL;
+  if (!c)
+    return smn_fail(err, SMN_SYSTEM, "no memory");
+  *c = (struct smn_conn){
+      .fd = -1, .cancel_fd = cancel_fd, .timeout_ms = timeout_ms};
+  smn_conn_deadline(c, timeout_ms);
+  enum smn_kind kind =
+      file        ? connect_local(c, file, err)
+      : to->proxy ? connect_by_proxy(c, to, err)
+                  : connect_host(c, to->host, to->port, to->source, err);
+  if (kind == SMN_OK)
+    *conn = c;
+  else {
+    if (c->fd >= 0)
+      close(c->fd);
+    free(c);
+  }
+  return kind;
+}
+
+const char *smn_conn_local(const char *host) {
+  static const char word[] = "unix:";
+  if (strncmp(host, word, sizeof word - 1) == 0)
+    host += sizeof word - 1;
+  return *host == '/' ? host : NULL;
+}
+
+/* TLS */
+
+/* What to do after a step of TLS that could not finish.  */
+static enum smn_kind wait_for_tls(struct smn_conn *c, enum smn_tls_result step,
+                                  int64_t deadline_ms, struct smn_error *err) {
+  if (step == SMN_TLS_FAILED)
+    return err->kind;
+  return smn_wait(c->fd,
+                  step == SMN_TLS_WANT_READ ? SMN_WAIT_READ : SMN_WAIT_WRITE,
+                  deadline_ms, c->cancel_fd, err);
+}
+
+enum smn_kind smn_conn_start_tls(struct smn_conn *conn,
+                                 const struct smn_tls_options *options,
+                                 struct smn_error *err) {
+  if (conn->from < conn->to) {
+    char quoted[256];
+    smn_quote(quoted, sizeof quoted, conn->input + conn->from,
+              conn->to - conn->from);
+    return smn_fail(err, SMN_PROTOCOL,
+                    "unencrypted octets behind the reply to STARTTLS, somebody "
+                    "may be interfering: \"%s\"",
+                    quoted);
+  }
+  enum smn_kind kind = smn_tls_new(&conn->tls, options, conn->fd, err);
+  int64_t deadline_ms = smn_now_ms() + conn->timeout_ms;
+  while (kind == SMN_OK) {
+    enum smn_tls_result step = smn_tls_handshake(conn->tls, err);
+    if (step == SMN_TLS_DONE) {
+      conn->encrypted = true;
+      break;
+    }
+    kind = wait_for_tls(conn, step, deadline_ms, err);
+  }
+  return kind;
+}
+
+bool smn_conn_encrypted(const struct smn_conn *conn) { return conn->encrypted; }
+
+bool smn_conn_loopback(const struct smn_conn *conn) { return conn->loopback; }
+
+const struct smn_tls_info *smn_conn_tls_info(const struct smn_conn *conn) {
+  return conn->tls ? smn_tls_info(conn->tls) : NULL;
+}
+
+struct smn_tls *smn_conn_tls(struct smn_conn *conn) {
+  return conn->tls;
+}
+
+/* Read */
+
+void smn_conn_deadline(struct smn_conn *conn, int64_t ms) {
+  conn->deadline_ms = smn_now_ms() + ms;
+}
+
+static enum smn_kind closed(struct smn_error *err) {
+  return smn_fail(err, SMN_NETWORK, "the server closed the connection");
+}
+
+static enum smn_kind read_plain(struct smn_conn *c, void *into, size_t len,
+                                size_t *moved, struct smn_error *err) {
+  for (;;) {
+    ssize_t n = recv(c->fd, into, len, 0);
+    if (n > 0) {
+      *moved = (size_t)n;
+      return SMN_OK;
+    }
+    if (n == 0)
+      return closed(err);
+    if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+      return smn_fail_errno(err, SMN_NETWORK, errno, "the connection broke");
+    enum smn_kind kind =
+        smn_wait(c->fd, SMN_WAIT_READ, c->deadline_ms, c->cancel_fd, err);
+    if (kind != SMN_OK)
+      return kind;
+  }
+}
+
+static enum smn_kind read_tls(struct smn_conn *c, void *into, size_t len,
+                              size_t *moved, struct smn_error *err) {
+  for (;;) {
+    enum smn_tls_result step = smn_tls_read(c->tls, into, len, moved, err);
+    if (step == SMN_TLS_DONE)
+      return SMN_OK;
+    if (step == SMN_TLS_END)
+      return closed(err);
+    enum smn_kind kind = wait_for_tls(c, step, c->deadline_ms, err);
+    if (kind != SMN_OK)
+      return kind;
+  }
+}
+
+/* Read more behind what input holds, which is moved to its begin.  */
+static enum smn_kind fill(struct smn_conn *c, struct smn_error *err) {
+  size_t moved = 0;
+  memmove(c->input, c->input + c->from, c->to - c->from);
+  c->to -= c->from;
+  c->from = 0;
+  /* A server that never stops to drip is not let off by having sent much.  */
+  if (smn_now_ms() >= c->deadline_ms)
+    return smn_fail(err, SMN_TIMEOUT, "no answer in time");
+  enum smn_kind kind =
+      c->encrypted
+          ? read_tls(c, c->input + c->to, INPUT - c->to, &moved, err)
+          : read_plain(c, c->input + c->to, INPUT - c->to, &moved, err);
+  c->to += moved;
+  return kind;
+}
+
+enum smn_kind smn_conn_read_line(struct smn_conn *conn, const char **line,
+                                 size_t *len, struct smn_error *err) {
+  size_t seen = 0; /* octets that hold no LF */
+  for (;;) {
+    const char *begin = conn->input + conn->from;
+    size_t have = conn->to - conn->from;
+    const char *lf = memchr(begin + seen, '\n', have - seen);
+    size_t octets = lf ? (size_t)(lf + 1 - begin) : have;
+    if (octets > SMN_LINE_MAX || (!lf && octets == SMN_LINE_MAX))
+      return smn_fail(err, SMN_PROTOCOL, "a line of more than %d octets",
+                      SMN_LINE_MAX);
+    if (lf) {
+      conn->from += octets;
+      *line = begin;
+      *len = octets - (octets > 1 && begin[octets - 2] == '\r' ? 2 : 1);
+      return SMN_OK;
+    }
+    seen = have;
+    enum smn_kind kind = fill(conn, err);
+    if (kind != SMN_OK)
+      return kind;
+  }
+}
+
+bool smn_conn_has_input(struct smn_conn *conn) {
+  struct pollfd fds[2] = {
+      {.fd = conn->fd, .events = POLLIN},
+      {.fd = conn->cancel_fd, .events = POLLIN},
+  };
+  return conn->from < conn->to ||
+         (conn->encrypted && smn_tls_pending(conn->tls)) || poll(fds, 2, 0) > 0;
+}
+
+/* Write */
+
+static enum smn_kind write_some(struct smn_conn *c, const char *from,
+                                size_t len, size_t *moved,
+                                struct smn_error *err) {
+  int64_t deadline_ms = smn_now_ms() + c->timeout_ms;
+  for (;;) {
+    enum smn_kind kind;
+    if (c->encrypted) {
+      enum smn_tls_result step = smn_tls_write(c->tls, from, len, moved, err);
+      if (step == SMN_TLS_DONE)
+        return SMN_OK;
+      kind = wait_for_tls(c, step, deadline_ms, err);
+    } else {
+      ssize_t n = send(c->fd, from, len, MSG_NOSIGNAL);
+      if (n >= 0) {
+        *moved = (size_t)n;
+        return SMN_OK;
+      }
+      if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+        return smn_fail_errno(err, SMN_NETWORK, errno, "the connection broke");
+      kind = smn_wait(c->fd, SMN_WAIT_WRITE, deadline_ms, c->cancel_fd, err);
+    }
+    if (kind != SMN_OK)
+      return kind;
+  }
+}
+
+/* Records of TLS are written one by one; let the system gather them into full
+   segments, or with GATHER false let all leave.  */
+static void gather(const struct smn_conn *c, bool gather) {
+#ifdef TCP_CORK
+  (void)setsockopt(c->fd, IPPROTO_TCP, TCP_CORK, &(int){gather}, sizeof(int));
+#else
+  (void)c;
+  (void)gather;
+#endif
+}
+
+enum smn_kind smn_conn_write(struct smn_conn *conn, const void *bytes,
+                             size_t len, struct smn_error *err) {
+  const char *from = bytes;
+  bool records = conn->encrypted && len > SMN_TLS_RECORD;
+  enum smn_kind kind = SMN_OK;
+  if (records)
+    gather(conn, true);
+  while (kind == SMN_OK && len > 0) {
+    size_t moved = 0;
+    kind = write_some(conn, from, len, &moved, err);
+    from += moved;
+    len -= moved;
+  }
+  if (records)
+    gather(conn, false);
+  return kind;
+}
+
+void smn_conn_close(struct smn_conn *conn) {
+  if (!conn)
+    return;
+  if (conn->encrypted)
+    smn_tls_bye(conn->tls);
+  smn_tls_free(conn->tls);
+  close(conn->fd);
+  smn_wipe(conn->input, sizeof conn->input);
+  free(conn);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* parameters.h - MAIL and RCPT, with what a mail asks for beside its delivery.
+   RFC 1870 (SIZE), 2852 (DELIVERBY), 3030 (BINARYMIME), 3461 (DSN), 4865
+   (FUTURERELEASE), 6152 (8BITMIME), 6531 (SMTPUTF8), 8689 (REQUIRETLS).  Called
+   by the thread of the session, whose capabilities decide; what a server cannot
+   do and the mail insists on is SMN_UNSUPPORTED, before anything is sent.  */
+#ifndef SMN_PARAMETERS_H
+#define SMN_PARAMETERS_H
+
+#include "smtp/dialogue.h"
+
+/* Write MAIL for the job in focus, whose message is CONTENT, into LINE.  */
+enum smn_kind smn_parameters_mail(struct smn_session *s,
+                                  const struct smn_content *content, char *line,
+                                  size_t size);
+
+/* Write RCPT for ADDRESS, one of the job in focus, into LINE.  */
+enum smn_kind smn_parameters_rcpt(struct smn_session *s, const char *address,
+                                  char *line, size_t size);
+
+#endif
