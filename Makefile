@@ -122,8 +122,9 @@ check-parts check-lisp: $(ERT_LOGS) $(ASSERTIONS_LOGS)
 check-parts check-kill: $(LOG)/kill.log
 check-asan: $(ASAN_LOGS)
 check-tsan: $(TSAN_LOGS)
+check-ert: $(ERT_LOGS)
 check-assertions: $(ASSERTIONS_LOGS)
-CHECKS = check-parts check-c check-lisp check-kill check-asan check-tsan \
+CHECKS = check-parts check-c check-lisp check-kill check-asan check-tsan check-ert \
   check-assertions
 $(CHECKS):
 	@tools/summary $^
