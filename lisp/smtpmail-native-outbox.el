@@ -24,8 +24,7 @@
 
 ;;; Code:
 
-(require 'cl-lib)
-(require 'seq)
+(require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-load)
 
@@ -39,18 +38,6 @@
 Several Emacsen may share it.  It has to be on this machine's file systems."
   :group 'smtpmail-native
   :type 'directory)
-
-(cl-defstruct (smtpmail-native-entry
-               (:constructor smtpmail-native-outbox--make)
-               (:copier nil))
-  "One mail of the outbox, as it was when it was read."
-  (id nil :documentation "Name of its folder; later entries sort behind.")
-  (envelope nil :documentation "Plist that never changes; see
-`smtpmail-native-outbox-commit'.")
-  (state nil :documentation "Plist that `smtpmail-native-outbox-set' changes.")
-  (receipt nil :documentation "Plist of the module about the last attempt.")
-  (problem nil :documentation "What is wrong with its files, a text, or nil.")
-  (claim nil :documentation "That of the module while it is ours, or nil."))
 
 (defconst smtpmail-native-outbox--stock-variables
   '(smtpmail-smtp-server smtpmail-smtp-service smtpmail-smtp-user
@@ -91,15 +78,12 @@ file otherwise, and takes longer than the step."
         (file-error (smtpmail-native-outbox--fail err "Cannot make"))))
     folder))
 
-(defvar smtpmail-native-outbox--queue "queue"
-  "The folder of the outbox in which entries are looked for.")
-
 (defun smtpmail-native-outbox-file (entry &optional name)
   "Return the file NAME of ENTRY, or its folder."
   (expand-file-name
    (or name "")
    (expand-file-name (smtpmail-native-entry-id entry)
-                     (expand-file-name smtpmail-native-outbox--queue
+                     (expand-file-name (smtpmail-native-entry-area entry)
                                        smtpmail-native-outbox-directory))))
 
 (defun smtpmail-native-outbox-encode (file)
@@ -185,17 +169,6 @@ an error if it has another form."
       (setq form (cddr form)))
     (nreverse alist)))
 
-(defun smtpmail-native-outbox--check-envelope (envelope)
-  "Return ENVELOPE if it can be used, else signal an error."
-  (if (and (proper-list-p envelope)
-           (stringp (plist-get envelope :sender))
-           (consp (plist-get envelope :recipients))
-           (seq-every-p #'stringp (plist-get envelope :recipients))
-           (stringp (plist-get envelope :host))
-           (integerp (plist-get envelope :port)))
-      envelope
-    (error "It names no sender, recipients and server")))
-
 ;;;; Reading
 
 (defun smtpmail-native-outbox--part (entry name reader)
@@ -240,10 +213,7 @@ If it cannot be read or has no symbol for KEY, return OTHERWISE."
                    (smtpmail-native-outbox--read
                     (smtpmail-native-outbox-file entry name) coding)
                  (error nil))))
-    (if (and (proper-list-p plist)
-             (cl-evenp (length plist))
-             (plist-get plist key)
-             (symbolp (plist-get plist key)))
+    (if (smtpmail-native-entry-plist-p plist key)
         plist
       otherwise)))
 
@@ -259,7 +229,7 @@ If it cannot be read or has no symbol for KEY, return OTHERWISE."
         (smtpmail-native-outbox--part
          entry "message.el"
          (lambda (file)
-           (smtpmail-native-outbox--check-envelope
+           (smtpmail-native-entry-check-envelope
             (cdr (assq 'smtpmail-native-envelope
                        (smtpmail-native-outbox-read-stock file)))))))
   ;; A state or receipt that is cut off was lost with the machine's power: what
@@ -277,10 +247,11 @@ If it cannot be read or has no symbol for KEY, return OTHERWISE."
   (smtpmail-native-outbox--check-message entry)
   entry)
 
-(defun smtpmail-native-outbox-get (id)
-  "Return the entry ID of the outbox, read from its files, or nil."
+(defun smtpmail-native-outbox-get (id &optional area)
+  "Return the entry ID of the outbox, read from its files, or nil.
+AREA is the directory of the outbox that holds it, by default \"queue\"."
   (smtpmail-native-outbox--locally
-    (let ((entry (smtpmail-native-outbox--make :id id)))
+    (let ((entry (smtpmail-native-entry-make :id id :area (or area "queue"))))
       (and (file-directory-p (smtpmail-native-outbox-file entry))
            (smtpmail-native-outbox-load entry)))))
 
@@ -327,7 +298,7 @@ or another place of this one."
 
 (defun smtpmail-native-outbox-claimed-p (id)
   "Return non-nil if somebody, here or elsewhere, works on the entry ID."
-  (let ((entry (smtpmail-native-outbox--make :id id)))
+  (let ((entry (smtpmail-native-entry-make :id id)))
     (not (when (smtpmail-native-outbox-claim entry)
            (smtpmail-native-outbox-release entry)
            t))))
@@ -379,7 +350,7 @@ is left behind then."
   (let* ((id (or id (smtpmail-native-outbox--new-id)))
          (folder (expand-file-name id (smtpmail-native-outbox--area
                                        "incoming")))
-         (entry (smtpmail-native-outbox--make
+         (entry (smtpmail-native-entry-make
                  :id id
                  :envelope (append envelope
                                    (list :size (buffer-size octets)))
@@ -574,7 +545,7 @@ the folders in which a mail is not all there; they stay where they are."
                        (smtpmail-native-outbox--area "queue")
                        (directory-file-name
                         (smtpmail-native-outbox-file
-                         (smtpmail-native-outbox--make :id id)))))
+                         (smtpmail-native-entry-make :id id)))))
              (entry nil))
         (unwind-protect
             (condition-case nil
@@ -583,8 +554,7 @@ the folders in which a mail is not all there; they stay where they are."
                    (expand-file-name "state" folder)
                    (smtpmail-native-outbox--print
                     '(:status held :hold interrupted)))
-                  (setq entry (let ((smtpmail-native-outbox--queue "incoming"))
-                                (smtpmail-native-outbox-get id)))
+                  (setq entry (smtpmail-native-outbox-get id "incoming"))
                   (if (smtpmail-native-entry-problem entry)
                       (push folder broken)
                     (rename-file folder target)))

@@ -255,7 +255,7 @@
 
 (ert-deftest smtpmail-native-queue-tests-other-spelling ()
   "An address counts by its octets, however it was read."
-  (let ((entry (smtpmail-native-outbox--make
+  (let ((entry (smtpmail-native-entry-make
                 :envelope '(:recipients ("j\303\266rg@x" "jörg@y")))))
     (should-not (smtpmail-native-queue--remaining
                  entry '(("jörg@x" sent) ("j\303\266rg@y" sent))))
@@ -268,7 +268,7 @@
   (let* ((addresses (mapcar (lambda (n) (format "r%d@example.org" n))
                             (number-sequence 1 5000)))
          (results (mapcar (lambda (a) (list a 'sent 250 "" "ok")) addresses))
-         (entry (smtpmail-native-outbox--make
+         (entry (smtpmail-native-entry-make
                  :envelope (list :recipients addresses)))
          (seconds (car (benchmark-run 1
                          (should-not (smtpmail-native-queue--remaining
