@@ -32,7 +32,7 @@ WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
   -Wconversion -Wno-sign-conversion -Werror
 CFLAGS ?= -O2 -g
 SMN_CFLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -fPIC \
-  -fvisibility=hidden -pthread $(WARN) -DSMN_VERSION='"$(VERSION)"' \
+  -fvisibility=hidden -pthread $(WARN) \
   -Imodule -Itest/c -MMD -MP $(LIB_CFLAGS) $(CFLAGS)
 ASAN = -fsanitize=address,undefined -fno-sanitize-recover=undefined \
   -fno-omit-frame-pointer
@@ -79,7 +79,14 @@ $(eval $(call variant,plain,))
 $(eval $(call variant,asan,$(ASAN)))
 $(eval $(call variant,tsan,$(TSAN)))
 
-$(BUILD)/plain/emacs/module.o: smtpmail-native.el # its version
+# The module says which sources it was built from; Lisp makes the same hash.
+$(BUILD)/abi.h: $(wildcard module/*/*.[ch]) lisp/smtpmail-native-load.el
+	@$(BATCH) -l smtpmail-native-load --eval \
+	  '(princ (format "#define SMN_ABI \"%s\"\n" (smtpmail-native-load-hash ".")))' \
+	  >$@.new
+	@mv $@.new $@
+$(BUILD)/plain/emacs/module.o: $(BUILD)/abi.h
+$(BUILD)/plain/emacs/module.o: MODULE_CFLAGS += -include $(BUILD)/abi.h
 
 # Overwriting a mapped module would crash the Emacs that uses it.
 $(MODULE): $(GLUE:%=$(BUILD)/plain/%.o) $(BUILD)/plain/libsmn.a
@@ -136,7 +143,7 @@ lint: all ## check formatting and style
 	@LINT=1 tools/configure $(BUILD)/lint.mk
 	clang-format --dry-run -Werror module/*/*.[ch] test/c/*.[ch]
 	clang-tidy --quiet module/*/*.c test/c/*.c -- -std=c11 -Imodule \
-	  -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -DSMN_VERSION='""' \
+	  -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -DSMN_ABI='""' \
 	  $(MODULE_CFLAGS) $(LIB_CFLAGS)
 	cppcheck --quiet --enable=warning,portability,performance \
 	  --error-exitcode=1 --inline-suppr --std=c11 module test/c

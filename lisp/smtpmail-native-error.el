@@ -10,6 +10,8 @@
 (define-error 'smtpmail-native-error "Mail not sent")
 (define-error 'smtpmail-native-usage-error "Mail not sent"
   'smtpmail-native-error)
+(define-error 'smtpmail-native-module-error "Mail not sent"
+  'smtpmail-native-usage-error)
 (define-error 'smtpmail-native-malformed-message "Mail not sent"
   'smtpmail-native-usage-error)
 (define-error 'smtpmail-native-connection-error "Mail not sent"

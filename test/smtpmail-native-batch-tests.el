@@ -290,9 +290,9 @@ Return the octets that arrive."
                   78 "smtpmail-smtp-service")
                  ((setq smtpmail-stream-type 'x) ("--server=localhost")
                   78 "smtpmail-stream-type")
-                 ((advice-add 'smtpmail-native-load--find :override #'ignore)
+                 ((advice-add 'smtpmail-native-load--files :override #'ignore)
                   ("--server=localhost") 78 "make -C")
-                 ((advice-add 'smtpmail-native-load--version-of :override
+                 ((advice-add 'smtpmail-native-load--abi-of :override
                               #'ignore)
                   ("--server=localhost") 78 "rebuild it")
                  ((setq smtpmail-native-outbox-directory

@@ -363,7 +363,7 @@ BEFORE non-nil means that it had it before the mode was turned on."
       (with-temp-file (expand-file-name
                        (concat "smtpmail-native-module" module-file-suffix)
                        copy)
-        (insert "smtpmail-native-module-version=" smtpmail-native-load-version))
+        (insert "smtpmail-native-module-abi=0123\0"))
       (let ((ran (smtpmail-native-test-emacs
                   copy "-l" "smtpmail-native" "--eval"
                   (prin1-to-string

@@ -18,9 +18,9 @@
 EXPORT int plugin_is_GPL_compatible;
 EXPORT int emacs_module_init(struct emacs_runtime *runtime);
 
-/* Lisp reads this from the file before it maps it, to refuse a stale one.  */
-static const char version_mark[] =
-    "smtpmail-native-module-version=" SMN_VERSION;
+/* A hash of the sources, made by the build.  Lisp reads it from the file before
+   it loads the module, and refuses one that was built from other sources.  */
+static const char abi_mark[] = "smtpmail-native-module-abi=" SMN_ABI;
 
 /* plist -> job */
 
@@ -596,17 +596,17 @@ static emacs_value Fshutdown(emacs_env *env, ptrdiff_t count, emacs_value *args,
                                                              : (int)ms));
 }
 
-static const char version_doc[] =
-    "Return the version of the module as a string.\n"
+static const char abi_doc[] =
+    "Return the hash of the sources that the module was built from.\n"
     "\n(fn)";
 
-static emacs_value Fversion(emacs_env *env, ptrdiff_t count, emacs_value *args,
-                            void *unused) {
+static emacs_value Fabi(emacs_env *env, ptrdiff_t count, emacs_value *args,
+                        void *unused) {
   (void)count;
   (void)args;
   (void)unused;
-  const char *version = strchr(version_mark, '=') + 1;
-  return env->make_string(env, version, (ptrdiff_t)strlen(version));
+  const char *abi = strchr(abi_mark, '=') + 1;
+  return env->make_string(env, abi, (ptrdiff_t)strlen(abi));
 }
 
 int emacs_module_init(struct emacs_runtime *runtime) {
@@ -626,7 +626,7 @@ int emacs_module_init(struct emacs_runtime *runtime) {
       {"smtpmail-native-module-events", 0, Fevents, events_doc},
       {"smtpmail-native-module-open", 1, Fopen, open_doc},
       {"smtpmail-native-module-shutdown", 1, Fshutdown, shutdown_doc},
-      {"smtpmail-native-module-version", 0, Fversion, version_doc},
+      {"smtpmail-native-module-abi", 0, Fabi, abi_doc},
   };
   if (runtime->size < (ptrdiff_t)sizeof *runtime)
     return 1;
