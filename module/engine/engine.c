@@ -27,7 +27,7 @@ struct item {
   struct smn_job *job;
   struct smn_event *done;
   bool plainly;   /* it has met with a server that breaks under pipelining */
-  bool cancelled; /* under lock, as long as the content has not begun */
+  bool cancelled; /* under lock */
 };
 
 /* A thread, and the session that it keeps.  */
@@ -315,16 +315,20 @@ static void on_done(void *context, const struct smn_task *task) {
 }
 
 /* It is the first of its server again.  */
-static void on_back(void *context, const struct smn_task *task, bool plainly) {
+static bool on_back(void *context, const struct smn_task *task,
+                    enum smn_back why) {
   struct worker *worker = context;
   struct item *item = item_of(task);
+  if (why == SMN_BACK_UNWANTED)
+    return false;
   smn_result_clear(task->result);
   pthread_mutex_lock(&engine.lock);
   let_go(worker, item);
-  item->plainly = item->plainly || plainly;
+  item->plainly = item->plainly || why == SMN_BACK_PLAINLY;
   item->next = engine.queue;
   engine.queue = item;
   pthread_mutex_unlock(&engine.lock);
+  return true;
 }
 
 /* Workers */
@@ -518,7 +522,7 @@ bool smn_engine_cancel(long id) {
       if (!w->current)
         cancel(w);
     } else if (w->current && w->current->job->id == id) {
-      found = true;
+      found = w->current->cancelled = true;
       cancel(w);
     }
   pthread_mutex_unlock(&engine.lock);

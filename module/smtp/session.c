@@ -348,9 +348,9 @@ static void settle(struct smn_session *s, const struct smn_task *task,
   snprintf(result->offered, sizeof result->offered, "%s", s->caps.mechanisms);
   result->tls = s->tls;
   smn_dialogue_focus(s, NULL);
-  if (again)
-    supply->back(supply->context, task, s->mails <= 1);
-  else
+  if (!again ||
+      !supply->back(supply->context, task,
+                    s->mails <= 1 ? SMN_BACK_PLAINLY : SMN_BACK_AGAIN))
     supply->done(supply->context, task);
 }
 
@@ -399,11 +399,32 @@ static enum smn_kind deliver(struct smn_session *s, struct smn_transaction *t,
   return smn_transaction_end(s, t, *next);
 }
 
+/* The server has turned this connection away, and may like another better.  */
+static bool unwanted(const struct smn_error *err) {
+  switch (err->stage) {
+  case SMN_STAGE_CONNECT:
+    return err->kind == SMN_NETWORK;
+  case SMN_STAGE_GREETING:
+  case SMN_STAGE_EHLO:
+    return err->kind == SMN_NETWORK ||
+           (err->kind == SMN_REPLY && err->code < 500);
+  default:
+    return err->kind == SMN_REPLY && err->code == 421;
+  }
+}
+
 /* The server cannot be used, for T and for all that SUPPLY has: to try each
    again would cost a timeout each, or lock the account of the user.  */
 static void give_up(struct smn_session *s, struct smn_transaction *t,
                     const struct smn_supply *supply, enum smn_kind kind) {
   const struct smn_error err = *s->err;
+  if (unwanted(&err) && supply->back &&
+      supply->back(supply->context, smn_transaction_task(t),
+                   SMN_BACK_UNWANTED)) {
+    smn_dialogue_focus(s, NULL);
+    smn_transaction_free(t);
+    return;
+  }
   while (t) {
     const struct smn_task *task = smn_transaction_task(t);
     task->result->error = err;
@@ -507,10 +528,13 @@ static void keep(void *context, const struct smn_task *task) {
   (void)task;
 }
 
-static void note_back(void *context, const struct smn_task *task,
-                      bool plainly) {
+static bool note_back(void *context, const struct smn_task *task,
+                      enum smn_back why) {
   (void)task;
-  *(int *)context = plainly ? 2 : 1;
+  if (why == SMN_BACK_UNWANTED)
+    return false;
+  *(int *)context = why == SMN_BACK_PLAINLY ? 2 : 1;
+  return true;
 }
 
 enum smn_kind smn_session_run(const struct smn_job *job,

@@ -28,6 +28,15 @@ struct smn_task {
   struct smn_result *result; /* initialised for the job */
 };
 
+/* Why a session gives a task back.  */
+enum smn_back {
+  SMN_BACK_AGAIN,   /* the task deserves a fresh connection */
+  SMN_BACK_PLAINLY, /* the same, without pipelining */
+  SMN_BACK_UNWANTED /* the server wants no connection more: refused, closed
+                       without a greeting, 4yz at the greeting or EHLO, 421
+                       before MAIL.  A session that it has let in may do it */
+};
+
 /* Where a session gets its jobs and tells what came of them.  Called by its
    thread.  */
 struct smn_supply {
@@ -36,13 +45,15 @@ struct smn_supply {
      the moment.  */
   const struct smn_task *(*next)(void *context);
   /* The content of TASK is about to be sent: from here on a wish to cancel it
-     ends the session.  False: it is cancelled already.  */
+     ends the session.  Asked again just before the end of data leaves, when a
+     wish can still be granted.  False: it is cancelled already.  */
   bool (*begin)(void *context, const struct smn_task *task);
   /* The result of TASK is complete.  */
   void (*done)(void *context, const struct smn_task *task);
-  /* Nothing of TASK was delivered, for a reason that lies in this connection:
-     it deserves a fresh one.  PLAINLY: without pipelining.  */
-  void (*back)(void *context, const struct smn_task *task, bool plainly);
+  /* Nothing of TASK was delivered, for a reason that lies in this connection,
+     WHY.  True: the supply has taken it back.  False: TASK fails as its result
+     says, and done follows.  */
+  bool (*back)(void *context, const struct smn_task *task, enum smn_back why);
 };
 
 struct smn_session;
