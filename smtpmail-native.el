@@ -27,142 +27,23 @@
 
 ;;; Code:
 
-(eval-and-compile
-  (add-to-list 'load-path
-               (expand-file-name
-                "lisp" (file-name-directory
-                        (or load-file-name
-                            (bound-and-true-p byte-compile-current-file)
-                            buffer-file-name)))))
+;; In a checkout, the other files are in the directory lisp/; elsewhere they may
+;; be beside this one.  The package's autoloads add it, too, so that a command
+;; finds its file.
+;;;###autoload
+(let ((lisp (expand-file-name
+             "lisp" (file-name-directory (or load-file-name buffer-file-name)))))
+  (when (file-directory-p lisp)
+    (add-to-list 'load-path lisp)))
 
-;;;; The classic variables
+(eval-when-compile
+  (let ((file (bound-and-true-p byte-compile-current-file)))
+    (when (stringp file)
+      (add-to-list 'load-path
+                   (expand-file-name "lisp" (file-name-directory
+                                             (expand-file-name file)))))))
 
-;; Users set them before or after this file is loaded; they are bound here only
-;; to be known, and never given another value.
-(defvar smtpmail-auth-credentials nil
-  "Who the user is, for each mail server.
-A list of (HOST PORT USER PASSWORD).  HOST is a string, compared without
-regard to case; PORT an integer, a string of digits, or the name of a
-service like \"submission\".  The first entry for a server counts.  USER
-and PASSWORD may be nil: then they are asked for.  The value may also be
-the name of a netrc file.")
-
-(defvar smtpmail-starttls-credentials nil
-  "Servers that must be talked to by STARTTLS.
-A list of (HOST PORT KEYFILE CERTFILE), HOST and PORT as in
-`smtpmail-auth-credentials'.  KEYFILE and CERTFILE name the PEM files of a
-client certificate; nil or \"\" for none.  No mail is sent to such a server
-without TLS.")
-
-;;;; Options
-
-(defgroup smtpmail-native nil
-  "Native transport for mail."
-  :group 'mail
-  :link '(url-link "https://www.gnu.org/software/emacs/manual/html_mono/smtpmail.html"))
-
-(defcustom smtpmail-native-timeout 60
-  "Seconds that the server may take for each answer.
-For the answer to the end of the message it is ten times as long."
-  :type 'number)
-
-(defcustom smtpmail-native-cleartext-auth 'loopback
-  "Whether a connection without TLS may be used to authenticate.
-The value `loopback' allows it to servers on this machine only, t to all,
-nil to none.  Where it is not allowed no mail is sent."
-  :type '(choice (const :tag "To this machine" loopback)
-                 (const :tag "Always" t)
-                 (const :tag "Never" nil)))
-
-(defcustom smtpmail-native-auth-mechanisms nil
-  "SASL mechanisms that may be used, in this order.
-A list of names, strings or symbols.  The value nil stands for
-SCRAM-SHA-256-PLUS, SCRAM-SHA-1-PLUS, SCRAM-SHA-256, SCRAM-SHA-1,
-CRAM-MD5, PLAIN, LOGIN, or with a client certificate and no password for
-EXTERNAL.  If XOAUTH2 or OAUTHBEARER is the first one, passwords are
-OAuth 2.0 tokens.  If GSSAPI or EXTERNAL is, none is asked for.
-DIGEST-MD5 and NTLM are only used when they are named here."
-  :type '(repeat (choice symbol string)))
-
-(defcustom smtpmail-native-build-directory nil
-  "Where the module is built when Emacs is asked to.
-The value nil stands for the folder of this package or, if that cannot be
-written, \"smtpmail-native\" in the user's folder for Emacs."
-  :type '(choice (const :tag "Folder of the package" nil) directory))
-
-(defcustom smtpmail-native-background t
-  "Whether mail is sent in the background.
-Then `smtpmail-native-send-it' returns as soon as the mail is in the
-outbox.  A batch Emacs always waits for the outcome."
-  :type 'boolean)
-
-(defcustom smtpmail-native-undo-seconds 0
-  "Seconds for which a mail is held before it is sent.
-So long `smtpmail-native-undo-send' brings it back.  This is for mail that
-is sent in the background."
-  :type 'natnum)
-
-(defcustom smtpmail-native-partial-recipients nil
-  "Whether a mail is sent when the server refuses some of its recipients.
-With nil nobody gets it then.  With t those get it whom the server has
-accepted, and the outbox keeps the mail for the rest alone."
-  :type 'boolean)
-
-(defcustom smtpmail-native-expire (* 3 24 60 60)
-  "Seconds for which a mail that cannot be sent is tried again.
-Then it is held, and the user decides.  The value nil stands for ever."
-  :type '(choice (const :tag "For ever" nil) natnum))
-
-(defcustom smtpmail-native-idle-seconds 10
-  "Seconds for which a connection is kept open for further mails."
-  :type 'number)
-
-(defcustom smtpmail-native-max-sessions 2
-  "How many connections for one account there may be at a time.
-One is used unless there is much to send."
-  :type 'natnum)
-
-(defcustom smtpmail-native-proxy nil
-  "URL of the proxy through which mail servers are reached, or nil.
-It is socks5://HOST:PORT (SOCKS 5) or http://HOST:PORT (CONNECT), with
-USER:PASSWORD@ before HOST if the proxy wants to know who you are, where
-octets of special meaning are written as %XX.  The names of servers are
-resolved by the proxy.  A local socket is reached without it."
-  :type '(choice (const :tag "None" nil) string))
-
-(defcustom smtpmail-native-source-address nil
-  "IP address, as a string, of this machine to connect from, or nil.
-With nil the system chooses one for each connection."
-  :type '(choice (const :tag "The system chooses" nil) string))
-
-(defcustom smtpmail-native-chunking nil
-  "Whether mail is sent in chunks where the server offers CHUNKING.
-See RFC 3030; some servers are said to do it badly."
-  :type 'boolean)
-
-(defcustom smtpmail-native-avoid-extensions nil
-  "Extensions of SMTP that are not used with servers that do them badly.
-An alist of (HOST EXTENSION...): HOST is a name as in
-`smtpmail-smtp-server', an extension one such as PIPELINING, CHUNKING, SIZE
-or PIPECONNECT, a symbol or string."
-  :type '(alist :key-type string :value-type (repeat (choice symbol string))))
-
-(defcustom smtpmail-native-sent-functions nil
-  "Functions that are called when a mail has been taken by the server.
-The argument is a plist, which has :id, :message-id, :subject, :from,
-:sender, :recipients, :host, :port, :results and :file, the file with the
-octets of the message, which is deleted afterwards.  :results is a list
-of (ADDRESS OUTCOME CODE ENHANCED-CODE TEXT)."
-  :type 'hook)
-
-(defcustom smtpmail-native-failed-functions nil
-  "Functions that are called when an attempt to send a mail has failed.
-The argument is a plist as for `smtpmail-native-sent-functions', and has
-also :status (`ready' to be tried again, `held', `refused' or `unknown'),
-:hold and :text, the reason.  This is for mail that is sent in the
-background; else the failure is signalled."
-  :type 'hook)
-
+(require 'smtpmail-native-options)
 (require 'nadvice)
 (require 'seq)
 (require 'smtpmail-native-auth)
@@ -170,6 +51,8 @@ background; else the failure is signalled."
 (require 'smtpmail-native-queue)
 (require 'smtpmail-native-copy)
 (require 'smtpmail-native-mode)
+
+;;;###autoload (autoload 'smtpmail-native-mode "smtpmail-native" "Send what smtpmail sends by the native transport.\n\n(fn &optional ARG)" t)
 
 ;;;; Commands
 
@@ -343,6 +226,7 @@ TLS, and its certificate.  Nothing secret is sent."
       (special-mode))
     (display-buffer buffer)))
 
+;;;###autoload
 (autoload 'smtpmail-native-explain-credentials "smtpmail-native-explain"
   "Show with which credentials a mail would be sent, and why." t)
 
@@ -378,12 +262,16 @@ saved where that is possible.  Nothing secret is sent.  Signal a child of
 
 ;;;; The outbox
 
+;;;###autoload
 (autoload 'smtpmail-native-outbox "smtpmail-native-list"
   "Show the mails that are on their way, and let the user see to them." t)
+;;;###autoload
 (autoload 'smtpmail-native-flush-queue "smtpmail-native-list"
   "Send all mails of the outbox that wait, also those that are queued." t)
+;;;###autoload
 (autoload 'smtpmail-native-undo-send "smtpmail-native-list"
   "Bring back the newest mail that has not left yet, as a draft." t)
+;;;###autoload
 (autoload 'smtpmail-native-unlock "smtpmail-native-list"
   "Ask now for the passwords that mails of the outbox are held for." t)
 (autoload 'smtpmail-native-list-note "smtpmail-native-list")
@@ -392,8 +280,10 @@ saved where that is possible.  Nothing secret is sent.  Signal a child of
 
 ;;;; Scripts
 
+;;;###autoload
 (autoload 'smtpmail-native-batch-send "smtpmail-native-batch"
   "Send a message as the rest of the command line says, and end Emacs.")
+;;;###autoload
 (autoload 'smtpmail-native-batch-flush "smtpmail-native-batch"
   "Send all that waits in the outbox, each mail once, and end Emacs.")
 

@@ -17,6 +17,7 @@
 (require 'cl-lib)
 (require 'seq)
 (require 'smtpmail-native-error)
+(require 'smtpmail-native-options)
 
 (declare-function smtpmail-native-module-find-auth "smtpmail-native-module"
                   (host port))
@@ -35,7 +36,6 @@
 (defvar smtpmail-servers-requiring-authorization)
 (defvar smtpmail-auth-credentials)
 (defvar smtpmail-auth-supported)
-(defvar smtpmail-native-auth-mechanisms)
 
 (defvar smtpmail-native-auth-inhibit-prompts nil
   "Non-nil means that nobody is there to be asked, as in batch.")

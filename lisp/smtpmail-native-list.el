@@ -16,6 +16,7 @@
 (require 'tabulated-list)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-outbox)
+(require 'smtpmail-native-options)
 (require 'smtpmail-native-queue)
 
 (declare-function smtpmail-native-draft-restore "smtpmail-native-draft" (entry))
@@ -33,31 +34,33 @@
 
 ;;;; Faces
 
-(defgroup smtpmail-native-faces nil
-  "Faces of the outbox."
-  :group 'smtpmail-native
-  :group 'faces)
-
 (defface smtpmail-native-sending '((t :inherit success))
-  "Face for a mail that is being sent.")
+  "Face for a mail that is being sent."
+  :group 'smtpmail-native-faces)
 
 (defface smtpmail-native-waiting '((t :inherit default))
-  "Face for a mail that will be sent by itself.")
+  "Face for a mail that will be sent by itself."
+  :group 'smtpmail-native-faces)
 
 (defface smtpmail-native-undo '((t :inherit font-lock-keyword-face))
-  "Face for a mail whose sending can still be undone.")
+  "Face for a mail whose sending can still be undone."
+  :group 'smtpmail-native-faces)
 
 (defface smtpmail-native-held '((t :inherit shadow))
-  "Face for a mail that waits for the user's word.")
+  "Face for a mail that waits for the user's word."
+  :group 'smtpmail-native-faces)
 
 (defface smtpmail-native-attention '((t :inherit warning))
-  "Face for a mail that needs the user, and for their number.")
+  "Face for a mail that needs the user, and for their number."
+  :group 'smtpmail-native-faces)
 
 (defface smtpmail-native-refused '((t :inherit error))
-  "Face for a mail that the server does not take.")
+  "Face for a mail that the server does not take."
+  :group 'smtpmail-native-faces)
 
 (defface smtpmail-native-damaged '((t :inherit error))
-  "Face for a mail whose files are damaged.")
+  "Face for a mail whose files are damaged."
+  :group 'smtpmail-native-faces)
 
 ;;;; What is known
 

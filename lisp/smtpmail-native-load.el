@@ -15,13 +15,13 @@
 ;;; Code:
 
 (require 'smtpmail-native-error)
+(require 'smtpmail-native-options)
 
 (declare-function compilation-start "compile"
                   (command &optional mode name-function highlight-regexp
                            continue))
 (declare-function smtpmail-native-module-abi "smtpmail-native-module")
 (defvar compilation-finish-functions)
-(defvar smtpmail-native-build-directory)
 
 (defconst smtpmail-native-load--here
   (file-name-directory (or (and load-in-progress load-file-name)

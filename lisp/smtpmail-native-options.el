@@ -1,0 +1,234 @@
+;;; smtpmail-native-options.el --- User options  -*- lexical-binding: t; -*-
+;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+;; The options that more than one file reads.  This file is at the bottom of
+;; all others, so that each command can be autoloaded from its own file.
+
+;;; Code:
+
+;;;; Groups
+
+(defgroup smtpmail-native nil
+  "Send mail by a native transport, in the background."
+  :group 'mail
+  :link '(info-link "(smtpmail-native)")
+  :link '(custom-group-link :tag "SMTP library (smtpmail)" smtpmail))
+
+(defgroup smtpmail-native-account nil
+  "Servers, credentials and connections."
+  :group 'smtpmail-native)
+
+(defgroup smtpmail-native-safety nil
+  "Encryption, certificates and authentication."
+  :group 'smtpmail-native)
+
+(defgroup smtpmail-native-outbox nil
+  "What happens to a message between sending and delivery."
+  :group 'smtpmail-native)
+
+(defgroup smtpmail-native-faces nil
+  "Faces of the outbox and the mode line."
+  :group 'smtpmail-native
+  :group 'faces)
+
+;;;; The classic variables
+
+;; You may set these before or after this file is loaded.  A value that is
+;; there already stays.
+
+(defcustom smtpmail-auth-credentials nil
+  "List of credentials, one for each mail server, or a netrc file.
+Each element is (HOST PORT USER PASSWORD).  HOST is a string and is
+compared without regard to case.  PORT is an integer, a string of digits,
+or the name of a service such as \"submission\".  The first element for a
+server counts.  If USER or PASSWORD is nil, Emacs looks in auth-source
+and then asks for it.
+The value can also be a string, the name of a netrc file."
+  :type '(choice (repeat :tag "Credentials"
+                         (list (string :tag "Host")
+                               (choice :tag "Port" integer string)
+                               (choice :tag "User" (const :tag "Ask" nil)
+                                       string)
+                               (choice :tag "Password" (const :tag "Ask" nil)
+                                       string)))
+                 (file :tag "Netrc file"))
+  :group 'smtpmail-native-account
+  :package-version '(smtpmail-native . "0.1.0"))
+
+(defcustom smtpmail-starttls-credentials nil
+  "List of mail servers that require STARTTLS, with client certificates.
+Each element is (HOST PORT KEYFILE CERTFILE), with HOST and PORT as in
+`smtpmail-auth-credentials'.  KEYFILE and CERTFILE are the names of the
+PEM files of a client certificate; nil or \"\" means no certificate.
+Emacs sends nothing to such a server without TLS."
+  :type '(repeat (list (string :tag "Host")
+                       (choice :tag "Port" integer string)
+                       (choice :tag "Key" (const :tag "None" nil) file)
+                       (choice :tag "Certificate" (const :tag "None" nil)
+                               file)))
+  :group 'smtpmail-native-account
+  :package-version '(smtpmail-native . "0.1.0"))
+
+;;;; Account
+
+(defcustom smtpmail-native-timeout 60
+  "Number of seconds to wait for each reply of the server.
+The reply to the end of a message may take ten times as long."
+  :type 'number
+  :group 'smtpmail-native-account
+  :package-version '(smtpmail-native . "0.1.0"))
+
+(defcustom smtpmail-native-proxy nil
+  "URL of the proxy through which Emacs reaches mail servers, or nil.
+The URL is socks5://HOST:PORT (SOCKS 5) or http://HOST:PORT (CONNECT).
+If the proxy requires a login, put USER:PASSWORD@ before HOST, and write
+special characters as %XX.  The proxy resolves the names of servers.
+Local sockets do not use it."
+  :type '(choice (const :tag "None" nil) string)
+  :group 'smtpmail-native-account
+  :package-version '(smtpmail-native . "0.2.0"))
+
+(defcustom smtpmail-native-source-address nil
+  "IP address of this machine to connect from, a string, or nil.
+If nil, the system chooses an address for each connection."
+  :type '(choice (const :tag "Chosen by the system" nil) string)
+  :group 'smtpmail-native-account
+  :package-version '(smtpmail-native . "0.2.0"))
+
+(defcustom smtpmail-native-chunking nil
+  "Non-nil means use CHUNKING (RFC 3030) where the server offers it.
+Some servers are known to have faulty implementations."
+  :type 'boolean
+  :group 'smtpmail-native-account
+  :package-version '(smtpmail-native . "0.2.0"))
+
+(defcustom smtpmail-native-avoid-extensions nil
+  "Alist of SMTP extensions to avoid with certain servers.
+Each element is (HOST EXTENSION...), with HOST as in
+`smtpmail-smtp-server'.  EXTENSION is a symbol or string such as
+PIPELINING, CHUNKING, SIZE or PIPECONNECT."
+  :type '(alist :key-type string :value-type (repeat (choice symbol string)))
+  :group 'smtpmail-native-account
+  :package-version '(smtpmail-native . "0.2.0"))
+
+(defcustom smtpmail-native-idle-seconds 10
+  "Number of seconds to keep an idle connection for further messages."
+  :type 'number
+  :group 'smtpmail-native-account
+  :package-version '(smtpmail-native . "0.2.0"))
+
+(defcustom smtpmail-native-max-sessions 2
+  "Maximal number of simultaneous connections for one account.
+Emacs uses one connection unless there is much to send."
+  :type 'natnum
+  :group 'smtpmail-native-account
+  :package-version '(smtpmail-native . "0.2.0"))
+
+;;;; Safety
+
+(defcustom smtpmail-native-cleartext-auth 'loopback
+  "Whether Emacs may authenticate over a connection without TLS.
+The value `loopback' allows it for servers on this machine only, t for
+all servers, and nil for none.  Where it is not allowed, Emacs does not
+send the message."
+  :type '(choice (const :tag "To this machine" loopback)
+                 (const :tag "Always" t)
+                 (const :tag "Never" nil))
+  :group 'smtpmail-native-safety
+  :package-version '(smtpmail-native . "0.1.0"))
+
+(defcustom smtpmail-native-auth-mechanisms nil
+  "List of SASL mechanisms to try, in this order, or nil.
+The elements are names, as symbols or strings.  The value nil means
+SCRAM-SHA-256-PLUS, SCRAM-SHA-1-PLUS, SCRAM-SHA-256, SCRAM-SHA-1,
+CRAM-MD5, PLAIN and LOGIN, or EXTERNAL if there is a client certificate
+and no password.  If the first element is XOAUTH2 or OAUTHBEARER, the
+password is an OAuth 2.0 token.  If it is GSSAPI or EXTERNAL, Emacs does
+not ask for a password.  DIGEST-MD5 and NTLM are insecure and used only
+if they are in this list."
+  :type '(repeat (choice (const "SCRAM-SHA-256-PLUS")
+                         (const "SCRAM-SHA-1-PLUS")
+                         (const "SCRAM-SHA-256")
+                         (const "SCRAM-SHA-1")
+                         (const "CRAM-MD5")
+                         (const "PLAIN")
+                         (const "LOGIN")
+                         (const "XOAUTH2")
+                         (const "OAUTHBEARER")
+                         (const "EXTERNAL")
+                         (const "GSSAPI")
+                         (const "DIGEST-MD5")
+                         (const "NTLM")
+                         symbol string))
+  :group 'smtpmail-native-safety
+  :package-version '(smtpmail-native . "0.1.0"))
+
+;;;; Outbox
+
+(defcustom smtpmail-native-background t
+  "Non-nil means send messages in the background.
+`smtpmail-native-send-it' then returns as soon as the message is in the
+outbox.  In batch mode Emacs always waits for the outcome."
+  :type 'boolean
+  :group 'smtpmail-native-outbox
+  :package-version '(smtpmail-native . "0.2.0"))
+
+(defcustom smtpmail-native-undo-seconds 0
+  "Number of seconds to hold a message before it is sent.
+During this time, \\[smtpmail-native-undo-send] turns the message back
+into a draft.  This applies to messages sent in the background."
+  :type 'natnum
+  :group 'smtpmail-native-outbox
+  :package-version '(smtpmail-native . "0.2.0"))
+
+(defcustom smtpmail-native-partial-recipients nil
+  "Non-nil means send even if the server refuses some recipients.
+The accepted recipients then receive the message, and the outbox keeps it
+for the others.  If nil, one refused recipient means that no recipient
+receives the message."
+  :type 'boolean
+  :group 'smtpmail-native-outbox
+  :package-version '(smtpmail-native . "0.2.0"))
+
+(defcustom smtpmail-native-expire (* 3 24 60 60)
+  "Number of seconds to retry a message that cannot be delivered.
+After that time Emacs holds the message until you act.  The value nil
+means to retry forever."
+  :type '(choice (const :tag "Forever" nil) natnum)
+  :group 'smtpmail-native-outbox
+  :package-version '(smtpmail-native . "0.2.0"))
+
+(defcustom smtpmail-native-sent-functions nil
+  "Abnormal hook run after the server has accepted a message.
+Each function gets one argument, a plist with :id, :message-id, :subject,
+:from, :sender, :recipients, :host, :port, :results and :file.  FILE
+contains the message as sent; Emacs deletes it afterwards.  RESULTS is a
+list of (ADDRESS OUTCOME CODE ENHANCED-CODE TEXT)."
+  :type 'hook
+  :group 'smtpmail-native-outbox
+  :package-version '(smtpmail-native . "0.2.0"))
+
+(defcustom smtpmail-native-failed-functions nil
+  "Abnormal hook run after an attempt to send a message has failed.
+Each function gets one argument, a plist as for
+`smtpmail-native-sent-functions' with these additional keys: :status is
+`ready' (Emacs will retry), `held', `refused' or `unknown'; :hold and
+:text give the reason.  The hook runs for messages sent in the
+background; otherwise Emacs signals the failure."
+  :type 'hook
+  :group 'smtpmail-native-outbox
+  :package-version '(smtpmail-native . "0.2.0"))
+
+;;;; Building
+
+(defcustom smtpmail-native-build-directory nil
+  "Directory where Emacs puts the module that it builds, or nil.
+If nil, it is the directory of the sources or, if that is not writable,
+\"smtpmail-native\" in `user-emacs-directory'."
+  :type '(choice (const :tag "Directory of the sources" nil) directory)
+  :group 'smtpmail-native
+  :package-version '(smtpmail-native . "0.1.0"))
+
+(provide 'smtpmail-native-options)
+;;; smtpmail-native-options.el ends here
