@@ -139,5 +139,93 @@ UNTRUSTED non-nil means that nobody knows the authority."
     (should (plist-get (plist-get (plist-get result :tls) :certificate)
                        :pinned))))
 
+;; The disk
+
+(defun smtpmail-native-module-tests--disk (&rest steps)
+  "Have STEPS done and return the plist of the event that comes."
+  (smtpmail-native-load)
+  (let ((id (smtpmail-native-module-disk steps)))
+    (should (integerp id))
+    (smtpmail-native-test-wait
+     (lambda ()
+       (catch 'done
+         (dolist (event (smtpmail-native-module-events))
+           (when (eq (car event) id)
+             (should (eq (cadr event) 'disk))
+             (throw 'done (cddr event)))))))))
+
+(defmacro smtpmail-native-module-tests--with-folder (&rest body)
+  "Evaluate BODY with `folder' bound to a fresh directory, encoded."
+  (declare (indent 0) (debug t))
+  `(let ((folder (encode-coding-string (make-temp-file "smtpmail-native" t)
+                                       'utf-8)))
+     (unwind-protect
+         (progn ,@body)
+       (delete-directory folder t))))
+
+(ert-deftest smtpmail-native-module-tests-disk ()
+  "All steps are done, in their order."
+  (smtpmail-native-module-tests--with-folder
+    (let* ((octets (unibyte-string 0 13 10 128 255 228))
+           (name (concat folder "/" (encode-coding-string "ä" 'utf-8)))
+           (latin (concat folder "/" (unibyte-string 228)))
+           (entry (concat folder "/entry")))
+      (make-directory entry)
+      (write-region "x" nil (concat entry "/message") nil 'quiet)
+      (should (equal (smtpmail-native-module-tests--disk
+                      (list 'write name octets)
+                      (list 'sync name)
+                      (list 'rename name latin)
+                      (list 'sync-all entry)
+                      (list 'remove entry)
+                      (list 'remove entry)
+                      (list 'delete name)
+                      (list 'sync folder))
+                     '(:kind ok)))
+      (should-not (file-exists-p entry))
+      (should (= (file-modes latin) #o600))
+      (should (equal (with-temp-buffer
+                       (set-buffer-multibyte nil)
+                       (insert-file-contents-literally latin)
+                       (buffer-string))
+                     octets)))
+    (should (equal (smtpmail-native-module-tests--disk) '(:kind ok)))))
+
+(ert-deftest smtpmail-native-module-tests-disk-fails ()
+  "The first step that fails is the last one, and is told."
+  (smtpmail-native-module-tests--with-folder
+    (let* ((missing (concat folder "/missing"))
+           (file (concat folder "/file"))
+           (event (smtpmail-native-module-tests--disk
+                   (list 'write file "x")
+                   (list 'sync missing)
+                   (list 'delete file))))
+      (should (eq (plist-get event :kind) 'file))
+      (should (eql (plist-get event :step) 1))
+      (should (equal (plist-get event :errno) "ENOENT"))
+      (should (equal (plist-get event :text)
+                     (format "cannot sync %s: No such file or directory"
+                             missing)))
+      (should (file-exists-p file)))))
+
+(ert-deftest smtpmail-native-module-tests-disk-usage ()
+  "What is no list of steps is refused as a whole."
+  (smtpmail-native-load)
+  (smtpmail-native-module-tests--with-folder
+    (let ((file (concat folder "/file")))
+      (dolist (bad `(((sync "relative")) ((frobnicate ,file)) (,file)
+                     ((write ,file)) ((write ,file 7)) ((sync nil))
+                     ((rename ,file)) ((sync ,file . ,file))
+                     ((sync ,file ,file)) ((sync ,(concat file "\0x")))
+                     ((sync . ,file)) (nil) ,file ((delete ,file) . x)))
+        (should-error (smtpmail-native-module-disk
+                       (if (consp bad) (cons (list 'write file "x") bad) bad)))
+        (should-not (smtpmail-native-module-events))
+        (should-not (file-exists-p file)))
+      (let ((circle (list (list 'write file "x"))))
+        (setcdr circle circle)
+        (should-error (smtpmail-native-module-disk circle)
+                      :type 'smtpmail-native-usage-error)))))
+
 (provide 'smtpmail-native-module-tests)
 ;;; smtpmail-native-module-tests.el ends here

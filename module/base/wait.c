@@ -67,3 +67,34 @@ int smn_thread_start(pthread_t *thread, void *(*run)(void *), void *argument) {
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   return errnum;
 }
+
+/* macOS cannot choose the clock of a condition, but can wait for a span.  */
+void smn_condition_init(pthread_cond_t *condition) {
+#ifdef __APPLE__
+  pthread_cond_init(condition, NULL);
+#else
+  pthread_condattr_t attributes;
+  pthread_condattr_init(&attributes);
+  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+  pthread_cond_init(condition, &attributes);
+  pthread_condattr_destroy(&attributes);
+#endif
+}
+
+bool smn_condition_wait(pthread_cond_t *condition, pthread_mutex_t *lock,
+                        int64_t deadline_ms) {
+#ifdef __APPLE__
+  int64_t ms = deadline_ms - smn_now_ms();
+  if (ms < 0)
+    ms = 0;
+#else
+  int64_t ms = deadline_ms;
+#endif
+  struct timespec time = {.tv_sec = (time_t)(ms / 1000),
+                          .tv_nsec = (long)(ms % 1000) * 1000000};
+#ifdef __APPLE__
+  return pthread_cond_timedwait_relative_np(condition, lock, &time) == 0;
+#else
+  return pthread_cond_timedwait(condition, lock, &time) == 0;
+#endif
+}

@@ -31,4 +31,12 @@ bool smn_set_nonblocking(int fd);
    handler, which saves the user's buffers.  Returns 0 or an errno.  */
 int smn_thread_start(pthread_t *thread, void *(*run)(void *), void *argument);
 
+/* Prepare CONDITION for smn_condition_wait.  */
+void smn_condition_init(pthread_cond_t *condition);
+
+/* As pthread_cond_wait, until the clock of smn_now_ms passes DEADLINE_MS at
+   the latest; false then.  The caller looks at what it waits for again.  */
+bool smn_condition_wait(pthread_cond_t *condition, pthread_mutex_t *lock,
+                        int64_t deadline_ms);
+
 #endif

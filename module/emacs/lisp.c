@@ -94,21 +94,39 @@ static ptrdiff_t string_size(emacs_env *env, emacs_value value,
   return 0;
 }
 
-char *smn_lisp_string(emacs_env *env, emacs_value value, const char *what) {
+char *smn_lisp_copy(emacs_env *env, emacs_value value, const char *what,
+                    size_t *len) {
   ptrdiff_t size = string_size(env, value, what);
   if (size == 0)
     return NULL;
   char *copy = malloc((size_t)size);
-  if (!copy) {
+  if (!copy)
     smn_lisp_signal(env, "smtpmail-native-error", "no memory");
-    return NULL;
+  else if (env->copy_string_contents(env, value, copy, &size)) {
+    *len = (size_t)size - 1;
+    return copy;
   }
-  if (env->copy_string_contents(env, value, copy, &size) &&
-      !memchr(copy, '\0', (size_t)size - 1))
+  free(copy);
+  return NULL;
+}
+
+char *smn_lisp_string(emacs_env *env, emacs_value value, const char *what) {
+  size_t len = 0;
+  char *copy = smn_lisp_copy(env, value, what, &len);
+  if (!copy || !memchr(copy, '\0', len))
     return copy;
   usage(env, what, "holds a NUL character");
   free(copy);
   return NULL;
+}
+
+size_t smn_lisp_length(emacs_env *env, emacs_value list, const char *what) {
+  emacs_value length = smn_lisp_call(env, "proper-list-p", 1, &list);
+  intmax_t count =
+      smn_lisp_true(env, length) ? env->extract_integer(env, length) : -1;
+  if (smn_lisp_ok(env) && (count < 0 || count > LIST_MAX))
+    usage(env, what, "is not a proper list");
+  return smn_lisp_ok(env) ? (size_t)count : 0;
 }
 
 bool smn_lisp_secret(emacs_env *env, emacs_value value, const char *what,

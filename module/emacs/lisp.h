@@ -44,6 +44,14 @@ char *smn_lisp_string(emacs_env *env, emacs_value value, const char *what);
 bool smn_lisp_secret(emacs_env *env, emacs_value value, const char *what,
                      struct smn_buf *buf);
 
+/* The same for octets, NULs among them: *LEN of them, to be freed.  */
+char *smn_lisp_copy(emacs_env *env, emacs_value value, const char *what,
+                    size_t *len);
+
+/* The number of elements of LIST; 0 with a signal pending for anything but a
+   proper list of a sensible length.  */
+size_t smn_lisp_length(emacs_env *env, emacs_value list, const char *what);
+
 /* A NULL-ended copy of a list of strings (nil: no elements), to be freed with
    its strings.  */
 char **smn_lisp_strings(emacs_env *env, emacs_value list, const char *what);

@@ -5,7 +5,9 @@
    prints.  Text of the server leaves as unibyte strings.  */
 #include "emacs/credentials.h"
 #include "emacs/lisp.h"
+#include "engine/disk.h"
 #include "engine/engine.h"
+#include "engine/events.h"
 #include "mail/claim.h"
 
 #include <stdio.h>
@@ -415,6 +417,18 @@ static void add_result(emacs_env *env, struct smn_lisp_list *list,
   smn_lisp_add_pair(env, list, ":recipients", recipient_list(env, result));
 }
 
+static void add_disk(emacs_env *env, struct smn_lisp_list *list,
+                     const struct smn_event *event) {
+  smn_lisp_add_pair(env, list, ":kind",
+                    smn_lisp_symbol(env, event->failed ? "file" : "ok"));
+  if (!event->failed)
+    return;
+  smn_lisp_add_pair(env, list, ":text", octets(env, event->text));
+  smn_lisp_add_pair(env, list, ":step", integer(env, event->step));
+  smn_lisp_add_pair(env, list, ":errno",
+                    octets(env, smn_step_errno_name(event->errnum)));
+}
+
 static emacs_value event_list(emacs_env *env, const struct smn_event *event) {
   struct smn_lisp_list list = {.count = 0};
   smn_lisp_add(&list, integer(env, event->id));
@@ -436,14 +450,18 @@ static emacs_value event_list(emacs_env *env, const struct smn_event *event) {
     smn_lisp_add(&list, smn_lisp_symbol(env, "done"));
     add_result(env, &list, &event->result);
     break;
+  case SMN_EVENT_DISK:
+    smn_lisp_add(&list, smn_lisp_symbol(env, "disk"));
+    add_disk(env, &list, event);
+    break;
   }
   return smn_lisp_list(env, &list);
 }
 
 static const char events_doc[] =
     "Return what has happened since the last call, as a list of events.\n"
-    "An event is (ID KIND . PLIST), KIND being one of `trace', `progress' and\n"
-    "`done'.  Text is unibyte and untrusted.\n"
+    "An event is (ID KIND . PLIST), KIND being one of `trace', `progress',\n"
+    "`done' and `disk'.  Text is unibyte and untrusted.\n"
     "\n(fn)";
 
 static emacs_value Fevents(emacs_env *env, ptrdiff_t count, emacs_value *args,
@@ -454,15 +472,115 @@ static emacs_value Fevents(emacs_env *env, ptrdiff_t count, emacs_value *args,
   emacs_value list = smn_lisp_nil(env);
   if (!smn_lisp_ok(env))
     return NULL;
-  struct smn_event *event = smn_engine_events();
-  while (event) {
-    struct smn_event *next = event->next;
+  size_t converted = 0;
+  bool more;
+  const struct smn_event *event = smn_events_borrow(SIZE_MAX, &more);
+  for (; event; event = event->next, converted++) {
     emacs_value cells[] = {event_list(env, event), list};
     list = smn_lisp_call(env, "cons", 2, cells);
-    smn_event_free(event);
-    event = next;
   }
-  return smn_lisp_call(env, "nreverse", 1, &list);
+  list = smn_lisp_call(env, "nreverse", 1, &list);
+  smn_events_delivered(smn_lisp_ok(env) ? converted : 0);
+  return list;
+}
+
+/* Steps for the disk */
+
+/* An operand of a step: an absolute file name in its own octets.  */
+static char *get_file(emacs_env *env, emacs_value value) {
+  char *file = smn_lisp_string(env, value, "A file of a step");
+  if (file && file[0] != '/')
+    smn_lisp_signal(env, "smtpmail-native-usage-error",
+                    "A file name of a step is not absolute");
+  return file;
+}
+
+static const struct {
+  const char *name;
+  enum smn_step_type type;
+  bool to, octets; /* a second operand */
+} steps[] = {
+    {"write", SMN_STEP_WRITE, false, true},
+    {"sync", SMN_STEP_SYNC, false, false},
+    {"sync-all", SMN_STEP_SYNC_ALL, false, false},
+    {"rename", SMN_STEP_RENAME, true, false},
+    {"delete", SMN_STEP_DELETE, false, false},
+    {"remove", SMN_STEP_REMOVE, false, false},
+};
+
+/* LIST -> *STEP; with a signal pending what was made must be cleared.  */
+static void get_step(emacs_env *env, emacs_value list, struct smn_step *step) {
+  emacs_value name = smn_lisp_car(env, list);
+  size_t i = 0, count = sizeof steps / sizeof *steps;
+  while (i < count && !smn_lisp_eq(env, name, steps[i].name))
+    i++;
+  if (!smn_lisp_ok(env))
+    return;
+  if (i == count) {
+    smn_lisp_signal(env, "smtpmail-native-usage-error",
+                    "A step has no operation that is known");
+    return;
+  }
+  step->type = steps[i].type;
+  list = smn_lisp_cdr(env, list);
+  step->file = get_file(env, smn_lisp_car(env, list));
+  list = smn_lisp_cdr(env, list);
+  if (steps[i].to || steps[i].octets) {
+    emacs_value second = smn_lisp_car(env, list);
+    list = smn_lisp_cdr(env, list);
+    if (steps[i].to)
+      step->to = get_file(env, second);
+    else
+      step->octets =
+          smn_lisp_copy(env, second, "The content of a file", &step->len);
+  }
+  if (smn_lisp_true(env, list))
+    smn_lisp_signal(env, "smtpmail-native-usage-error",
+                    "A step has too many operands");
+}
+
+static const char disk_doc[] =
+    "Hand STEPS to the thread that works on the disk; return an integer id.\n"
+    "All that is handed in is done in its order, and no connection holds it "
+    "up.\n"
+    "STEPS is a list; the first step that fails ends it.  A step is\n"
+    "(write FILE OCTETS)   replace FILE by a new one of mode 0600, which is\n"
+    "                      synced before it is renamed; its directory is "
+    "not\n"
+    "(sync FILE)           sync a regular file or a directory\n"
+    "(sync-all DIRECTORY)  sync the regular files in it, then itself\n"
+    "(rename FROM TO)\n"
+    "(delete FILE)         a missing one is fine\n"
+    "(remove DIRECTORY)    delete its files, \"receipt\" last, then itself;\n"
+    "                      a missing one is fine; links are not followed\n"
+    "File names are absolute, and encoded.  When all is done, or a step has\n"
+    "failed, one event comes: (ID disk :kind ok), or\n"
+    "(ID disk :kind file :text TEXT :step N :errno NAME), where N counts "
+    "from\n"
+    "0 and NAME is a string such as \"ENOSPC\", or nil for an unusual error.\n"
+    "\n(fn STEPS)";
+
+static emacs_value Fdisk(emacs_env *env, ptrdiff_t count, emacs_value *args,
+                         void *unused) {
+  struct smn_error err = {.kind = SMN_OK};
+  long id = 0;
+  (void)count;
+  (void)unused;
+  size_t length = smn_lisp_length(env, args[0], "STEPS"), made = 0;
+  struct smn_step *all = calloc(length + 1, sizeof *all);
+  if (!all)
+    smn_lisp_signal(env, "smtpmail-native-error", "no memory");
+  for (emacs_value list = args[0]; smn_lisp_ok(env) && made < length; made++) {
+    get_step(env, smn_lisp_car(env, list), &all[made]);
+    list = smn_lisp_cdr(env, list);
+  }
+  if (smn_lisp_ok(env) && smn_disk_submit(all, length, &id, &err) == SMN_OK)
+    return env->make_integer(env, id);
+  if (all)
+    smn_disk_discard(all, length);
+  if (err.kind != SMN_OK)
+    smn_lisp_signal(env, "smtpmail-native-error", err.text);
+  return NULL;
 }
 
 /* The other primitives */
@@ -531,7 +649,7 @@ static emacs_value Fopen(emacs_env *env, ptrdiff_t count, emacs_value *args,
   int fd = env->open_channel(env, args[0]);
   if (!smn_lisp_ok(env))
     return NULL;
-  smn_engine_wake(fd);
+  smn_events_wake(fd);
   return smn_lisp_nil(env);
 }
 
@@ -623,6 +741,7 @@ int emacs_module_init(struct emacs_runtime *runtime) {
       {"smtpmail-native-module-cancel", 1, Fcancel, cancel_doc},
       {"smtpmail-native-module-claim", 1, Fclaim, claim_doc},
       {"smtpmail-native-module-release", 1, Frelease, release_doc},
+      {"smtpmail-native-module-disk", 1, Fdisk, disk_doc},
       {"smtpmail-native-module-events", 0, Fevents, events_doc},
       {"smtpmail-native-module-open", 1, Fopen, open_doc},
       {"smtpmail-native-module-shutdown", 1, Fshutdown, shutdown_doc},

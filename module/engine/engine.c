@@ -6,6 +6,8 @@
    that has not decided to leave.  */
 #include "engine/engine.h"
 #include "base/wait.h"
+#include "engine/disk.h"
+#include "engine/events.h"
 #include "mail/receipt.h"
 #include "smtp/session.h"
 
@@ -46,15 +48,10 @@ static struct engine {
   pthread_cond_t changed; /* the queue or the list of workers */
   struct worker *workers;
   struct item *queue;
-  struct smn_event *first, **last;
-  int wake_fd;
-  bool woken;    /* an octet is under way that nobody has answered yet */
   bool stopping; /* kept sessions end */
-  long ids;
 } engine = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
     .changed = PTHREAD_COND_INITIALIZER,
-    .wake_fd = -1,
 };
 
 /* A time of the clock that pthread_cond_timedwait goes by.  */
@@ -72,38 +69,11 @@ static struct timespec deadline_in(int ms) {
 
 /* Events */
 
-/* Under lock.  A full pipe is as good as a written octet.  */
-static void wake(void) {
-  if (engine.woken || engine.wake_fd < 0)
-    return;
-  engine.woken = true;
-  while (write(engine.wake_fd, "", 1) < 0 && errno == EINTR)
-    continue;
-}
-
-/* Under lock.  */
-static void append(struct smn_event *event) {
-  if (!engine.first)
-    engine.last = &engine.first;
-  *engine.last = event;
-  engine.last = &event->next;
-  wake();
-}
-
-/* Without memory a trace or progress is lost, which harms nobody.  */
-static struct smn_event *new_event(long id, enum smn_event_type type) {
-  struct smn_event *event = calloc(1, sizeof *event);
-  if (event) {
-    event->id = id;
-    event->type = type;
-  }
-  return event;
-}
-
+/* Without memory a trace is lost, which harms nothing.  */
 static void on_trace(void *context, bool from_server, const char *text,
                      size_t len) {
   const struct item *item = context;
-  struct smn_event *event = new_event(item->job->id, SMN_EVENT_TRACE);
+  struct smn_event *event = smn_event_new(item->job->id, SMN_EVENT_TRACE);
   if (!event)
     return;
   event->from_server = from_server;
@@ -113,9 +83,7 @@ static void on_trace(void *context, bool from_server, const char *text,
     event->text[len] = '\0';
     event->len = len;
   }
-  pthread_mutex_lock(&engine.lock);
-  append(event);
-  pthread_mutex_unlock(&engine.lock);
+  smn_events_post(event);
 }
 
 static enum smn_kind staff(const struct smn_server *server,
@@ -132,58 +100,12 @@ static void note_large(const struct item *item, uint64_t total) {
     }
 }
 
-/* A progress that nobody has fetched yet is brought up to date instead of
-   being followed by another.  */
 static void on_progress(void *context, uint64_t sent, uint64_t total) {
   const struct item *item = context;
+  smn_events_progress(item->job->id, sent, total);
   pthread_mutex_lock(&engine.lock);
-  struct smn_event *event = engine.first;
-  while (event &&
-         (event->type != SMN_EVENT_PROGRESS || event->id != item->job->id))
-    event = event->next;
-  if (!event) {
-    event = new_event(item->job->id, SMN_EVENT_PROGRESS);
-    if (event)
-      append(event);
-  }
-  if (event) {
-    event->sent = sent;
-    event->total = total;
-  }
   note_large(item, total);
   pthread_mutex_unlock(&engine.lock);
-}
-
-struct smn_event *smn_engine_events(void) {
-  pthread_mutex_lock(&engine.lock);
-  struct smn_event *events = engine.first;
-  engine.first = NULL;
-  engine.woken = false;
-  pthread_mutex_unlock(&engine.lock);
-  return events;
-}
-
-void smn_event_free(struct smn_event *event) {
-  if (!event)
-    return;
-  smn_result_free(&event->result);
-  smn_job_free(event->job);
-  free(event->text);
-  free(event);
-}
-
-void smn_engine_wake(int fd) {
-  if (fd >= 0)
-    (void)smn_set_nonblocking(fd);
-  pthread_mutex_lock(&engine.lock);
-  int before = engine.wake_fd;
-  engine.wake_fd = fd;
-  engine.woken = false;
-  if (engine.first)
-    wake();
-  pthread_mutex_unlock(&engine.lock);
-  if (before >= 0 && before != fd)
-    close(before);
 }
 
 /* Items */
@@ -198,7 +120,7 @@ static void free_item(struct item *item) {
 
 static struct item *new_item(struct smn_job *job, int cancel_fd) {
   struct item *item = calloc(1, sizeof *item);
-  struct smn_event *done = new_event(0, SMN_EVENT_DONE);
+  struct smn_event *done = smn_event_new(0, SMN_EVENT_DONE);
   if (!item || !done || !smn_result_init(&done->result, job)) {
     free(item);
     smn_event_free(done);
@@ -220,7 +142,7 @@ static struct item *new_item(struct smn_job *job, int cancel_fd) {
 static void hand_out(struct item *item) {
   smn_job_forget(item->job);
   item->done->job = item->job;
-  append(item->done);
+  smn_events_post(item->done);
   item->job = NULL;
   item->done = NULL;
   free_item(item);
@@ -476,7 +398,7 @@ enum smn_kind smn_engine_submit(struct smn_job *job, long *id,
     return smn_fail(err, SMN_SYSTEM, "no memory");
   }
   pthread_mutex_lock(&engine.lock);
-  *id = job->id = item->done->id = ++engine.ids;
+  *id = job->id = item->done->id = smn_events_id();
   engine.stopping = false;
   put_last(item);
   enum smn_kind kind = staff(&job->server, err);
@@ -539,6 +461,7 @@ static bool wait_for_workers(int ms) {
 }
 
 bool smn_engine_shutdown(int timeout_ms) {
+  int64_t deadline = smn_now_ms() + timeout_ms;
   pthread_mutex_lock(&engine.lock);
   engine.stopping = true;
   pthread_cond_broadcast(&engine.changed);
@@ -554,5 +477,6 @@ bool smn_engine_shutdown(int timeout_ms) {
   }
   pthread_mutex_unlock(&engine.lock);
   smn_tls_forget();
-  return all;
+  int64_t left = deadline - smn_now_ms();
+  return smn_disk_finish(left > 0 ? (int)left : 0) && all;
 }

@@ -3,17 +3,16 @@
    Order is all: content, fsync, rename, fsync of the directory.  The names of
    the plist are those of the event that tells Lisp the same.  */
 #include "mail/receipt.h"
+#include "base/file.h"
+#include "mail/step.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #define RECEIPT_MAX                                                            \
   (16 << 20) /* thousands of recipients, each with a reply                     \
@@ -29,58 +28,30 @@ static enum smn_kind failed(struct smn_error *err, const char *what,
                         directory, file);
 }
 
-/* A file system that cannot sync a directory has no need of it.  */
-static bool sync_directory(int fd) {
-  return fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP;
+static enum smn_kind sync_files(int directory, const char *entry,
+                                struct smn_error *err) {
+  char name_of[256];
+  return smn_step_sync_all(directory, name_of, sizeof name_of)
+             ? SMN_OK
+             : failed(err, "make durable", entry, name_of);
 }
 
-static bool sync_file(int directory, const char *file) {
-  struct stat stat;
-  if (strcmp(file, "lock") == 0)
-    return true; /* it means nothing once the power is gone */
-  if (fstatat(directory, file, &stat, AT_SYMLINK_NOFOLLOW) != 0)
-    return errno == ENOENT; /* a temporary one of Lisp, gone by now */
-  if (!S_ISREG(stat.st_mode))
-    return true;
-  int fd = openat(directory, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-  if (fd < 0)
-    return errno == ENOENT;
-  bool good = fsync(fd) == 0;
-  int errnum = errno;
-  close(fd);
-  errno = errnum;
-  return good;
-}
-
-static enum smn_kind sync_files(const char *entry, struct smn_error *err) {
-  DIR *stream = opendir(entry);
-  enum smn_kind kind = SMN_OK;
-  if (!stream)
-    return failed(err, "read", entry, "");
-  for (struct dirent *e = readdir(stream); e && kind == SMN_OK;
-       e = readdir(stream))
-    if (!sync_file(dirfd(stream), e->d_name))
-      kind = failed(err, "make durable", entry, e->d_name);
-  if (kind == SMN_OK && !sync_directory(dirfd(stream)))
-    kind = failed(err, "make durable", entry, "");
-  closedir(stream);
-  return kind;
+static enum smn_kind sync_parent(int directory, const char *entry,
+                                 struct smn_error *err) {
+  int parent = smn_file_open_directory(directory, "..", false);
+  return parent >= 0 && smn_file_close(parent, smn_file_sync_directory(parent))
+             ? SMN_OK
+             : failed(err, "make durable", entry, "..");
 }
 
 enum smn_kind smn_receipt_sync(const char *entry, struct smn_error *err) {
-  enum smn_kind kind = sync_files(entry, err);
-  if (kind != SMN_OK)
-    return kind;
-  int directory = open(entry, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  int parent = directory < 0 ? -1
-                             : openat(directory, "..",
-                                      O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (parent < 0 || !sync_directory(parent))
-    kind = failed(err, "make durable", entry, "..");
-  if (parent >= 0)
-    close(parent);
-  if (directory >= 0)
-    close(directory);
+  int directory = smn_file_open_directory(AT_FDCWD, entry, true);
+  if (directory < 0)
+    return failed(err, "read", entry, "");
+  enum smn_kind kind = sync_files(directory, entry, err);
+  if (kind == SMN_OK)
+    kind = sync_parent(directory, entry, err);
+  (void)smn_file_close(directory, true);
   return kind;
 }
 
@@ -165,36 +136,10 @@ static bool print(struct smn_buf *out, const struct smn_job *job,
 
 /* Replacing */
 
-static bool write_all(int fd, const char *bytes, size_t len) {
-  while (len > 0) {
-    ssize_t n = write(fd, bytes, len);
-    if (n < 0 && errno != EINTR)
-      return false;
-    if (n > 0) {
-      bytes += n;
-      len -= (size_t)n;
-    }
-  }
-  return true;
-}
-
 static bool replace(int directory, const struct smn_buf *content) {
-  int fd = openat(directory, name_new,
-                  O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-  if (fd < 0)
-    return false;
-  bool good = write_all(fd, content->data, content->len) && fsync(fd) == 0;
-  int errnum = errno;
-  if (close(fd) != 0 && good) {
-    errnum = errno;
-    good = false;
-  }
-  good = good && renameat(directory, name_new, directory, name) == 0;
-  if (good)
-    return sync_directory(directory);
-  if (errnum != 0)
-    errno = errnum;
-  return false;
+  return smn_file_replace(directory, name, name_new, content->data,
+                          content->len) &&
+         smn_file_sync_directory(directory);
 }
 
 enum smn_kind smn_receipt_write(const struct smn_job *job,
@@ -203,13 +148,16 @@ enum smn_kind smn_receipt_write(const struct smn_job *job,
   struct smn_buf content;
   enum smn_kind kind = SMN_OK;
   smn_buf_init(&content, RECEIPT_MAX);
-  int directory = open(job->entry, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  int directory = smn_file_open_directory(AT_FDCWD, job->entry, true);
+  int errnum = errno;
   if (!print(&content, job, result))
     kind = smn_fail(err, SMN_SYSTEM, "no memory");
-  else if (directory < 0 || !replace(directory, &content))
+  else if (directory < 0 || !replace(directory, &content)) {
+    errno = directory < 0 ? errnum : errno;
     kind = failed(err, "write", job->entry, name);
+  }
   if (directory >= 0)
-    close(directory);
+    (void)smn_file_close(directory, true);
   smn_buf_free(&content);
   return kind;
 }

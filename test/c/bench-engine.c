@@ -6,6 +6,7 @@
    the start, and then the KiB that it has used at most.  */
 #include "base/wait.h"
 #include "engine/engine.h"
+#include "engine/events.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -56,7 +57,7 @@ int main(int argc, char **argv) {
   if (argc < 6 || !smn_pipe(wake))
     return 64;
   double start = now_ms();
-  smn_engine_wake(wake[1]);
+  smn_events_wake(wake[1]);
   long left = strtol(argv[5], NULL, 10);
   for (long i = 0; i < left; i++)
     if (smn_engine_submit(make_job(argv, argc > 6), &id, &err) != SMN_OK)
@@ -64,11 +65,13 @@ int main(int argc, char **argv) {
   while (left > 0) {
     struct pollfd waiting = {.fd = wake[0], .events = POLLIN};
     char octet;
+    bool more;
     if (poll(&waiting, 1, -1) < 0 || read(wake[0], &octet, 1) != 1)
       return 70;
-    struct smn_event *event = smn_engine_events();
-    while (event) {
-      struct smn_event *next = event->next;
+    size_t events = 0;
+    for (const struct smn_event *event = smn_events_borrow(SIZE_MAX, &more);
+         event; event = event->next) {
+      events++;
       if (event->type == SMN_EVENT_DONE) {
         left--;
         if (event->result.error.kind != SMN_OK) {
@@ -77,9 +80,8 @@ int main(int argc, char **argv) {
         }
         printf("%.3f\n", now_ms() - start);
       }
-      smn_event_free(event);
-      event = next;
     }
+    smn_events_delivered(events);
   }
   smn_engine_shutdown(5000);
   struct rusage used;

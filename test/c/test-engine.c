@@ -4,6 +4,7 @@
    when an event has come, never after a while.  */
 #include "check.h"
 #include "engine/engine.h"
+#include "engine/events.h"
 #include "peer-run.h"
 
 #include <poll.h>
@@ -101,17 +102,19 @@ static void await(int count, long first, enum smn_kind *kinds) {
   while (count > 0) {
     struct pollfd waiting = {.fd = wake[0], .events = POLLIN};
     char octet;
+    bool more;
     if (!CHECK(poll(&waiting, 1, 15000) > 0 && read(wake[0], &octet, 1) == 1))
       return;
-    for (struct smn_event *event = smn_engine_events(), *next; event;
-         event = next) {
-      next = event->next;
+    size_t events = 0;
+    for (const struct smn_event *event = smn_events_borrow(SIZE_MAX, &more);
+         event; event = event->next) {
+      events++;
       if (event->type == SMN_EVENT_DONE) {
         kinds[event->id - first] = event->result.error.kind;
         count--;
       }
-      smn_event_free(event);
     }
+    smn_events_delivered(events);
   }
 }
 
@@ -335,7 +338,7 @@ int main(void) {
   out = fopen(message, "w");
   fputs("Subject: x\n\nx\n", out);
   fclose(out);
-  smn_engine_wake(wake[1]);
+  smn_events_wake(wake[1]);
   check_kept("kept", HELLO MAIL MAIL MAIL "C: QUIT\n", 3);
   check_kept("pipelined",
              PIPELINES
@@ -383,7 +386,7 @@ int main(void) {
   check_cancel();
   check_cancel_ahead();
   check_shutdown();
-  smn_engine_wake(-1);
+  smn_events_wake(-1);
   close(wake[0]);
   unlink(message);
   rmdir(folder);

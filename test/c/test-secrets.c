@@ -8,6 +8,7 @@
 #include "certs.h"
 #include "check.h"
 #include "engine/engine.h"
+#include "engine/events.h"
 #include "peer-run.h"
 #include "smtp/session.h"
 
@@ -245,26 +246,28 @@ static void send_by_engine(struct smn_job *job, const char *mechanism) {
   long id = 0;
   bool done = false;
   CHECK_INT(pipe(wake), 0);
-  smn_engine_wake(wake[1]);
+  smn_events_wake(wake[1]);
   CHECK_INT(smn_engine_submit(job, &id, &err), SMN_OK);
   while (!done) {
     struct pollfd waiting = {.fd = wake[0], .events = POLLIN};
     char octet;
+    bool more;
     if (!CHECK(poll(&waiting, 1, 15000) > 0 && read(wake[0], &octet, 1) == 1))
       break;
-    for (struct smn_event *event = smn_engine_events(), *next; event;
-         event = next) {
-      next = event->next;
+    size_t events = 0;
+    for (const struct smn_event *event = smn_events_borrow(SIZE_MAX, &more);
+         event; event = event->next) {
+      events++;
       if (event->type == SMN_EVENT_DONE) {
         done = true;
         CHECK_INT(event->result.error.kind, SMN_OK);
         CHECK_STRING(event->result.mechanism, mechanism);
       }
-      smn_event_free(event);
     }
+    smn_events_delivered(events);
   }
   CHECK(smn_engine_shutdown(5000));
-  smn_engine_wake(-1);
+  smn_events_wake(-1);
   close(wake[0]);
 }
 

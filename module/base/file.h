@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* file.h - files and directories that survive a loss of power.
+   Every call is checked, one that a signal interrupts is repeated, and what
+   fails leaves its errno.  A name is one component below the open directory
+   that comes with it, or a whole path with AT_FDCWD.  Owns nothing; any
+   thread.  What stands in a directory is untrusted: nothing here follows a
+   link by its last component or waits for a FIFO or a device.  */
+#ifndef SMN_FILE_H
+#define SMN_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Open a directory.  FOLLOW: it may be a symbolic link.  Returns a descriptor
+   or -1.  */
+int smn_file_open_directory(int directory, const char *name, bool follow);
+
+/* Open a regular file to be read; anything else is EINVAL (ELOOP for a
+   link).  Returns a descriptor or -1.  */
+int smn_file_open_regular(int directory, const char *name);
+
+bool smn_file_write_all(int fd, const void *bytes, size_t len);
+
+/* Bring the content of FD to the disk itself, through its cache.  */
+bool smn_file_sync(int fd);
+
+/* The same for a directory.  A file system that cannot sync one has no need
+   of it, which counts as good.  */
+bool smn_file_sync_directory(int fd);
+
+/* Close FD and return GOOD; false when closing reports that what was written
+   is lost.  An errno of what failed before stays.  */
+bool smn_file_close(int fd, bool good);
+
+/* Make the LEN octets at BYTES the content of NAME, a file of mode 0600: write
+   TEMPORARY, sync it and rename it.  The rename itself is durable after
+   smn_file_sync_directory.  On failure NAME is as it was, and TEMPORARY is
+   gone if that was possible.  */
+bool smn_file_replace(int directory, const char *name, const char *temporary,
+                      const void *bytes, size_t len);
+
+/* Call VISIT for each entry of the open DIRECTORY but "." and "..", until it
+   returns false.  False, too, when the directory cannot be read.  */
+typedef bool smn_file_visit(int directory, const char *name, void *context);
+bool smn_file_each(int directory, smn_file_visit *visit, void *context);
+
+#endif

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* step.c - one operation on the files of the outbox.  */
+#include "mail/step.h"
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SHOWN 1024 /* octets of a file name in an error */
+
+void smn_step_clear(struct smn_step *step) {
+  free(step->file);
+  free(step->to);
+  free(step->octets);
+  memset(step, 0, sizeof *step);
+}
+
+const char *smn_step_errno_name(int errnum) {
+  static const struct {
+    int errnum;
+    const char *name;
+  } names[] = {
+      {EACCES, "EACCES"},
+      {EBUSY, "EBUSY"},
+      {EDQUOT, "EDQUOT"},
+      {EEXIST, "EEXIST"},
+      {EFBIG, "EFBIG"},
+      {EINVAL, "EINVAL"},
+      {EIO, "EIO"},
+      {EISDIR, "EISDIR"},
+      {ELOOP, "ELOOP"},
+      {EMFILE, "EMFILE"},
+      {EMLINK, "EMLINK"},
+      {ENAMETOOLONG, "ENAMETOOLONG"},
+      {ENFILE, "ENFILE"},
+      {ENODEV, "ENODEV"},
+      {ENOENT, "ENOENT"},
+      {ENOMEM, "ENOMEM"},
+      {ENOSPC, "ENOSPC"},
+      {ENOTDIR, "ENOTDIR"},
+      {ENXIO, "ENXIO"},
+      {EPERM, "EPERM"},
+      {EROFS, "EROFS"},
+      {ESTALE, "ESTALE"},
+      {ETIMEDOUT, "ETIMEDOUT"},
+      {EXDEV, "EXDEV"},
+      {ENOTEMPTY, "ENOTEMPTY"}, /* EEXIST where the two are one */
+  };
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (names[i].errnum == errnum)
+      return names[i].name;
+  return NULL;
+}
+
+/* A walk through a directory, and the entry at which it failed.  */
+struct walk {
+  char *name;
+  size_t size;
+  bool any; /* something was done */
+};
+
+static bool stopped_at(const struct walk *walk, const char *name) {
+  snprintf(walk->name, walk->size, "%s", name);
+  return false;
+}
+
+static bool sync_entry(int directory, const char *name, void *context) {
+  struct stat stat;
+  if (strcmp(name, "lock") == 0)
+    return true;
+  if (fstatat(directory, name, &stat, AT_SYMLINK_NOFOLLOW) != 0)
+    return errno == ENOENT || stopped_at(context, name);
+  if (!S_ISREG(stat.st_mode))
+    return true;
+  int fd = smn_file_open_regular(directory, name);
+  if (fd < 0) /* a temporary one of Lisp is gone by now */
+    return errno == ENOENT || stopped_at(context, name);
+  return smn_file_close(fd, smn_file_sync(fd)) || stopped_at(context, name);
+}
+
+bool smn_step_sync_all(int directory, char *name, size_t size) {
+  struct walk walk = {.name = name, .size = size};
+  name[0] = '\0';
+  return smn_file_each(directory, sync_entry, &walk) &&
+         smn_file_sync_directory(directory);
+}
+
+static bool do_write(const struct smn_step *step, struct walk *walk) {
+  size_t size = strlen(step->file) + sizeof ".new";
+  char *temporary = malloc(size);
+  (void)walk;
+  if (!temporary)
+    return false;
+  snprintf(temporary, size, "%s.new", step->file);
+  bool good = smn_file_replace(AT_FDCWD, step->file, temporary, step->octets,
+                               step->len);
+  free(temporary);
+  return good;
+}
+
+/* A directory may be reached through a link, such as that of somebody who
+   keeps the outbox elsewhere.  */
+static bool do_sync(const struct smn_step *step, struct walk *walk) {
+  (void)walk;
+  int fd = smn_file_open_directory(AT_FDCWD, step->file, true);
+  if (fd >= 0)
+    return smn_file_close(fd, smn_file_sync_directory(fd));
+  if (errno != ENOTDIR)
+    return false;
+  fd = smn_file_open_regular(AT_FDCWD, step->file);
+  return fd >= 0 && smn_file_close(fd, smn_file_sync(fd));
+}
+
+static bool do_sync_all(const struct smn_step *step, struct walk *walk) {
+  int fd = smn_file_open_directory(AT_FDCWD, step->file, true);
+  return fd >= 0 &&
+         smn_file_close(fd, smn_step_sync_all(fd, walk->name, walk->size));
+}
+
+static bool do_rename(const struct smn_step *step, struct walk *walk) {
+  (void)walk;
+  return rename(step->file, step->to) == 0;
+}
+
+static bool gone(int directory, const char *name, int flags) {
+  return unlinkat(directory, name, flags) == 0 || errno == ENOENT;
+}
+
+static bool do_delete(const struct smn_step *step, struct walk *walk) {
+  (void)walk;
+  return gone(AT_FDCWD, step->file, 0);
+}
+
+static bool remove_entry(int directory, const char *name, void *context) {
+  struct walk *walk = context;
+  if (strcmp(name, "receipt") == 0)
+    return true;
+  walk->any = true;
+  return gone(directory, name, 0) || stopped_at(walk, name);
+}
+
+/* Some systems pass entries over when others are removed under way: walk until
+   there are none.  */
+static bool do_remove(const struct smn_step *step, struct walk *walk) {
+  int fd = smn_file_open_directory(AT_FDCWD, step->file, false);
+  if (fd < 0)
+    return errno == ENOENT;
+  bool good;
+  do {
+    walk->any = false;
+    good = smn_file_each(fd, remove_entry, walk);
+  } while (good && walk->any);
+  if (good && !gone(fd, "receipt", 0))
+    good = stopped_at(walk, "receipt");
+  return smn_file_close(fd, good) && gone(AT_FDCWD, step->file, AT_REMOVEDIR);
+}
+
+enum smn_kind smn_step_run(const struct smn_step *step, struct smn_error *err,
+                           int *errnum) {
+  static const struct {
+    const char *verb;
+    bool (*run)(const struct smn_step *step, struct walk *walk);
+  } operations[] = {
+      [SMN_STEP_WRITE] = {"write", do_write},
+      [SMN_STEP_SYNC] = {"sync", do_sync},
+      [SMN_STEP_SYNC_ALL] = {"sync", do_sync_all},
+      [SMN_STEP_RENAME] = {"rename", do_rename},
+      [SMN_STEP_DELETE] = {"delete", do_delete},
+      [SMN_STEP_REMOVE] = {"delete", do_remove},
+  };
+  char name[256] = "", shown[SHOWN], shown_name[SHOWN];
+  struct walk walk = {.name = name, .size = sizeof name};
+  *errnum = 0;
+  if (operations[step->type].run(step, &walk))
+    return SMN_OK;
+  *errnum = errno;
+  smn_quote(shown, sizeof shown, step->file, strlen(step->file));
+  smn_quote(shown_name, sizeof shown_name, name, strlen(name));
+  return smn_fail_errno(err, SMN_FILE, *errnum, "cannot %s %s%s%s",
+                        operations[step->type].verb, shown, *name ? "/" : "",
+                        shown_name);
+}
