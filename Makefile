@@ -149,6 +149,7 @@ lint: all ## check formatting and style
 	  --error-exitcode=1 --inline-suppr --std=c11 module test/c
 	$(BATCH) -L test -l tools/checkdoc.el $(EL) $(wildcard test/*.el)
 	tools/check-layers
+	tools/check-arrows
 	tools/check-text $(SOURCES)
 
 demo: all $(BUILD)/plain/peer ## send a mail to the scripted server, show it

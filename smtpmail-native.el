@@ -44,77 +44,19 @@
                                              (expand-file-name file)))))))
 
 (require 'smtpmail-native-options)
-(require 'nadvice)
 (require 'seq)
-(require 'smtpmail-native-auth)
 (require 'smtpmail-native-error)
-(require 'smtpmail-native-queue)
-(require 'smtpmail-native-copy)
+(require 'smtpmail-native-job)
 (require 'smtpmail-native-mode)
+(require 'smtpmail-native-schedule)
+(require 'smtpmail-native-tell)
+(require 'smtpmail-native-trust)
+(require 'smtpmail-native-verdict)
+(require 'smtpmail-native-wait)
 
 ;;;###autoload (autoload 'smtpmail-native-mode "smtpmail-native" "Send what smtpmail sends by the native transport.\n\n(fn &optional ARG)" t)
 
 ;;;; Commands
-
-(defun smtpmail-native--told (recipients seconds)
-  "Return the line that tells of a mail to RECIPIENTS, which took SECONDS."
-  (format "Sent to %s%s in %.1f s" (car recipients)
-          (if (cdr recipients) (format " and %d more" (length (cdr recipients)))
-            "")
-          seconds))
-
-(defun smtpmail-native--tell-undo (recipients)
-  "Tell how the mail to RECIPIENTS can be brought back, and for how long.
-It is told in a moment, because the caller says that it is done."
-  (run-at-time 0 nil #'smtpmail-native-queue-say
-               "Mail to %s leaves in %d s; %s brings it back"
-               (smtpmail-native-error-text (car recipients))
-               smtpmail-native-undo-seconds
-               (substitute-command-keys "\\[smtpmail-native-undo-send]")))
-
-(defun smtpmail-native--leave (mail how)
-  "Put MAIL into the outbox by way of HOW; its copies are filed when it is sent.
-HOW is that of `smtpmail-native-queue-send'."
-  (smtpmail-native-copy-expect
-   (plist-get (smtpmail-native-queue-send mail how) :id)
-   (plist-get mail :key)))
-
-(defun smtpmail-native--hand-over (mail)
-  "Send MAIL, a plist of `smtpmail-native-message-prepare', as is wanted now."
-  (let ((start (float-time))
-        (people (plist-get mail :recipients)))
-    (cond
-     (smtpmail-queue-mail
-      (smtpmail-native--leave mail 'queue)
-      (message "Queued mail to %s" (car people)))
-     ((smtpmail-native-queue-later-p mail)
-      (smtpmail-native--leave mail 'background)
-      (message "Mail to %s waits in the outbox until %s"
-               (smtpmail-native-error-text (car people))
-               (smtpmail-native-queue-date
-                (plist-get (plist-get mail :wishes) :release))))
-     ((and smtpmail-native-background (not noninteractive))
-      (smtpmail-native--leave mail 'background)
-      (when (> smtpmail-native-undo-seconds 0)
-        (smtpmail-native--tell-undo people)))
-     (t
-      (smtpmail-native-queue-send mail 'wait)
-      (message "%s" (smtpmail-native--told people
-                                           (- (float-time) start)))))))
-
-(defun smtpmail-native-stock-send-p ()
-  "Send the mail in the current buffer by stock smtpmail, if that has to be.
-So it is when a mechanism of `smtpmail-auth-supported' is one that only
-stock smtpmail has, by a method of `smtpmail-try-auth-method' that somebody
-has added.  Return non-nil, and tell the user why, if it was sent."
-  (let ((mechanism (smtpmail-native-auth-foreign-mechanism)))
-    (when mechanism
-      (message "Stock smtpmail sends this mail: only it has the mechanism %s, \
-see `smtpmail-auth-supported'" mechanism)
-      (require 'smtpmail)
-      ;; Whatever advice leads from there to here is passed by.
-      (funcall (advice--cd*r (symbol-function 'smtpmail-send-it)))
-      t)))
 
 ;;;###autoload
 (defun smtpmail-native-send-it ()
@@ -134,18 +76,7 @@ package does not have, makes stock smtpmail send the mail.
 Signal a child of `smtpmail-native-error' if the mail was not sent or put
 into the outbox; after `smtpmail-native-unknown-outcome' it may have
 arrived."
-  (unless (smtpmail-native-stock-send-p)
-    (condition-case err
-        (let ((mail (smtpmail-native-message-prepare)))
-          (unwind-protect
-              (smtpmail-native-mode-hand-over
-               (append (list :key (smtpmail-native-copy-key)) mail))
-            (kill-buffer (plist-get mail :buffer))))
-      (smtpmail-native-error
-       ;; The backtrace of a batch Emacs shows only the beginning of the text.
-       (when noninteractive
-         (message "%s: %s" (get (car err) 'error-message) (cadr err)))
-       (signal (car err) (cdr err))))))
+  (smtpmail-native-mode-send))
 
 ;;;###autoload
 (defun message-send-mail-with-smtp-native ()
@@ -188,7 +119,7 @@ X-Message-SMTP-Method."
                     (plist-get account :port)))
     (unless (eq (plist-get result :kind) 'ok)
       (insert (format "Failure:      %s\n"
-                      (smtpmail-native-error-describe
+                      (smtpmail-native-verdict-describe
                        result (plist-get account :host)
                        (plist-get account :port)))))
     (insert (format "Greeting:     %s\n" (smtpmail-native-error-text
@@ -215,8 +146,8 @@ X-Message-SMTP-Method."
 That is its greeting, capabilities and mechanisms, the version and cipher of
 TLS, and its certificate.  Nothing secret is sent."
   (interactive)
-  (let* ((account (smtpmail-native-queue-account))
-         (result (smtpmail-native-queue-probe account))
+  (let* ((account (smtpmail-native-job-account))
+         (result (smtpmail-native-wait-probe account))
          (buffer (get-buffer-create "*smtpmail-native server info*")))
     (with-current-buffer buffer
       (let ((inhibit-read-only t))
@@ -235,13 +166,13 @@ TLS, and its certificate.  Nothing secret is sent."
 Signal a child of `smtpmail-native-error' if it shows none."
   (let* ((host (plist-get account :host))
          (port (plist-get account :port))
-         (result (smtpmail-native-queue-probe account t)))
+         (result (smtpmail-native-wait-probe account t)))
     (or (plist-get (plist-get result :tls) :certificate)
         (smtpmail-native-error-signal
          'smtpmail-native-tls-error
          (if (eq (plist-get result :kind) 'ok)
              (format "%s:%s uses no TLS" host port)
-           (smtpmail-native-error-describe result host port))))))
+           (smtpmail-native-verdict-describe result host port))))))
 
 ;;;###autoload
 (defun smtpmail-native-pin-certificate ()
@@ -250,7 +181,7 @@ After a question its fingerprint goes into `smtpmail-native-tls-pins', and is
 saved where that is possible.  Nothing secret is sent.  Signal a child of
 `smtpmail-native-error' if the server shows none."
   (interactive)
-  (let* ((account (smtpmail-native-queue-account))
+  (let* ((account (smtpmail-native-job-account))
          (host (plist-get account :host))
          (shown (smtpmail-native--shown-certificate account)))
     (with-help-window "*smtpmail-native certificate*"
@@ -258,7 +189,7 @@ saved where that is possible.  Nothing secret is sent.  Signal a child of
         (smtpmail-native--insert-certificate shown)))
     (when (yes-or-no-p (format "Trust just this certificate for %s? " host))
       (smtpmail-native-trust-add-pin host (plist-get shown :sha256))
-      (smtpmail-native-queue-trust-changed host (plist-get account :port)))))
+      (smtpmail-native-schedule-trust-changed host (plist-get account :port)))))
 
 ;;;; The outbox
 
@@ -276,7 +207,7 @@ saved where that is possible.  Nothing secret is sent.  Signal a child of
   "Ask now for the passwords that mails of the outbox are held for." t)
 (autoload 'smtpmail-native-list-note "smtpmail-native-list")
 
-(add-hook 'smtpmail-native-queue-changed-functions #'smtpmail-native-list-note)
+(add-hook 'smtpmail-native-changed-functions #'smtpmail-native-list-note)
 
 ;;;; Scripts
 
@@ -289,7 +220,7 @@ saved where that is possible.  Nothing secret is sent.  Signal a child of
 
 ;; What an Emacs that has ended has left is taken up by the next one.
 (unless noninteractive
-  (run-with-idle-timer 2 nil #'smtpmail-native-queue-start))
+  (run-with-idle-timer 2 nil #'smtpmail-native-schedule-start))
 
 (provide 'smtpmail-native)
 ;;; smtpmail-native.el ends here

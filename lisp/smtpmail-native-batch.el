@@ -16,36 +16,15 @@
 (require 'smtpmail-native-auth)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-message)
+(require 'smtpmail-native-options)
 (require 'smtpmail-native-outbox)
+(require 'smtpmail-native-entry)
 (require 'smtpmail-native-queue)
-
-(defvar smtpmail-native-timeout)
+(require 'smtpmail-native-tell)
+(require 'smtpmail-native-verdict)
+(require 'smtpmail-native-wait)
 
 ;;;; The exit code
-
-(defun smtpmail-native-batch--reply-code (result)
-  "Return the exit code for RESULT, which is a refusal by the server."
-  (if (eql (plist-get result :code) 530) 77 69))
-
-(defun smtpmail-native-batch--result-code (result)
-  "Return the exit code for RESULT, a plist of the module.
-75 stands only where nothing was sent and a later try may help."
-  (cond
-   ((plist-get result :in-doubt) 76)
-   ((<= 400 (or (plist-get result :code) 0) 499) 75)
-   (t
-    (pcase (plist-get result :kind)
-      ('ok 0)
-      ('usage 64)
-      ('resolve 68)
-      ((or 'network 'timeout 'cancelled) 75)
-      ('reply (smtpmail-native-batch--reply-code result))
-      ('too-large 69)
-      ('unsupported (if (eq (plist-get result :stage) 'auth) 77 69))
-      ((or 'auth 'certificate 'cleartext) 77)
-      ((or 'protocol 'tls) 76)
-      ('file 74)
-      (_ 70)))))
 
 (defun smtpmail-native-batch--error-code (err usage)
   "Return the exit code for ERR, a condition that no RESULT belongs to.
@@ -365,8 +344,8 @@ in `smtpmail-native-batch--outcome'."
   "Send MAIL and wait, or with QUEUE non-nil only put it into the outbox.
 Call NOTE with the id of its entry as soon as there is one.  Return non-nil
 if it was only put into the outbox, as one that is to be sent later is."
-  (let ((smtpmail-native-queue-changed-functions
-         (cons note smtpmail-native-queue-changed-functions)))
+  (let ((smtpmail-native-changed-functions
+         (cons note smtpmail-native-changed-functions)))
     (null (plist-get (smtpmail-native-queue-send mail (if queue 'queue 'wait))
                      :kind))))
 
@@ -397,7 +376,7 @@ if it was only put into the outbox, as one that is to be sent later is."
       ((error quit)
        (setq failure
              (cons (if smtpmail-native-queue-last-result
-                       (smtpmail-native-batch--result-code
+                       (smtpmail-native-verdict-exit-code
                         smtpmail-native-queue-last-result)
                      (smtpmail-native-batch--error-code err usage))
                    (smtpmail-native-batch--error-text err)))))
@@ -416,7 +395,7 @@ if it was only put into the outbox, as one that is to be sent later is."
         (cl-incf (alist-get
                   (cond ((null entry) 'sent)
                         ((smtpmail-native-entry-problem entry) 'damaged)
-                        ((smtpmail-native-queue-waiting-p entry) 'waiting)
+                        ((smtpmail-native-entry-flushable-p entry) 'waiting)
                         ((memq status '(refused unknown held)) status)
                         ;; Its copy is still to be filed.
                         (t 'sent))
@@ -438,11 +417,11 @@ if it was only put into the outbox, as one that is to be sent later is."
   (smtpmail-native-outbox-empty-trash)
   (smtpmail-native-outbox-adopt-unfinished)
   (let ((ids (mapcar #'smtpmail-native-entry-id
-                     (seq-filter #'smtpmail-native-queue-waiting-p
+                     (seq-filter #'smtpmail-native-entry-flushable-p
                                  (smtpmail-native-outbox-list)))))
-    (smtpmail-native-queue-flush-waiting)
+    (smtpmail-native-wait-flush)
     (let* ((now (mapcar #'smtpmail-native-entry-id
-                        (seq-filter #'smtpmail-native-queue-waiting-p
+                        (seq-filter #'smtpmail-native-entry-flushable-p
                                     (smtpmail-native-outbox-list))))
            ;; Also what has come meanwhile.
            (counts (smtpmail-native-batch--count (seq-union ids now)))

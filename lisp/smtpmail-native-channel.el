@@ -99,6 +99,17 @@ Signal `smtpmail-native-usage-error' for a job that cannot be used."
     (puthash id handler smtpmail-native-channel--handlers)
     id))
 
+(defun smtpmail-native-channel-await (done seconds)
+  "Process events until the function DONE returns non-nil.
+Give up after SECONDS, if that is non-nil."
+  (let ((until (and seconds (+ (float-time) seconds))))
+    (while (and (not (funcall done))
+                (or (null until) (< (float-time) until)))
+      (accept-process-output nil 0.05)
+      (smtpmail-native-channel-dispatch)
+      (unless noninteractive
+        (redisplay)))))
+
 (defun smtpmail-native-channel-cancel (id)
   "Ask the job ID to stop; its `done' event still comes.
 Return nil if it is not under way any more."

@@ -19,7 +19,10 @@
 (require 'mail-utils)
 (require 'seq)
 (require 'subr-x)
-(require 'smtpmail-native-queue)
+(require 'smtpmail-native-attempt)
+(require 'smtpmail-native-entry)
+(require 'smtpmail-native-outbox)
+(require 'smtpmail-native-tell)
 
 (declare-function message-fetch-field "message" (header &optional first))
 (declare-function message-clone-locals "message" (buffer &optional varstr))
@@ -134,7 +137,7 @@ FUNCTION is what stands in the cell of `message-do-fcc'."
                      (widen)
                      (buffer-substring-no-properties (point-min)
                                                      (point-max))))))
-    (smtpmail-native-queue-change
+    (smtpmail-native-attempt-change
      id
      (lambda (entry)
        (when text
@@ -237,10 +240,10 @@ This Emacs knows also those that must not be on the disk."
 
 (defun smtpmail-native-copy--drop (id)
   "Forget what is kept of the entry ID if the entry is not there any more.
-For `smtpmail-native-queue-changed-functions'."
+For `smtpmail-native-changed-functions'."
   (let ((kept (and id (gethash id smtpmail-native-copy--kept))))
     (when (and kept
-               (not (smtpmail-native-queue-sending id))
+               (not (smtpmail-native-attempt-sending id))
                (not (member id (smtpmail-native-outbox-ids))))
       (remhash id smtpmail-native-copy--kept)
       (smtpmail-native-copy--kill kept))))
@@ -350,7 +353,7 @@ Another Emacs has made it.  Return a list of what went wrong, texts."
 
 (defun smtpmail-native-copy-file (entry)
   "File the copies of ENTRY, which has been sent.
-For `smtpmail-native-queue-file-functions'; failures are told as warnings."
+For `smtpmail-native-attempt-file-functions'; failures are told as warnings."
   (let* ((id (smtpmail-native-entry-id entry))
          (kept (gethash id smtpmail-native-copy--kept))
          (plan (plist-get (smtpmail-native-entry-state entry) :copy))
@@ -369,11 +372,11 @@ For `smtpmail-native-queue-file-functions'; failures are told as warnings."
                 (error (list (error-message-string err)))))
       (smtpmail-native-copy--kill kept))
     (when problems
-      (smtpmail-native-queue-tell-unfiled entry
-                                          (string-join problems "; ")))))
+      (smtpmail-native-tell-unfiled entry
+                                    (string-join problems "; ")))))
 
-(add-hook 'smtpmail-native-queue-file-functions #'smtpmail-native-copy-file)
-(add-hook 'smtpmail-native-queue-changed-functions
+(add-hook 'smtpmail-native-attempt-file-functions #'smtpmail-native-copy-file)
+(add-hook 'smtpmail-native-changed-functions
           #'smtpmail-native-copy--drop)
 
 (provide 'smtpmail-native-copy)

@@ -20,8 +20,8 @@
 (require 'smtpmail-native-copy)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-message)
+(require 'smtpmail-native-entry)
 (require 'smtpmail-native-outbox)
-(require 'smtpmail-native-queue)
 
 (declare-function shr-render-region "shr" (begin end &optional buffer))
 (defvar shr-blocked-images)
@@ -392,7 +392,7 @@ error if that is not possible; then there is no new buffer."
   (let ((buffer (generate-new-buffer
                  (if (smtpmail-native-entry-envelope entry)
                      (format "*unsent mail to %s*"
-                             (smtpmail-native-queue-people entry))
+                             (smtpmail-native-entry-people entry))
                    "*unsent mail*")))
         (done nil))
     (unwind-protect

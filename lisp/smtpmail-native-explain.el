@@ -12,7 +12,7 @@
 (require 'smtpmail-native-auth)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-load)
-(require 'smtpmail-native-queue)
+(require 'smtpmail-native-job)
 
 (declare-function smtpmail-native-module-find-auth "smtpmail-native-module"
                   (host port))
@@ -304,7 +304,7 @@ Each is (NAME . TEXT)."
 
 (defun smtpmail-native-explain-text (account)
   "Return how a mail to the server of ACCOUNT would be sent, and why.
-ACCOUNT is a plist, see `smtpmail-native-queue-account'.  The text holds
+ACCOUNT is a plist, see `smtpmail-native-job-account'.  The text holds
 no secret.  Signal `smtpmail-native-error' if the module is missing."
   (smtpmail-native-load)
   (require 'auth-source)
@@ -363,7 +363,7 @@ order: which entry matches, or why it does not; then how the mail would be
 sent.  Nothing secret is shown, and nothing is sent.
 Signal a child of `smtpmail-native-error' if there is no server or module."
   (interactive)
-  (let ((text (smtpmail-native-explain-text (smtpmail-native-queue-account))))
+  (let ((text (smtpmail-native-explain-text (smtpmail-native-job-account))))
     (help-setup-xref (list #'smtpmail-native-explain-credentials)
                      (called-interactively-p 'interactive))
     (with-help-window (help-buffer)

@@ -14,10 +14,14 @@
 (require 'seq)
 (require 'subr-x)
 (require 'tabulated-list)
+(require 'smtpmail-native-act)
+(require 'smtpmail-native-ask)
+(require 'smtpmail-native-attempt)
+(require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-options)
-(require 'smtpmail-native-queue)
+(require 'smtpmail-native-tell)
 
 (declare-function smtpmail-native-draft-restore "smtpmail-native-draft" (entry))
 (declare-function smtpmail-native-draft-show "smtpmail-native-draft"
@@ -97,9 +101,9 @@ More that is heard of such an attempt is progress.")
 ;; This is loaded when first something has happened.
 (defun smtpmail-native-list-note (id)
   "Take it that something has happened to the entry ID, or to any if nil.
-For `smtpmail-native-queue-changed-functions'; it costs next to nothing."
+For `smtpmail-native-changed-functions'; it costs next to nothing."
   (when (smtpmail-native-list--read-p)
-    (let ((sending (and id (smtpmail-native-queue-sending id))))
+    (let ((sending (and id (smtpmail-native-attempt-sending id))))
       (cond
        ((null id) (setq smtpmail-native-list--all t))
        ((null sending)
@@ -182,17 +186,10 @@ Stop reading after SECONDS, if non-nil, and go on later."
          (> total 0)
          (min 100 (floor (* 100.0 sent) total)))))
 
-(defun smtpmail-native-list--undo-p (entry)
-  "Return non-nil if the sending of ENTRY can still be undone."
-  (let ((state (smtpmail-native-entry-state entry)))
-    (and (plist-get state :undo)
-         (eq (plist-get state :status) 'ready)
-         (not (smtpmail-native-queue-release entry)))))
-
 (defun smtpmail-native-list--state (entry)
   "Return the state of ENTRY as people call it, a string with a face."
   (let* ((state (smtpmail-native-entry-state entry))
-         (sending (smtpmail-native-queue-sending
+         (sending (smtpmail-native-attempt-sending
                    (smtpmail-native-entry-id entry)))
          (percentage (and sending (smtpmail-native-list--percentage sending)))
          (wording
@@ -202,7 +199,7 @@ Stop reading after SECONDS, if non-nil, and go on later."
            (sending '("sending" . smtpmail-native-sending))
            ((smtpmail-native-entry-problem entry)
             '("damaged" . smtpmail-native-damaged))
-           ((smtpmail-native-list--undo-p entry)
+           ((smtpmail-native-entry-undo-p entry)
             (cons (format "undo %ds"
                           (max 0 (ceiling (- (or (plist-get state :next) 0)
                                              (float-time)))))
@@ -210,9 +207,9 @@ Stop reading after SECONDS, if non-nil, and go on later."
            (t
             (pcase (plist-get state :status)
               ('ready
-               (let ((release (smtpmail-native-queue-release entry)))
+               (let ((release (smtpmail-native-entry-release-time entry)))
                  (cons (if release
-                           (concat "until " (smtpmail-native-queue-date release))
+                           (concat "until " (smtpmail-native-tell-date release))
                          "waiting")
                        'smtpmail-native-waiting)))
               ('refused '("refused" . smtpmail-native-refused))
@@ -246,9 +243,9 @@ Stop reading after SECONDS, if non-nil, and go on later."
   (let ((state (smtpmail-native-entry-state entry)))
     (if (or (not (eq (plist-get state :status) 'ready))
             (smtpmail-native-entry-problem entry)
-            (smtpmail-native-queue-sending (smtpmail-native-entry-id entry)))
+            (smtpmail-native-attempt-sending (smtpmail-native-entry-id entry)))
         ""
-      (let ((left (- (or (smtpmail-native-queue-release entry)
+      (let ((left (- (or (smtpmail-native-entry-release-time entry)
                          (plist-get state :next)
                          0)
                      now)))
@@ -446,14 +443,14 @@ It is put into `global-mode-string' when there is first something to say.")
     (maphash
      (lambda (id entry)
        (let ((state (smtpmail-native-entry-state entry)))
-         (cond ((or (smtpmail-native-queue-sending id)
+         (cond ((or (smtpmail-native-attempt-sending id)
                     (and (eq (plist-get state :status) 'ready)
                          (null (smtpmail-native-entry-problem entry))
-                         (not (smtpmail-native-queue-release entry))
+                         (not (smtpmail-native-entry-release-time entry))
                          (or (null (plist-get state :next))
                              (plist-get state :undo))))
                 (setq under-way (1+ under-way)))
-               ((smtpmail-native-queue-needs-user-p entry)
+               ((smtpmail-native-entry-needs-user-p entry)
                 (setq needy (1+ needy))))))
      smtpmail-native-list--entries)
     (cons under-way needy)))
@@ -461,7 +458,7 @@ It is put into `global-mode-string' when there is first something to say.")
 (defun smtpmail-native-list--current-percentage ()
   "Return how much of the current mail is done in percent, or nil."
   (seq-some #'smtpmail-native-list--percentage
-            (sort (smtpmail-native-queue-sendings)
+            (sort (smtpmail-native-attempt-sendings)
                   (lambda (a b) (< (smtpmail-native-sending-start a)
                                    (smtpmail-native-sending-start b))))))
 
@@ -631,7 +628,7 @@ What the queue complains of is the user's error, and worded as such."
 (defun smtpmail-native-list--name (entry)
   "Return a few words that tell ENTRY from others."
   (if (smtpmail-native-entry-envelope entry)
-      (format "the mail to %s" (smtpmail-native-queue-people entry))
+      (format "the mail to %s" (smtpmail-native-entry-people entry))
     "the damaged mail"))
 
 (defun smtpmail-native-list-show ()
@@ -645,9 +642,9 @@ What the queue complains of is the user's error, and worded as such."
   "Make a draft of the entry ID, which is deleted then."
   (require 'smtpmail-native-draft)
   (smtpmail-native-list--doing
-    (when (smtpmail-native-queue-sending id)
+    (when (smtpmail-native-attempt-sending id)
       (user-error "This mail is being sent; cancel it first"))
-    (smtpmail-native-queue-take-back id #'smtpmail-native-draft-restore)))
+    (smtpmail-native-act-take-back id #'smtpmail-native-draft-restore)))
 
 (defun smtpmail-native-list-edit ()
   "Edit the mail at point as a new one; it leaves the outbox.
@@ -667,19 +664,19 @@ The draft is for those recipients who have not got it."
                        'unknown))
               (y-or-n-p "It may have arrived already.  Send it again? "))
       (smtpmail-native-list--doing
-        (smtpmail-native-queue-retry (smtpmail-native-entry-id entry))))))
+        (smtpmail-native-act-retry (smtpmail-native-entry-id entry))))))
 
 (defun smtpmail-native-list-hold ()
   "Hold the mail at point until you say otherwise."
   (interactive)
   (smtpmail-native-list--doing
-    (smtpmail-native-queue-hold (smtpmail-native-list--id))))
+    (smtpmail-native-act-hold (smtpmail-native-list--id))))
 
 (defun smtpmail-native-list-cancel ()
   "Stop sending the mail at point; it is held then."
   (interactive)
   (smtpmail-native-list--doing
-    (unless (smtpmail-native-queue-cancel (smtpmail-native-list--id))
+    (unless (smtpmail-native-act-cancel (smtpmail-native-list--id))
       (user-error "This Emacs is not sending this mail; type h to hold it"))))
 
 (defun smtpmail-native-list-delete ()
@@ -689,7 +686,7 @@ The draft is for those recipients who have not got it."
     (when (yes-or-no-p (format "Delete %s without sending it? "
                                (smtpmail-native-list--name entry)))
       (smtpmail-native-list--doing
-        (smtpmail-native-queue-delete (smtpmail-native-entry-id entry))))))
+        (smtpmail-native-act-delete (smtpmail-native-entry-id entry))))))
 
 (defun smtpmail-native-list-mark-sent ()
   "Take it that the mail at point has arrived, after asking.
@@ -703,12 +700,12 @@ This is for a mail whose outcome is unknown."
     (when (y-or-n-p (format "Has %s arrived? "
                             (smtpmail-native-list--name entry)))
       (smtpmail-native-list--doing
-        (smtpmail-native-queue-mark-sent (smtpmail-native-entry-id entry))))))
+        (smtpmail-native-act-mark-sent (smtpmail-native-entry-id entry))))))
 
 (defun smtpmail-native-list-trace ()
   "Show the dialogue with the server about the mail at point."
   (interactive)
-  (let ((trace (smtpmail-native-queue-trace (smtpmail-native-list--id)))
+  (let ((trace (smtpmail-native-tell-trace (smtpmail-native-list--id)))
         (buffer (get-buffer-create "*smtpmail-native trace*")))
     (unless trace
       (user-error "This Emacs has not tried to send this mail yet"))
@@ -726,8 +723,8 @@ This is for a mail whose outcome is unknown."
 What you hold, what was refused and what may have arrived is left alone."
   (interactive)
   (smtpmail-native-list--doing
-    (let* ((count (smtpmail-native-queue-flush))
-           (needy (seq-count #'smtpmail-native-queue-needs-user-p
+    (let* ((count (smtpmail-native-act-flush))
+           (needy (seq-count #'smtpmail-native-entry-needs-user-p
                              (smtpmail-native-outbox-list))))
       (message "%s%s"
                (pcase count
@@ -741,7 +738,7 @@ What you hold, what was refused and what may have arrived is left alone."
   "Bring back the newest mail that has not left yet, as a draft.
 For `smtpmail-native-undo-seconds' after sending, that is possible."
   (interactive)
-  (let ((id (smtpmail-native-queue-undo-candidate)))
+  (let ((id (smtpmail-native-act-undo-candidate)))
     (unless id
       (user-error "Too late: no mail is held back for undoing"))
     (smtpmail-native-list--edit id)))
@@ -751,7 +748,7 @@ For `smtpmail-native-undo-seconds' after sending, that is possible."
   "Ask now for the passwords that mails of the outbox are held for."
   (interactive)
   (smtpmail-native-list--doing
-    (when (= 0 (smtpmail-native-queue-ask-passwords))
+    (when (= 0 (smtpmail-native-ask-passwords))
       (message "No mail waits for a password"))))
 
 (provide 'smtpmail-native-list)

@@ -9,12 +9,18 @@
 
 ;;; Code:
 
+(require 'nadvice)
+(require 'smtpmail-native-act)
+(require 'smtpmail-native-auth)
+(require 'smtpmail-native-error)
+(require 'smtpmail-native-job)
+(require 'smtpmail-native-load)
+(require 'smtpmail-native-message)
 (require 'smtpmail-native-queue)
 (require 'smtpmail-native-stock)
+(require 'smtpmail-native-wait)
 
-(declare-function smtpmail-native--hand-over "smtpmail-native" (mail))
 (defvar smtpmail-mail-address)
-(declare-function smtpmail-native-send-it "smtpmail-native" ())
 
 (defvar smtpmail-native-mode--mail nil
   "The mail that is on its way through `smtpmail-via-smtp', a plist.
@@ -72,7 +78,7 @@ cancelled it, and so these are signalled."
           (setq mail (plist-put mail :sender
                                 (or (smtpmail-native-message-explicit-sender)
                                     (plist-get mail :sender)))))
-        (smtpmail-native--hand-over (plist-put mail :recipients recipients))
+        (smtpmail-native-queue-hand-over (plist-put mail :recipients recipients))
         (setq smtpmail-native-mode--outcome t)
         nil)
     ((smtpmail-native-unknown-outcome smtpmail-native-cancelled)
@@ -99,7 +105,7 @@ that tells what went wrong."
 (defun smtpmail-native-mode--send-it (stock)
   "Send the mail in the current buffer; in place of `smtpmail-send-it', STOCK."
   (if (smtpmail-native-mode--ready-p)
-      (smtpmail-native-send-it)
+      (smtpmail-native-mode-send)
     (funcall stock)))
 
 (defun smtpmail-native-mode--adopt ()
@@ -118,11 +124,11 @@ Nobody is asked for anything, and no error is signalled."
       (funcall stock)
     (unless (or noninteractive (not (smtpmail-native-stock-queued-p)))
       ;; Where the server is not known it is asked for, as stock does.
-      (smtpmail-native-queue-account))
+      (smtpmail-native-job-account))
     (smtpmail-native-mode--adopt)
     (let ((count (if noninteractive
-                     (smtpmail-native-queue-flush-waiting)
-                   (smtpmail-native-queue-flush))))
+                     (smtpmail-native-wait-flush)
+                   (smtpmail-native-act-flush))))
       (when (integerp count)
         (message (if (= count 1) "Sending %d mail" "Sending %d mails") count)))))
 
@@ -147,10 +153,10 @@ not there, smtpmail goes on as before."
         (advice-add function :around around '((depth . 100)))
       (advice-remove function around)))
   (if (not smtpmail-native-mode)
-      (remove-hook 'smtpmail-native-queue-changed-functions
+      (remove-hook 'smtpmail-native-changed-functions
                    #'smtpmail-native-stock-note-change)
     (setq smtpmail-native-mode--told nil)
-    (add-hook 'smtpmail-native-queue-changed-functions
+    (add-hook 'smtpmail-native-changed-functions
               #'smtpmail-native-stock-note-change)
     ;; The rest of the init file may have more to say of the server.
     (if after-init-time
@@ -178,7 +184,7 @@ It goes by way of `smtpmail-via-smtp' while the mode is on, because users
 advise that to choose the account.  Signal a child of
 `smtpmail-native-error' if it was not sent or put into the outbox."
   (if (not smtpmail-native-mode)
-      (smtpmail-native--hand-over mail)
+      (smtpmail-native-queue-hand-over mail)
     (let* ((smtpmail-native-mode--outcome nil)
            (complaint (smtpmail-native-mode--by-advice mail))
            (outcome smtpmail-native-mode--outcome))
@@ -188,6 +194,25 @@ advise that to choose the account.  Signal a child of
             (outcome (signal (car outcome) (cdr outcome)))
             (t (smtpmail-native-error-signal 'smtpmail-native-error
                                              (format "%s" complaint)))))))
+
+(defun smtpmail-native-mode--stock-send-p ()
+  "Send the mail in the current buffer by stock smtpmail, if that has to be.
+So it is when a mechanism of `smtpmail-auth-supported' is one that only
+stock smtpmail has, by a method of `smtpmail-try-auth-method' that somebody
+has added.  Return non-nil, and tell the user why, if it was sent."
+  (let ((mechanism (smtpmail-native-auth-foreign-mechanism)))
+    (when mechanism
+      (message "Stock smtpmail sends this mail: only it has the mechanism %s, \
+see `smtpmail-auth-supported'" mechanism)
+      (require 'smtpmail)
+      ;; Whatever advice leads from there to here is passed by.
+      (funcall (advice--cd*r (symbol-function 'smtpmail-send-it)))
+      t)))
+
+(defun smtpmail-native-mode-send ()
+  "Send the mail in the current buffer, by stock smtpmail if that has to be."
+  (unless (smtpmail-native-mode--stock-send-p)
+    (smtpmail-native-queue-buffer #'smtpmail-native-mode-hand-over)))
 
 (declare-function smtpmail-via-smtp "smtpmail"
                   (recipient smtpmail-text-buffer

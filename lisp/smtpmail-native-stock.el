@@ -12,7 +12,14 @@
 ;;; Code:
 
 (require 'seq)
+(require 'smtpmail-native-attempt)
+(require 'smtpmail-native-entry)
+(require 'smtpmail-native-error)
+(require 'smtpmail-native-job)
+(require 'smtpmail-native-message)
+(require 'smtpmail-native-outbox)
 (require 'smtpmail-native-queue)
+(require 'smtpmail-native-tell)
 
 (defvar smtpmail-queue-dir)
 (defvar smtpmail-queue-index-file)
@@ -66,7 +73,7 @@ have got the mail."
                   (plist-get state :next))
              (and (eq (plist-get state :status) 'held)
                   (eq (plist-get state :hold) 'queue)))
-         (equal (smtpmail-native-queue-remaining entry)
+         (equal (smtpmail-native-entry-remaining entry)
                 (plist-get (smtpmail-native-entry-envelope entry)
                            :recipients)))))
 
@@ -125,8 +132,8 @@ of the queue is made only when a mail is queued.  Signal
 
 (defun smtpmail-native-stock-note-change (id)
   "See to it that the index is written soon, as the entry ID has changed.
-For `smtpmail-native-queue-changed-functions', which runs often."
-  (let ((sending (and id (smtpmail-native-queue-sending id))))
+For `smtpmail-native-changed-functions', which runs often."
+  (let ((sending (and id (smtpmail-native-attempt-sending id))))
     (unless (or (memq smtpmail-native-stock--timer timer-list)
                 ;; Mere progress.
                 (and sending (> (smtpmail-native-sending-sent sending) 0)))
@@ -167,7 +174,7 @@ RECIPIENTS is a list, or a string that tells why there is none."
                    (and server
                         (memq (car pair)
                               '(smtpmail-smtp-server smtpmail-smtp-service
-                                smtpmail-smtp-user smtpmail-stream-type))))
+                                                     smtpmail-smtp-user smtpmail-stream-type))))
                  alist)
                 (cond ((not (file-exists-p file))
                        (format "%s is missing" (abbreviate-file-name file)))
@@ -189,7 +196,7 @@ Nobody is asked for it."
     (unless (or smtpmail-smtp-server smtpmail-default-smtp-server)
       (smtpmail-native-error-signal 'smtpmail-native-usage-error
                                     "No server: set `smtpmail-smtp-server'"))
-    (smtpmail-native-queue-account)))
+    (smtpmail-native-job-account)))
 
 (defun smtpmail-native-stock--octets (data)
   "Return a new unibyte buffer with the file DATA; nil for no file."
@@ -319,7 +326,7 @@ Return the number of mails that were taken.  Signal
                              (seq-filter #'smtpmail-native-stock--queued-p
                                          (smtpmail-native-stock--lines)))))
     (when adopted
-      (smtpmail-native-queue-tell-change))
+      (smtpmail-native-tell-change))
     (smtpmail-native-stock-write-index adopted)
     (length adopted)))
 

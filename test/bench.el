@@ -289,7 +289,7 @@ stock/Emacs %s\n"
           (dotimes (_ 15)
             (insert bench-line))
           (smtpmail-native-send-it))))
-    (prog1 (bench-seconds #'smtpmail-native-queue-flush-waiting)
+    (prog1 (bench-seconds #'smtpmail-native-wait-flush)
       (when (smtpmail-native-outbox-ids)
         (error "Mail was left")))))
 

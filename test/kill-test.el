@@ -43,7 +43,7 @@
         user-full-name "Alice"
         auth-sources nil
         ;; A deferred mail is tried again while this Emacs lives.
-        smtpmail-native-queue--back-off '(0)))
+        smtpmail-native-verdict-back-off '(0)))
 
 (defun kill-test-mail (id size)
   "Return a prepared mail with the Message-ID ID and a body of SIZE octets."
@@ -77,16 +77,16 @@
           (0
            (kill-test-log "word" id)
            (ignore-errors
-             (smtpmail-native-queue-retry (smtpmail-native-entry-id entry))))
+             (smtpmail-native-act-retry (smtpmail-native-entry-id entry))))
           (1
            (kill-test-log "marked" id)
            (ignore-errors
-             (smtpmail-native-queue-mark-sent
+             (smtpmail-native-act-mark-sent
               (smtpmail-native-entry-id entry)))))))))
 
 (defun kill-test-busy-p ()
   "Return non-nil while something is under way or about to be."
-  (or (smtpmail-native-queue-busy-p)
+  (or (smtpmail-native-schedule-busy-p)
       (seq-some (lambda (entry)
                   (let ((state (smtpmail-native-entry-state entry)))
                     (or (memq (plist-get state :status) '(ready sent))
@@ -105,15 +105,15 @@
   (kill-test-set-up)
   (random (getenv "KILL_TEST_SEED"))
   (when (= (random 2) 0)
-    (smtpmail-native-queue-start))
+    (smtpmail-native-schedule-start))
   (dotimes (n 4)
     (let ((how (pcase (random 8) (0 'queue) (1 'wait) (_ 'background))))
       (kill-test-send (format "<%s-%d@kill.example>" (getenv "KILL_TEST_ROUND") n)
                       how (if (= (random 10) 0) 300000 (random 3000)))))
   (kill-test-play-user)
   (if (= (random 2) 0)
-      (smtpmail-native-queue-flush)
-    (smtpmail-native-queue-resume))
+      (smtpmail-native-act-flush)
+    (smtpmail-native-schedule-resume))
   (kill-test-live 3)
   (let ((kill-emacs-query-functions nil))
     (kill-emacs 0)))
@@ -123,8 +123,8 @@
   (kill-test-set-up)
   (smtpmail-native-outbox-empty-trash)
   (smtpmail-native-outbox-adopt-unfinished)
-  (smtpmail-native-queue-flush)
-  (smtpmail-native-queue-resume)
+  (smtpmail-native-act-flush)
+  (smtpmail-native-schedule-resume)
   (kill-test-live 60)
   (dolist (entry (smtpmail-native-outbox-list))
     (let ((state (smtpmail-native-entry-state entry)))

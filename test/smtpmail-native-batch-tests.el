@@ -532,7 +532,7 @@ Return the octets that arrive."
       (should (string-match-p "No password"
                               (smtpmail-native-batch-tests--ran-err ran))))
     (should (equal (smtpmail-native-batch-tests--statuses folder) '(ready)))
-    (smtpmail-native-queue-hold (car (smtpmail-native-outbox-ids)))
+    (smtpmail-native-act-hold (car (smtpmail-native-outbox-ids)))
     (smtpmail-native-batch-tests--passes
      (smtpmail-native-batch-tests--flush folder))
     (should (equal (smtpmail-native-batch-tests--statuses folder) '(held)))

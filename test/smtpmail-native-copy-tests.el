@@ -100,7 +100,7 @@
                       (format "Fcc: %s\n" copy))))
       ;; As good as another Emacs: this one has forgotten.
       (clrhash smtpmail-native-copy--kept)
-      (smtpmail-native-queue-flush)
+      (smtpmail-native-act-flush)
       (smtpmail-native-test-drained)
       (should (string-match-p "^Subject: test$"
                               (smtpmail-native-test-text copy)))
@@ -152,7 +152,7 @@
                         (format "Fcc: %s\nFcc: %s\n" one two))))
         (when forget
           (clrhash smtpmail-native-copy--kept))
-        (smtpmail-native-queue-flush)
+        (smtpmail-native-act-flush)
         (smtpmail-native-test-drained)
         (dolist (file (list one two))
           (should (string-match-p "^Hello$" (smtpmail-native-test-text file))))
@@ -221,7 +221,7 @@ it is flushed.  Return the warnings."
     (should-not smtpmail-native-copy-tests--filed)
     (when forget
       (clrhash smtpmail-native-copy--kept))
-    (smtpmail-native-queue-flush)
+    (smtpmail-native-act-flush)
     (smtpmail-native-test-drained)))
 
 (ert-deftest smtpmail-native-copy-tests-local-handler ()
@@ -266,7 +266,7 @@ it is flushed.  Return the warnings."
       (should-not smtpmail-native-copy-tests--filed)
       (when forget
         (clrhash smtpmail-native-copy--kept))
-      (smtpmail-native-queue-flush)
+      (smtpmail-native-act-flush)
       (smtpmail-native-test-drained)
       (should (equal (caar smtpmail-native-copy-tests--filed)
                      "sent +sent"))

@@ -56,7 +56,7 @@ is on its line."
         (let ((entry (smtpmail-native-outbox-commit
                       (plist-get mail :buffer)
                       (smtpmail-native-queue-envelope
-                       mail (smtpmail-native-queue-account))
+                       mail (smtpmail-native-job-account))
                       state)))
           (smtpmail-native-outbox-release entry)
           (revert-buffer)
@@ -92,7 +92,7 @@ Return the questions."
   "Wait until nothing is under way."
   (smtpmail-native-test-wait
    (lambda ()
-     (not (smtpmail-native-queue-busy-p)))))
+     (not (smtpmail-native-schedule-busy-p)))))
 
 ;;;; What is shown
 
@@ -131,11 +131,11 @@ Return the questions."
             (should (equal (smtpmail-native-list-tests--cell id 6) next))
             (should (equal (smtpmail-native-list-tests--cell id 7) "because"))
             (should (equal (smtpmail-native-list--eldoc) "because"))
-            (should (eq (and (smtpmail-native-queue-needs-user-p
+            (should (eq (and (smtpmail-native-entry-needs-user-p
                               (smtpmail-native-outbox-get id))
                              t)
                         needy))
-            (smtpmail-native-queue-delete id)))))))
+            (smtpmail-native-act-delete id)))))))
 
 (ert-deftest smtpmail-native-list-tests-undo-counts-down ()
   "A mail that can be undone says for how long."
@@ -331,10 +331,10 @@ it? ")))
             (should (equal (substring-no-properties
                             (smtpmail-native-list-tests--cell id 0))
                            "sending"))
-            (let ((sending (smtpmail-native-queue-sending id)))
+            (let ((sending (smtpmail-native-attempt-sending id)))
               (setf (smtpmail-native-sending-sent sending) 4299
                     (smtpmail-native-sending-total sending) 10000))
-            (smtpmail-native-queue--changed id)
+            (smtpmail-native-tell-changed id)
             (smtpmail-native-test-wait
              (lambda ()
                (equal (substring-no-properties
@@ -345,10 +345,10 @@ it? ")))
             (dolist (key '("e" "s" "d" "h"))
               (should-error (smtpmail-native-list-tests--key key t)
                             :type 'user-error)
-              (should (smtpmail-native-queue-sending id)))
+              (should (smtpmail-native-attempt-sending id)))
             (smtpmail-native-test-wait
              (lambda ()
-               (string-match-p "MAIL" (or (smtpmail-native-queue-trace id)
+               (string-match-p "MAIL" (or (smtpmail-native-tell-trace id)
                                           ""))))
             (smtpmail-native-list-tests--key "t")
             (with-current-buffer "*smtpmail-native trace*"
@@ -423,7 +423,7 @@ it? ")))
           (goto-char (+ 3 (smtpmail-native-list--find (nth 2 ids))))
           (set-window-point other (+ 5 (smtpmail-native-list--find
                                         (nth 3 ids))))
-          (smtpmail-native-queue-delete
+          (smtpmail-native-act-delete
            (smtpmail-native-list-tests--commit '(:status refused)))
           (goto-char (+ 3 (smtpmail-native-list--find (nth 2 ids))))
           (revert-buffer)
@@ -437,7 +437,7 @@ it? ")))
         (setq tabulated-list-sort-key nil)
         (revert-buffer)
         (goto-char (smtpmail-native-list--find (nth 2 ids)))
-        (smtpmail-native-queue-delete (nth 2 ids))
+        (smtpmail-native-act-delete (nth 2 ids))
         (revert-buffer)
         (should (equal (tabulated-list-get-id) (nth 3 ids)))))))
 
@@ -481,13 +481,13 @@ it? ")))
                     (advice-add 'smtpmail-native-outbox-load :before
                                 count-read)
                     (setf (smtpmail-native-sending-total
-                           (smtpmail-native-queue-sending id))
+                           (smtpmail-native-attempt-sending id))
                           1000)
                     (dotimes (i 1000)
                       (setf (smtpmail-native-sending-sent
-                             (smtpmail-native-queue-sending id))
+                             (smtpmail-native-attempt-sending id))
                             (1+ i))
-                      (smtpmail-native-queue--changed id))
+                      (smtpmail-native-tell-changed id))
                     (should (= looks 0))
                     (smtpmail-native-test-wait (lambda () (> looks 0)))
                     (should (= looks 1))
@@ -796,7 +796,7 @@ it? ")))
                "Too late"
                (cadr (should-error (smtpmail-native-undo-send)
                                    :type 'user-error))))
-      (smtpmail-native-queue-flush)
+      (smtpmail-native-act-flush)
       (smtpmail-native-list-tests--settle)
       (should-not (smtpmail-native-sink-log folder "arrived")))))
 
@@ -804,9 +804,9 @@ it? ")))
   "After sending, one is told the command and the seconds."
   (let ((smtpmail-native-undo-seconds 7)
         (said nil))
-    (cl-letf (((symbol-function 'smtpmail-native-queue-say)
+    (cl-letf (((symbol-function 'smtpmail-native-tell-say)
                (lambda (&rest args) (setq said (apply #'format args)))))
-      (smtpmail-native--tell-undo '("bob@example.org"))
+      (smtpmail-native-queue--tell-undo '("bob@example.org"))
       (smtpmail-native-test-wait (lambda () said)))
     (should (equal said "Mail to bob@example.org leaves in 7 s; M-x \
 smtpmail-native-undo-send brings it back"))))
@@ -840,7 +840,7 @@ smtpmail-native-undo-send brings it back"))))
                   'smtpmail-native-outbox)))
     (should (get 'smtpmail-native-mode-line 'risky-local-variable))
     (dolist (id (smtpmail-native-outbox-ids))
-      (smtpmail-native-queue-delete id))
+      (smtpmail-native-act-delete id))
     (smtpmail-native-test-wait
      (lambda () (equal smtpmail-native-mode-line "")))
     (should (equal global-mode-string '("" smtpmail-native-mode-line)))))
@@ -863,7 +863,7 @@ smtpmail-native-undo-send brings it back"))))
   "What waits for a password is asked for, and sent."
   (smtpmail-native-list-tests--with nil
     (smtpmail-native-list-tests--commit '(:status held :hold password))
-    (setq smtpmail-native-queue--declined (smtpmail-native-outbox-ids))
+    (setq smtpmail-native-ask--declined (smtpmail-native-outbox-ids))
     (let ((asked nil))
       (cl-letf (((symbol-function 'smtpmail-native-auth-ask-again)
                  (lambda (host port)

@@ -22,7 +22,7 @@
 
 (defun smtpmail-native-queue-tests--idle-p ()
   "Return non-nil if nothing is under way in this Emacs."
-  (not (smtpmail-native-queue-busy-p)))
+  (not (smtpmail-native-schedule-busy-p)))
 
 (defun smtpmail-native-queue-tests--settle ()
   "Wait until nothing is under way in this Emacs."
@@ -109,7 +109,7 @@
     (should (string-match-p "451 4.7.1 later" (plist-get (cdar told) :text)))
     (let ((entry (smtpmail-native-queue-tests--entry)))
       (should (= 1 (plist-get (smtpmail-native-entry-state entry) :tries)))
-      (should (memq smtpmail-native-queue--timer timer-list))
+      (should (memq smtpmail-native-schedule--timer timer-list))
       (cl-letf* ((now 1000000000.0)
                  ((symbol-function 'float-time) (lambda (&rest _) now)))
         (plist-put (smtpmail-native-entry-envelope entry) :created now)
@@ -118,7 +118,7 @@
                  (lambda (tries)
                    (setf (smtpmail-native-entry-state entry)
                          (list :status 'ready :tries tries))
-                   (- (plist-get (smtpmail-native-queue--deferral entry "x")
+                   (- (plist-get (smtpmail-native-verdict--deferral entry "x")
                                  :next)
                       1000000000))
                  (number-sequence 0 7))
@@ -153,7 +153,7 @@
 (ert-deftest smtpmail-native-queue-tests-deferred-then-sent ()
   "A mail that was put off is sent when its time comes."
   (smtpmail-native-sink-with nil
-    (let ((smtpmail-native-queue--back-off '(0)))
+    (let ((smtpmail-native-verdict-back-off '(0)))
       (let ((smtpmail-smtp-service 1)) ; nobody listens there
         (smtpmail-native-sink-send "<1@x>" 'background)
         (smtpmail-native-test-wait
@@ -171,7 +171,7 @@
               (smtpmail-native-outbox--print-envelope
                (smtpmail-native-entry-envelope entry)))
              (smtpmail-native-outbox-release entry)
-             (smtpmail-native-queue-resume)
+             (smtpmail-native-schedule-resume)
              t))))
       (smtpmail-native-test-wait
        (lambda () (null (smtpmail-native-outbox-ids))))
@@ -184,7 +184,7 @@
     (smtpmail-native-queue-tests--send 'background)
     (should (eq (plist-get (cdar told) :status) 'refused))
     (should (string-match-p "550 5.7.1 never" (plist-get (cdar told) :text)))
-    (should (= 0 (smtpmail-native-queue-flush)))
+    (should (= 0 (smtpmail-native-act-flush)))
     (smtpmail-native-queue-tests--settle)
     (should (= 1 (smtpmail-native-queue-tests--state :settled)))
     (should (= 1 (length told)))))
@@ -197,12 +197,12 @@
       (should (eq (plist-get (cdar told) :status) 'unknown))
       (should (equal (mapcar #'cadr (plist-get (cdar told) :results))
                      '(unknown)))
-      (should (= 0 (smtpmail-native-queue-flush)))
-      (smtpmail-native-queue-start)
+      (should (= 0 (smtpmail-native-act-flush)))
+      (smtpmail-native-schedule-start)
       (smtpmail-native-queue-tests--settle)
       (should (eq (smtpmail-native-queue-tests--state :status) 'unknown))
       (should (= 1 (smtpmail-native-queue-tests--state :settled)))
-      (smtpmail-native-queue-mark-sent id)
+      (smtpmail-native-act-mark-sent id)
       (should (equal (mapcar #'car told) '(sent failed)))
       (should-not (smtpmail-native-outbox-ids)))))
 
@@ -225,7 +225,7 @@
                             (smtpmail-native-queue-tests--state :text)))
     (should (equal (assoc "carol@example.org" (plist-get (cdar told) :results))
                    '("carol@example.org" refused 550 "5.1.1" "5.1.1 who?")))
-    (should (= 2 (length (smtpmail-native-queue-remaining
+    (should (= 2 (length (smtpmail-native-entry-remaining
                           (smtpmail-native-queue-tests--entry)))))))
 
 (ert-deftest smtpmail-native-queue-tests-partial ()
@@ -245,10 +245,10 @@
                              (plist-get (cdar told) :results))
                      '(("bob@example.org" sent)
                        ("carol@example.org" deferred))))
-      (should (equal (smtpmail-native-queue-remaining
+      (should (equal (smtpmail-native-entry-remaining
                       (smtpmail-native-queue-tests--entry))
                      '("carol@example.org")))
-      (should (= 1 (smtpmail-native-queue-flush)))
+      (should (= 1 (smtpmail-native-act-flush)))
       (smtpmail-native-queue-tests--settle)
       (should-not (smtpmail-native-outbox-ids))
       (should (equal (mapcar #'car told) '(sent failed))))))
@@ -257,9 +257,9 @@
   "An address counts by its octets, however it was read."
   (let ((entry (smtpmail-native-entry-make
                 :envelope '(:recipients ("j\303\266rg@x" "jörg@y")))))
-    (should-not (smtpmail-native-queue--remaining
+    (should-not (smtpmail-native-entry-unanswered
                  entry '(("jörg@x" sent) ("j\303\266rg@y" sent))))
-    (should (equal (smtpmail-native-queue--merge
+    (should (equal (smtpmail-native-verdict-merge
                     '(("j\303\266rg@x" deferred)) '(("jörg@x" sent)))
                    '(("jörg@x" sent))))))
 
@@ -271,8 +271,8 @@
          (entry (smtpmail-native-entry-make
                  :envelope (list :recipients addresses)))
          (seconds (car (benchmark-run 1
-                         (should-not (smtpmail-native-queue--remaining
-                                      entry (smtpmail-native-queue--merge
+                         (should-not (smtpmail-native-entry-unanswered
+                                      entry (smtpmail-native-verdict-merge
                                              results results)))))))
     (should (< seconds 1))))
 
@@ -328,7 +328,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
        (cdr (assq (nth 0 case) smtpmail-native-queue-tests--receipts))
        (nth 1 case))
       (dotimes (_ 3)
-        (smtpmail-native-queue-resume)
+        (smtpmail-native-schedule-resume)
         (smtpmail-native-queue-tests--settle))
       (ert-info ((format "%S" case))
         (should (= (length (smtpmail-native-sink-log folder "arrived"))
@@ -345,12 +345,12 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
                      (:wait t)))        ; becomes one that was interrupted
       (smtpmail-native-queue-tests--crashed nil state))
     (let ((said nil))
-      (cl-letf (((symbol-function 'smtpmail-native-queue-say)
+      (cl-letf (((symbol-function 'smtpmail-native-tell-say)
                  (lambda (format &rest args)
                    (push (apply #'format format args) said))))
-        (smtpmail-native-queue-start)
+        (smtpmail-native-schedule-start)
         (smtpmail-native-queue-tests--settle)
-        (smtpmail-native-queue-resume)
+        (smtpmail-native-schedule-resume)
         (smtpmail-native-queue-tests--settle))
       (should (= 1 (seq-count (lambda (line)
                                 (string-prefix-p "2 mails in the outbox need "
@@ -372,10 +372,10 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
                      (setq writes (1+ writes))
                      (apply write args))))
           ;; Of what was sent the receipt tells enough.
-          (smtpmail-native-queue--settle entry)
+          (smtpmail-native-attempt-settle entry)
           (should (= writes (if (eq kind 'ok) 0 1)))
           (let ((state (smtpmail-native-entry-state entry)))
-            (smtpmail-native-queue--settle (smtpmail-native-outbox-load entry))
+            (smtpmail-native-attempt-settle (smtpmail-native-outbox-load entry))
             (should (<= writes 1))
             (should (equal state (smtpmail-native-entry-state entry)))))
         (smtpmail-native-outbox-remove entry)))))
@@ -392,12 +392,12 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
                                                  "receipt")
                     nil 'silent)
       (dotimes (_ 3)
-        (smtpmail-native-queue-resume)
+        (smtpmail-native-schedule-resume)
         (smtpmail-native-queue-tests--settle))
       (should (= told 1))
       (should (eq (smtpmail-native-queue-tests--state :status) 'unknown))
       (should-not (smtpmail-native-sink-log folder "arrived"))
-      (smtpmail-native-queue-retry id)
+      (smtpmail-native-act-retry id)
       (smtpmail-native-queue-tests--settle)
       (should (equal (smtpmail-native-sink-log folder "arrived") '("<1@x>")))
       (should-not (smtpmail-native-outbox-ids)))))
@@ -417,7 +417,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
                       entry :status 'unknown :hold nil :settled 1)
                      (smtpmail-native-outbox-release entry))
                    (funcall claim entry))))
-        (smtpmail-native-queue-flush)
+        (smtpmail-native-act-flush)
         (smtpmail-native-queue-tests--settle))
       (should-not meddle)
       (should (eq (plist-get (smtpmail-native-entry-state
@@ -445,7 +445,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
                                   smtpmail-native-queue-tests--receipts))))
                      (smtpmail-native-outbox-release entry))
                    (funcall claim entry))))
-        (smtpmail-native-queue-resume)
+        (smtpmail-native-schedule-resume)
         (smtpmail-native-queue-tests--settle))
       (should (eq (plist-get (smtpmail-native-entry-state
                               (smtpmail-native-outbox-get id))
@@ -462,12 +462,12 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
                                                  "message")
                     nil 'silent)
       (smtpmail-native-sink-send "<2@x>" 'queue)
-      (smtpmail-native-queue-flush)
+      (smtpmail-native-act-flush)
       (smtpmail-native-queue-tests--settle)
       (should (equal (smtpmail-native-sink-log folder "arrived") '("<2@x>")))
       (should (equal (smtpmail-native-outbox-ids) (list id)))
-      (should-not (memq smtpmail-native-queue--timer timer-list))
-      (should-error (smtpmail-native-queue-retry id)
+      (should-not (memq smtpmail-native-schedule--timer timer-list))
+      (should-error (smtpmail-native-act-retry id)
                     :type 'smtpmail-native-usage-error)
       ;; Nobody has kept the claim.
       (should-not (smtpmail-native-outbox-claimed-p id)))))
@@ -499,7 +499,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
       (should (eq (plist-get (smtpmail-native-sink-send "<1@x>" 'wait) :kind)
                   'ok)))
     (should (eq (smtpmail-native-queue-tests--state :status) 'sent))
-    (smtpmail-native-queue-resume)
+    (smtpmail-native-schedule-resume)
     (smtpmail-native-queue-tests--settle)
     (should-not (smtpmail-native-outbox-ids))
     (should (equal (mapcar #'car told) '(sent)))))
@@ -515,11 +515,11 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
         (insert "To: bob@example.org\nMessage-ID: <q@x>\n" mail-header-separator
                 "\nx\n")
         (smtpmail-native-send-it)))
-    (smtpmail-native-queue-resume)
+    (smtpmail-native-schedule-resume)
     (smtpmail-native-queue-tests--settle)
     (should (eq (smtpmail-native-queue-tests--state :hold) 'queue))
     (should-not (smtpmail-native-sink-log folder "connect"))
-    (should (= 1 (smtpmail-native-queue-flush)))
+    (should (= 1 (smtpmail-native-act-flush)))
     (smtpmail-native-queue-tests--settle)
     (should (equal (smtpmail-native-sink-log folder "arrived") '("<q@x>")))
     (should-not (smtpmail-native-outbox-ids))))
@@ -530,11 +530,11 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
     (let ((smtpmail-native-undo-seconds 3600))
       (let ((id (plist-get (smtpmail-native-sink-send "<1@x>" 'background)
                            :id)))
-        (smtpmail-native-queue-resume)
+        (smtpmail-native-schedule-resume)
         (smtpmail-native-queue-tests--settle)
-        (should (equal (smtpmail-native-queue-undo-candidate) id))
-        (smtpmail-native-queue-delete id)
-        (should-not (smtpmail-native-queue-undo-candidate))))
+        (should (equal (smtpmail-native-act-undo-candidate) id))
+        (smtpmail-native-act-delete id)
+        (should-not (smtpmail-native-act-undo-candidate))))
     (let ((smtpmail-native-undo-seconds 1))
       (smtpmail-native-sink-send "<2@x>" 'background)
       (smtpmail-native-test-wait
@@ -546,17 +546,17 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
   (smtpmail-native-sink-with nil
     (let ((one (plist-get (smtpmail-native-sink-send "<1@x>" 'queue) :id))
           (two (plist-get (smtpmail-native-sink-send "<2@x>" 'queue) :id)))
-      (smtpmail-native-queue-hold one)
-      (smtpmail-native-queue-hold two)
-      (should (= 0 (smtpmail-native-queue-flush)))
-      (smtpmail-native-queue-delete two)
-      (smtpmail-native-queue-retry one)
+      (smtpmail-native-act-hold one)
+      (smtpmail-native-act-hold two)
+      (should (= 0 (smtpmail-native-act-flush)))
+      (smtpmail-native-act-delete two)
+      (smtpmail-native-act-retry one)
       (smtpmail-native-queue-tests--settle)
       (should (equal (smtpmail-native-sink-log folder "arrived") '("<1@x>")))
       (should-not (smtpmail-native-outbox-ids))
-      (dolist (command '(smtpmail-native-queue-hold smtpmail-native-queue-retry
-                         smtpmail-native-queue-delete
-                         smtpmail-native-queue-mark-sent))
+      (dolist (command '(smtpmail-native-act-hold smtpmail-native-act-retry
+                         smtpmail-native-act-delete
+                         smtpmail-native-act-mark-sent))
         (should-error (funcall command one)
                       :type 'smtpmail-native-usage-error)))))
 
@@ -565,9 +565,9 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
   (smtpmail-native-queue-tests--with-script
       (list (smtpmail-native-queue-tests--refuse "550 no"))
     (let ((id (smtpmail-native-queue-tests--send 'background)))
-      (should (smtpmail-native-queue-needs-user-p
+      (should (smtpmail-native-entry-needs-user-p
                (smtpmail-native-outbox-get id)))
-      (should-error (smtpmail-native-queue-hold id)
+      (should-error (smtpmail-native-act-hold id)
                     :type 'smtpmail-native-usage-error)
       (should (eq (smtpmail-native-queue-tests--state :status) 'refused)))))
 
@@ -577,16 +577,16 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
     (let* ((smtpmail-native-undo-seconds 3600)
            (id (plist-get (smtpmail-native-sink-send "<1@x>" 'background)
                           :id)))
-      (should-error (smtpmail-native-queue-take-back
+      (should-error (smtpmail-native-act-take-back
                      id (lambda (entry)
                           (should (smtpmail-native-entry-claim entry))
                           (error "No")))
                     :type 'error)
       (should (eq (smtpmail-native-queue-tests--state :hold) 'user))
-      (should-not (smtpmail-native-queue-needs-user-p
+      (should-not (smtpmail-native-entry-needs-user-p
                    (smtpmail-native-outbox-get id)))
-      (should (= 0 (smtpmail-native-queue-flush)))
-      (should (equal (smtpmail-native-queue-take-back
+      (should (= 0 (smtpmail-native-act-flush)))
+      (should (equal (smtpmail-native-act-take-back
                       id #'smtpmail-native-entry-id)
                      id))
       (should-not (smtpmail-native-outbox-ids)))))
@@ -598,7 +598,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
       (let* ((id (smtpmail-native-queue-tests--crashed
                   (cdr (assq (car case) smtpmail-native-queue-tests--receipts))
                   nil))
-             (err (should-error (smtpmail-native-queue-take-back id #'ignore)
+             (err (should-error (smtpmail-native-act-take-back id #'ignore)
                                 :type 'smtpmail-native-usage-error)))
         (should (string-match-p (nth 1 case) (cadr err)))
         (should (equal (smtpmail-native-outbox-ids)
@@ -611,13 +611,13 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
       (let* ((id (smtpmail-native-queue-tests--crashed
                   (cdr (assq (car case) smtpmail-native-queue-tests--receipts))
                   nil))
-             (err (should-error (smtpmail-native-queue-retry id)
+             (err (should-error (smtpmail-native-act-retry id)
                                 :type 'smtpmail-native-usage-error)))
         (should (string-match-p (nth 1 case) (cadr err)))
         (smtpmail-native-queue-tests--settle)
         (should-not (smtpmail-native-sink-log folder "arrived"))
         (when (eq (car case) 'doubt)
-          (smtpmail-native-queue-retry id)
+          (smtpmail-native-act-retry id)
           (smtpmail-native-queue-tests--settle)
           (should (equal (smtpmail-native-sink-log folder "arrived")
                          '("<1@x>"))))
@@ -629,8 +629,8 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
     (let ((id (plist-get (smtpmail-native-sink-send "<1@x>" 'background) :id)))
       (smtpmail-native-test-wait
        (lambda ()
-         (string-match-p "MAIL" (or (smtpmail-native-queue-trace id) ""))))
-      (should (smtpmail-native-queue-cancel id))
+         (string-match-p "MAIL" (or (smtpmail-native-tell-trace id) ""))))
+      (should (smtpmail-native-act-cancel id))
       (should (eq (smtpmail-native-queue-tests--state :status) 'held))
       ;; Who has cancelled it need not be warned.
       (cl-letf (((symbol-function 'display-warning)
@@ -639,16 +639,16 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
       (should (equal (mapcar #'car told) '(failed)))
       (should (eq (smtpmail-native-queue-tests--state :hold) 'user))
       (should (= 1 (smtpmail-native-queue-tests--state :settled)))
-      (should-not (smtpmail-native-queue-cancel id))
-      (should (= 0 (smtpmail-native-queue-flush))))))
+      (should-not (smtpmail-native-act-cancel id))
+      (should (= 0 (smtpmail-native-act-flush))))))
 
 (ert-deftest smtpmail-native-queue-tests-under-way ()
   "What is under way must be cancelled before anything else."
   (smtpmail-native-queue-tests--with-script '("C: MAIL *" "stall")
     (let ((id (plist-get (smtpmail-native-sink-send "<1@x>" 'background) :id)))
-      (dolist (command '(smtpmail-native-queue-hold smtpmail-native-queue-retry
-                         smtpmail-native-queue-delete
-                         smtpmail-native-queue-mark-sent))
+      (dolist (command '(smtpmail-native-act-hold smtpmail-native-act-retry
+                         smtpmail-native-act-delete
+                         smtpmail-native-act-mark-sent))
         (let ((err (should-error (funcall command id)
                                  :type 'smtpmail-native-usage-error)))
           (should (string-match-p "being sent" (cadr err))))))))
@@ -661,16 +661,16 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
           (answer nil))
       (cl-letf (((symbol-function 'y-or-n-p)
                  (lambda (prompt) (setq asked prompt) answer)))
-        (should (smtpmail-native-queue--may-quit-p))
+        (should (smtpmail-native-act--may-quit-p))
         (should-not asked)
         (let ((noninteractive t))
           (smtpmail-native-sink-send "<1@x>" 'background))
-        (should (memq #'smtpmail-native-queue--may-quit-p
+        (should (memq #'smtpmail-native-act--may-quit-p
                       kill-emacs-query-functions))
-        (should-not (smtpmail-native-queue--may-quit-p))
+        (should-not (smtpmail-native-act--may-quit-p))
         (should (string-match-p "nothing will be lost" asked))
         (setq answer t)
-        (should (smtpmail-native-queue--may-quit-p))))))
+        (should (smtpmail-native-act--may-quit-p))))))
 
 ;;;; While the sender waits
 
@@ -692,7 +692,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
     (should-error (smtpmail-native-sink-send "<1@x>" 'wait)
                   :type 'smtpmail-native-unknown-outcome)
     (dotimes (_ 3)
-      (smtpmail-native-queue-resume)
+      (smtpmail-native-schedule-resume)
       (smtpmail-native-queue-tests--settle))
     (should (eq (smtpmail-native-queue-tests--state :status) 'unknown))
     (should-not (smtpmail-native-queue-tests--state :wait))
@@ -723,7 +723,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
                  (let ((id (car (smtpmail-native-outbox-ids))))
                    (when (and id (string-match-p
                                   "^C: \\.$"
-                                  (or (smtpmail-native-queue-trace id) "")))
+                                  (or (smtpmail-native-tell-trace id) "")))
                      (cancel-timer timer)
                      (throw 'out nil)))))))
       (smtpmail-native-sink-send "<1@x>" 'wait)
@@ -746,7 +746,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
               (asked 0))
           (dotimes (_ 2)
             (smtpmail-native-sink-send "<1@x>" 'queue))
-          (smtpmail-native-queue-flush)
+          (smtpmail-native-act-flush)
           (smtpmail-native-queue-tests--settle)
           (dotimes (n 2)
             (should (eq (smtpmail-native-queue-tests--state :hold n)
@@ -757,7 +757,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
                        (copy-sequence "pass")))
                     ((symbol-function 'smtpmail-native-auth--may-ask-p)
                      (lambda () (not smtpmail-native-auth-inhibit-prompts))))
-            (smtpmail-native-queue-retry (car (smtpmail-native-outbox-ids)))
+            (smtpmail-native-act-retry (car (smtpmail-native-outbox-ids)))
             (smtpmail-native-test-wait
              (lambda () (null (smtpmail-native-outbox-ids)))))
           (should (= asked 1))
@@ -774,7 +774,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
       (cl-letf (((symbol-function 'smtpmail-native-auth-ask-again)
                  (lambda (&rest _) (signal condition '("no")))))
         (ignore-errors
-          (smtpmail-native-queue-retry (car (smtpmail-native-outbox-ids)))))
+          (smtpmail-native-act-retry (car (smtpmail-native-outbox-ids)))))
       (should-not (smtpmail-native-outbox-claimed-p
                    (car (smtpmail-native-outbox-ids)))))))
 
@@ -784,9 +784,9 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
         (timer-idle-list nil)
         (noninteractive nil))
     (cl-letf (((symbol-function 'active-minibuffer-window) (lambda () t)))
-      (smtpmail-native-queue--ask-now)
+      (smtpmail-native-ask--now)
       (should-not timer-idle-list)
-      (should (memq #'smtpmail-native-queue--ask-when-idle
+      (should (memq #'smtpmail-native-ask--when-idle
                     (mapcar #'timer--function timer-list))))))
 
 (ert-deftest smtpmail-native-queue-tests-save-later ()
@@ -808,7 +808,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
   "The job tells of the proxy and of the address to connect from."
   (let* ((smtpmail-native-proxy "socks5://t\u00efm:x@p.example:1080")
          (smtpmail-native-source-address "127.0.0.9")
-         (way (smtpmail-native-queue--connection
+         (way (smtpmail-native-job-connection
                '(:host "mail.example" :port 25 :helo "c.example"))))
     (should (equal (plist-get way :proxy)
                    "socks5://t\303\257m:x@p.example:1080"))
@@ -833,7 +833,7 @@ It does not show the password."
 (ert-deftest smtpmail-native-queue-tests-lmtp-answers ()
   "Who is known to have the mail has it, however the others fare."
   (should (equal (mapcar (lambda (answer) (list (car answer) (cadr answer)))
-                         (smtpmail-native-queue--answers
+                         (smtpmail-native-verdict-answers
                           '(:kind network :in-doubt t
                             :recipients (("a" delivered 250 "" "ok")
                                          ("b" nil 550 "" "no")
@@ -849,7 +849,7 @@ It does not show the password."
           (smtpmail-native-max-sessions 1))
       (dolist (id ids)
         (smtpmail-native-sink-send id 'queue))
-      (smtpmail-native-queue-flush)
+      (smtpmail-native-act-flush)
       (smtpmail-native-queue-tests--settle)
       (should (equal (smtpmail-native-sink-log folder "arrived") ids))
       (should-not (smtpmail-native-outbox-ids))
@@ -861,7 +861,7 @@ It does not show the password."
     (let ((smtpmail-native-max-sessions 2))
       (dotimes (n 60)
         (smtpmail-native-sink-send (format "<%d@x>" n) 'queue))
-      (smtpmail-native-queue-flush)
+      (smtpmail-native-act-flush)
       (smtpmail-native-queue-tests--settle)
       (should (= 60 (length (smtpmail-native-sink-log folder "arrived"))))
       (should (<= 1 (length (smtpmail-native-sink-log folder "connect")) 2)))))
@@ -881,7 +881,7 @@ It does not show the password."
                  (smtpmail-smtp-server "127.0.0.1")
                  (smtpmail-smtp-service ,port)
                  (auth-sources nil))
-             (smtpmail-native-queue-flush)
+             (smtpmail-native-act-flush)
              (while (smtpmail-native-outbox-ids)
                (accept-process-output nil 0.02)))))))
 

@@ -25,13 +25,13 @@ Nothing is known from an earlier test, and nobody is there to be asked."
            (smtpmail-native-secrets-tests--calls 0)
            (smtpmail-auth-supported '(cram-md5 plain login)))
        (smtpmail-native-forget-passwords)
-       (smtpmail-native-queue--forget-kept)
-       (setq smtpmail-native-queue--declined nil)
+       (smtpmail-native-attempt-forget-kept)
+       (setq smtpmail-native-ask--declined nil)
        (unwind-protect
            (progn ,@body)
          (smtpmail-native-sink-settle-down)
          (smtpmail-native-forget-passwords)
-         (smtpmail-native-queue--forget-kept)))))
+         (smtpmail-native-attempt-forget-kept)))))
 
 (defmacro smtpmail-native-secrets-tests-typing (answers &rest body)
   "Run BODY as if a user were there who types ANSWERS, in their order.
@@ -47,7 +47,7 @@ The prompts are collected in `questions', the last one first.  An answer
                       (if (eq one 'quit)
                           (signal 'quit nil)
                         (copy-sequence one))))))
-     (cl-letf (((symbol-function 'smtpmail-native-queue--ask-p) (lambda () t))
+     (cl-letf (((symbol-function 'smtpmail-native-tell-attended-p) (lambda () t))
                ((symbol-function 'smtpmail-native-auth--may-ask-p)
                 (lambda () (not smtpmail-native-auth-inhibit-prompts)))
                ((symbol-function 'read-string) answer)
@@ -57,7 +57,7 @@ The prompts are collected in `questions', the last one first.  An answer
 (defun smtpmail-native-secrets-tests--settle ()
   "Wait until nothing is under way in this Emacs."
   (smtpmail-native-test-wait
-   (lambda () (not (smtpmail-native-queue-busy-p)))))
+   (lambda () (not (smtpmail-native-schedule-busy-p)))))
 
 (defun smtpmail-native-secrets-tests--send (how)
   "Send a mail by way of HOW, and wait until nothing is under way."
@@ -164,7 +164,7 @@ Where none is offered it is a password."
         (smtpmail-native-secrets-tests-typing nil
           (smtpmail-native-secrets-tests--send 'background)
           (should (eq (smtpmail-native-secrets-tests--state :hold) 'password))
-          (smtpmail-native-queue--ask-now)
+          (smtpmail-native-ask--now)
           (smtpmail-native-secrets-tests--settle)
           (smtpmail-native-test-verdict server)
           (should (= smtpmail-native-secrets-tests--calls 2))
@@ -261,7 +261,7 @@ Where none is offered it is a password."
         (smtpmail-native-secrets-tests--send 'background)
         (should (eq (smtpmail-native-secrets-tests--state :hold) 'password))
         (should-not questions)
-        (smtpmail-native-queue--ask-now)
+        (smtpmail-native-ask--now)
         (smtpmail-native-secrets-tests--settle)
         (smtpmail-native-test-verdict server)
         (should (= (length questions) 1))
@@ -331,12 +331,12 @@ Where none is offered it is a password."
           (dotimes (n 2)
             (if (= n 0)
                 (smtpmail-native-secrets-tests--send 'background)
-              (smtpmail-native-queue-retry (car (smtpmail-native-outbox-ids)))
+              (smtpmail-native-act-retry (car (smtpmail-native-outbox-ids)))
               (smtpmail-native-secrets-tests--settle))
             (should (eq (smtpmail-native-secrets-tests--state :hold)
                         'password))
             (should (= (length questions) n)))
-          (smtpmail-native-queue-retry (car (smtpmail-native-outbox-ids)))
+          (smtpmail-native-act-retry (car (smtpmail-native-outbox-ids)))
           (smtpmail-native-secrets-tests--settle)
           (smtpmail-native-test-verdict server)
           (should (= (length questions) 2))
@@ -453,7 +453,7 @@ The certificate of a classic entry suffices for EXTERNAL."
 
 (defun smtpmail-native-secrets-tests--explained ()
   "Return the explanation for the server at hand; no secret may be in it."
-  (let ((text (smtpmail-native-explain-text (smtpmail-native-queue-account))))
+  (let ((text (smtpmail-native-explain-text (smtpmail-native-job-account))))
     (should-not (string-match-p "s3cret" text))
     text))
 

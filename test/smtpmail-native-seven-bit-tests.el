@@ -184,10 +184,10 @@ Content-Transfer-Encoding: binary\n" mail-header-separator "\na\377b\n")
            (lambda ()
              (string-match-p "BODY=BINARYMIME"
                              (smtpmail-native-test--output server))))
-          (maphash (lambda (id _) (smtpmail-native-queue-cancel id))
-                   smtpmail-native-queue--active)
+          (maphash (lambda (id _) (smtpmail-native-act-cancel id))
+                   smtpmail-native-attempt--active)
           (smtpmail-native-test-wait
-           (lambda () (not (smtpmail-native-queue-busy-p)))))))))
+           (lambda () (not (smtpmail-native-schedule-busy-p)))))))))
 
 (ert-deftest smtpmail-native-seven-bit-tests-sent ()
   "A server without 8BITMIME gets the mail encoded, on the same connection."
@@ -208,7 +208,7 @@ Content-Transfer-Encoding: binary\n" mail-header-separator "\na\377b\n")
             (smtpmail-native-queue-send mail (if background 'background 'wait))
           (kill-buffer (plist-get mail :buffer)))
         (smtpmail-native-test-wait
-         (lambda () (not (smtpmail-native-queue-busy-p))))
+         (lambda () (not (smtpmail-native-schedule-busy-p))))
         (should-not (smtpmail-native-outbox-ids))
         (smtpmail-native-module-shutdown 5000)
         (smtpmail-native-test-verdict server)
@@ -230,7 +230,7 @@ DKIM-Signature: v=1\n"
             (smtpmail-native-queue-send mail 'background)
           (kill-buffer (plist-get mail :buffer)))))
     (smtpmail-native-test-wait
-     (lambda () (not (smtpmail-native-queue-busy-p))))
+     (lambda () (not (smtpmail-native-schedule-busy-p))))
     (let ((state (smtpmail-native-entry-state
                   (smtpmail-native-outbox-get
                    (car (smtpmail-native-outbox-ids))))))

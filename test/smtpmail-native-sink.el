@@ -68,15 +68,15 @@ smtpmail lead to it, and the outbox is empty and nobody's else."
 
 (defun smtpmail-native-sink-settle-down ()
   "End what a test has left under way in this Emacs."
-  (maphash (lambda (id _sending) (smtpmail-native-queue-cancel id))
-           smtpmail-native-queue--active)
+  (maphash (lambda (id _sending) (smtpmail-native-act-cancel id))
+           smtpmail-native-attempt--active)
   (smtpmail-native-test-wait
-   (lambda () (= 0 (hash-table-count smtpmail-native-queue--active))))
-  (setq smtpmail-native-queue--ready nil
-        smtpmail-native-queue--waiting nil
-        smtpmail-native-queue--declined nil)
-  (dolist (timer (list smtpmail-native-queue--timer
-                       smtpmail-native-queue--advance-timer))
+   (lambda () (= 0 (hash-table-count smtpmail-native-attempt--active))))
+  (setq smtpmail-native-schedule--ready nil
+        smtpmail-native-schedule--waiting nil
+        smtpmail-native-ask--declined nil)
+  (dolist (timer (list smtpmail-native-schedule--timer
+                       smtpmail-native-schedule--advance-timer))
     (when timer
       (cancel-timer timer))))
 

@@ -101,7 +101,7 @@ Each may be nil, and is missing then."
                                     'user))
                               entries)
                    1)))
-      (smtpmail-native-queue-flush)
+      (smtpmail-native-act-flush)
       (smtpmail-native-test-verdict server)
       (smtpmail-native-test-wait
        (lambda () (= (length (smtpmail-native-outbox-ids)) 2))))))
@@ -170,7 +170,7 @@ smtpmail-smtp-service %d\nsmtpmail-smtp-user nil\n)" port))
       (smtpmail-native-outbox-release
        (smtpmail-native-stock--commit file file))
       (should (file-exists-p file))
-      (smtpmail-native-queue-flush)
+      (smtpmail-native-act-flush)
       (smtpmail-native-test-drained)
       (smtpmail-native-test-verdict server)
       (should-not (file-exists-p file))

@@ -18,8 +18,8 @@ The list `asked' has the questions of NSM; the answer is in `answer'."
      (let ((smtpmail-stream-type 'ssl)
            (smtpmail-native-tls-pins nil)
            (smtpmail-native-trust--accepted (make-hash-table :test #'equal))
-           (smtpmail-native-queue--doubts (make-hash-table :test #'equal))
-           (smtpmail-native-queue--declined nil)
+           (smtpmail-native-attempt--doubts (make-hash-table :test #'equal))
+           (smtpmail-native-ask--declined nil)
            (nsm-permanent-host-settings nil)
            (nsm-temporary-host-settings nil)
            (nsm-settings-file (expand-file-name "network-security.data" folder))
@@ -32,7 +32,7 @@ The list `asked' has the questions of NSM; the answer is in `answer'."
                   (lambda (message _status)
                     (push message asked)
                     answer))
-                 ((symbol-function 'smtpmail-native-queue--ask-p)
+                 ((symbol-function 'smtpmail-native-tell-attended-p)
                   (lambda () t))
                  ((symbol-function 'nsm-query)
                   ;; The real one says no to a batch Emacs.
@@ -198,7 +198,7 @@ Before that it meets with REFUSALS connections that end in the handshake."
                          'certificate)))))))
       (should-not asked)
       (setq answer "session")
-      (smtpmail-native-queue-retry id)
+      (smtpmail-native-act-retry id)
       (should (= (length asked) 1))
       (smtpmail-native-test-wait
        (lambda () (null (smtpmail-native-outbox-ids))))
@@ -425,7 +425,7 @@ FINGERPRINTS and CONDITIONS are lists."
 (ert-deftest smtpmail-native-trust-tests-batch ()
   "Where nobody can be asked, the error says what is wrong and how to pin it."
   (smtpmail-native-trust-tests--with '("tls expired" "stall")
-    (cl-letf (((symbol-function 'smtpmail-native-queue--ask-p) #'ignore))
+    (cl-letf (((symbol-function 'smtpmail-native-tell-attended-p) #'ignore))
       (let ((err (smtpmail-native-trust-tests--send)))
         (should (eq (car err) 'smtpmail-native-tls-error))
         (dolist (words (list "expired" "smtpmail-native-tls-pins"
@@ -461,20 +461,20 @@ FINGERPRINTS and CONDITIONS are lists."
                 (when (eq how 'background)
                   (smtpmail-native-trust-tests--await-held 1)
                   (should-not asked)
-                  (smtpmail-native-queue-retry id)
+                  (smtpmail-native-act-retry id)
                   (smtpmail-native-test-wait
                    (lambda () (null (smtpmail-native-outbox-ids)))))))
           (smtpmail-native-forget-passwords))
         (should (= typed 1))
         (should (= (length asked) 1))
-        (should (= (hash-table-count smtpmail-native-queue--doubts) 0))
+        (should (= (hash-table-count smtpmail-native-attempt--doubts) 0))
         (smtpmail-native-test-verdict server)))))
 
 (defun smtpmail-native-trust-tests--await-held (count)
   "Wait until COUNT mails are held for a certificate."
   (smtpmail-native-test-wait
    (lambda ()
-     (= count (seq-count #'smtpmail-native-queue--doubtful-p
+     (= count (seq-count #'smtpmail-native-entry-untrusted-p
                          (smtpmail-native-outbox-list))))))
 
 (ert-deftest smtpmail-native-trust-tests-asked-when-idle ()
@@ -494,7 +494,7 @@ FINGERPRINTS and CONDITIONS are lists."
                                       'background)
           (smtpmail-native-trust-tests--await-held (1+ n))))
       (setq answer "session")
-      (smtpmail-native-queue--ask-now)
+      (smtpmail-native-ask--now)
       (smtpmail-native-test-wait
        (lambda () (null (smtpmail-native-outbox-ids))))
       (should (= (length asked) 1))
@@ -508,13 +508,13 @@ FINGERPRINTS and CONDITIONS are lists."
                                   'background)
       (smtpmail-native-trust-tests--await-held 1))
     (dotimes (_ 2)
-      (smtpmail-native-queue--ask-now))
+      (smtpmail-native-ask--now))
     (should (= (length asked) 1))
     (smtpmail-native-trust-tests--await-held 1)
     (should-not (smtpmail-native-outbox-claimed-p
                  (car (smtpmail-native-outbox-ids))))
-    (smtpmail-native-queue-delete (car (smtpmail-native-outbox-ids)))
-    (should (= (hash-table-count smtpmail-native-queue--doubts) 0))))
+    (smtpmail-native-act-delete (car (smtpmail-native-outbox-ids)))
+    (should (= (hash-table-count smtpmail-native-attempt--doubts) 0))))
 
 (ert-deftest smtpmail-native-trust-tests-trials ()
   "A mail that is put off often is not held for a certificate that NSM knows."
@@ -536,7 +536,7 @@ FINGERPRINTS and CONDITIONS are lists."
       (should (= (plist-get state :tries) 1))
       (should-not (plist-get state :certificates)))
     (smtpmail-native-test-verdict server)
-    (smtpmail-native-queue-delete (car (smtpmail-native-outbox-ids)))))
+    (smtpmail-native-act-delete (car (smtpmail-native-outbox-ids)))))
 
 (ert-deftest smtpmail-native-trust-tests-cancelled ()
   "A mail that the user has stopped is not tried again, whatever is trusted."
@@ -548,15 +548,15 @@ FINGERPRINTS and CONDITIONS are lists."
           (state nil))
       ;; The end of the handshake has been faster.
       (setf (smtpmail-native-sending-cancelled
-             (gethash id smtpmail-native-queue--active))
+             (gethash id smtpmail-native-attempt--active))
             t)
       (cl-letf (((symbol-function 'display-warning) #'ignore))
         (smtpmail-native-test-wait
-         (lambda () (null (gethash id smtpmail-native-queue--active)))))
+         (lambda () (null (gethash id smtpmail-native-attempt--active)))))
       (setq state (smtpmail-native-entry-state (smtpmail-native-outbox-get id)))
       (should (eq (plist-get state :status) 'held))
       (should (eq (plist-get state :hold) 'user))
-      (smtpmail-native-queue-delete id))))
+      (smtpmail-native-act-delete id))))
 
 ;;;; Emacs's own connections
 

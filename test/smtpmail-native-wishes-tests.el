@@ -32,7 +32,7 @@
 (defun smtpmail-native-wishes-tests--settle ()
   "Wait until nothing is under way in this Emacs."
   (smtpmail-native-test-wait
-   (lambda () (not (smtpmail-native-queue-busy-p)))))
+   (lambda () (not (smtpmail-native-schedule-busy-p)))))
 
 (defun smtpmail-native-wishes-tests--state ()
   "Return the state of the only entry of the outbox."
@@ -215,9 +215,9 @@ twice."
                     (car (smtpmail-native-outbox-ids)))))
         (should (string-match-p "\\`until " (smtpmail-native-list--state entry)))
         (should (equal (smtpmail-native-list--next entry (float-time)) "1h"))
-        (should (equal (smtpmail-native-queue-undo-candidate)
+        (should (equal (smtpmail-native-act-undo-candidate)
                        (smtpmail-native-entry-id entry)))
-        (should (= 0 (smtpmail-native-queue-flush)))
+        (should (= 0 (smtpmail-native-act-flush)))
         (smtpmail-native-wishes-tests--settle)
         (should (equal (smtpmail-native-outbox-ids)
                        (list (smtpmail-native-entry-id entry))))
@@ -226,7 +226,7 @@ twice."
                    ((symbol-function 'float-time)
                     (lambda (&optional time)
                       (if time (funcall real time) (+ (funcall real) 3601)))))
-          (smtpmail-native-queue-resume)
+          (smtpmail-native-schedule-resume)
           (smtpmail-native-test-wait
            (lambda () (null (smtpmail-native-outbox-ids)))))
         (should (= 1 (length (smtpmail-native-sink-log folder "arrived"))))))))
@@ -241,7 +241,7 @@ twice."
       (should (eq (plist-get (smtpmail-native-wishes-tests--state) :status)
                   'ready))
       (should-not (smtpmail-native-sink-log folder "arrived"))
-      (smtpmail-native-queue-retry (car (smtpmail-native-outbox-ids)))
+      (smtpmail-native-act-retry (car (smtpmail-native-outbox-ids)))
       (smtpmail-native-wishes-tests--settle)
       (should-not (smtpmail-native-outbox-ids))
       (should (= 1 (length (smtpmail-native-sink-log folder "arrived")))))))
