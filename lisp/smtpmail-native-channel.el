@@ -14,7 +14,8 @@
 
 (declare-function smtpmail-native-module-send "smtpmail-native-module" (plist))
 (declare-function smtpmail-native-module-cancel "smtpmail-native-module" (id))
-(declare-function smtpmail-native-module-events "smtpmail-native-module" ())
+(declare-function smtpmail-native-module-events "smtpmail-native-module"
+                  (queue &optional max))
 (declare-function smtpmail-native-module-open "smtpmail-native-module"
                   (process))
 (declare-function smtpmail-native-module-shutdown "smtpmail-native-module" (ms))
@@ -25,8 +26,8 @@
 (defvar smtpmail-native-channel--process nil
   "The pipe process that the module wakes.")
 
-(defvar smtpmail-native-channel--events nil
-  "Events that have been fetched and not been handed on yet.")
+(defvar smtpmail-native-channel--events (list nil)
+  "A cons cell whose cdr holds the events that still have to be handed on.")
 
 (defvar smtpmail-native-channel--handlers (make-hash-table)
   "Handlers of the jobs under way, by id.")
@@ -47,18 +48,16 @@
 (defun smtpmail-native-channel-dispatch ()
   "Hand all events so far to the handlers of their jobs, in their order.
 Who waits for one calls this, and need not wait for a timer."
-  (setq smtpmail-native-channel--events
-        (nconc smtpmail-native-channel--events (smtpmail-native-module-events)))
-  (while smtpmail-native-channel--events
-    (smtpmail-native-channel--hand-on (pop smtpmail-native-channel--events))))
+  (smtpmail-native-module-events smtpmail-native-channel--events)
+  (while (cdr smtpmail-native-channel--events)
+    (smtpmail-native-channel--hand-on
+     (pop (cdr smtpmail-native-channel--events)))))
 
 (defun smtpmail-native-channel--filter (_process _octets)
   "Fetch the events that wait, and have them handed on."
   (condition-case err
       (progn
-        (setq smtpmail-native-channel--events
-              (nconc smtpmail-native-channel--events
-                     (smtpmail-native-module-events)))
+        (smtpmail-native-module-events smtpmail-native-channel--events)
         (run-at-time 0 nil #'smtpmail-native-channel-dispatch))
     (error (message "smtpmail-native: %s" (error-message-string err)))))
 
@@ -95,7 +94,9 @@ two arguments, the kind of an event (`trace', `progress' or `done') and
 its plist, outside of filters; `done' comes once and last.
 Signal `smtpmail-native-usage-error' for a job that cannot be used."
   (smtpmail-native-channel--open)
-  (let ((id (smtpmail-native-module-send plist)))
+  ;; A quit between the two would leave a job under way without a handler.
+  (let* ((inhibit-quit t)
+         (id (smtpmail-native-module-send plist)))
     (puthash id handler smtpmail-native-channel--handlers)
     id))
 

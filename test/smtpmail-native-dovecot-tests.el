@@ -246,12 +246,7 @@
                             :sender "alice@example.org"
                             :recipients '("bob@example.org"))))))
     (unwind-protect
-        (smtpmail-native-test-wait
-         (lambda ()
-           (catch 'done
-             (dolist (event (smtpmail-native-module-events))
-               (when (and (eq (car event) id) (eq (cadr event) 'done))
-                 (throw 'done (cddr event)))))))
+        (smtpmail-native-test-event id 'done)
       (delete-file file))))
 
 (defun smtpmail-native-dovecot-tests--delivered (folder)

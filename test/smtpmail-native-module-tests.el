@@ -9,6 +9,8 @@
 
 (require 'smtpmail-native-test-helper)
 (require 'gnutls)
+(require 'cl-lib)
+(require 'smtpmail-native-channel)
 (require 'smtpmail-native-load)
 
 (defun smtpmail-native-module-tests--run (port &rest job)
@@ -24,12 +26,7 @@
                                   :recipients '("bob@example.org")
                                   :file file)))))
     (unwind-protect
-        (smtpmail-native-test-wait
-         (lambda ()
-           (catch 'done
-             (dolist (event (smtpmail-native-module-events))
-               (when (and (eq (car event) id) (eq (cadr event) 'done))
-                 (throw 'done (cddr event)))))))
+        (smtpmail-native-test-event id 'done)
       (delete-file file))))
 
 (defun smtpmail-native-module-tests--emacs (port trustfiles)
@@ -139,6 +136,123 @@ UNTRUSTED non-nil means that nobody knows the authority."
     (should (plist-get (plist-get (plist-get result :tls) :certificate)
                        :pinned))))
 
+;; Events
+
+;; The module calls functions by their symbols; no compiled Lisp has to.
+(defvar comp-enable-subr-trampolines)
+(defvar native-comp-enable-subr-trampolines)
+
+(defun smtpmail-native-module-tests--have-events (count)
+  "Let COUNT events wait in the module, and return their ids."
+  (while (smtpmail-native-module-events (list nil)))
+  (let ((ids (mapcar (lambda (_) (smtpmail-native-module-disk nil))
+                     (number-sequence 1 count))))
+    (should (smtpmail-native-module-shutdown 10000))
+    ids))
+
+(defun smtpmail-native-module-tests--break (at break function)
+  "Call FUNCTION; BREAK is called in the AT th call to Lisp of the module.
+Return t if there were fewer."
+  (let* ((comp-enable-subr-trampolines nil)
+         (native-comp-enable-subr-trampolines nil)
+         (count 0)
+         (tried nil)
+         (wrap (lambda (original)
+                 (lambda (&rest args)
+                   (prog1 (apply original args)
+                     (when (= (setq count (1+ count)) at)
+                       (setq tried t)
+                       (funcall break)))))))
+    (cl-letf (((symbol-function 'cons)
+               (funcall wrap (symbol-function 'cons)))
+              ((symbol-function 'nreverse)
+               (funcall wrap (symbol-function 'nreverse)))
+              ((symbol-function 'nconc)
+               (funcall wrap (symbol-function 'nconc))))
+      (funcall function))
+    (not tried)))
+
+(defun smtpmail-native-module-tests--interrupted (break)
+  "Check that events survive BREAK at every place of their conversion."
+  (smtpmail-native-load)
+  (let ((at 0) over)
+    (while (not over)
+      (let ((ids (smtpmail-native-module-tests--have-events 3))
+            (queue (list nil)))
+        (setq at (1+ at)
+              over (smtpmail-native-module-tests--break
+                    at break
+                    (lambda ()
+                      (let (throw-on-input)
+                        (catch 'thrown
+                          (condition-case nil
+                              (smtpmail-native-module-events queue)
+                            ((quit error) nil)))))))
+        (while (smtpmail-native-module-events queue))
+        (should (equal (mapcar #'car (cdr queue)) ids))))
+    (should (> at 4))))
+
+(ert-deftest smtpmail-native-module-tests-events-quit ()
+  "A quit while events are fetched loses none, and brings none twice."
+  (smtpmail-native-module-tests--interrupted (lambda () (setq quit-flag t))))
+
+(ert-deftest smtpmail-native-module-tests-events-input ()
+  "Input that ends `while-no-input' while events are fetched loses none."
+  (smtpmail-native-module-tests--interrupted
+   (lambda () (setq throw-on-input 'thrown quit-flag 'thrown))))
+
+(ert-deftest smtpmail-native-module-tests-events-error ()
+  "An error while events are fetched, such as no memory, loses none."
+  (let ((comp-enable-subr-trampolines nil)
+        (native-comp-enable-subr-trampolines nil)
+        (queue (list nil)))
+    (smtpmail-native-load)
+    (let ((ids (smtpmail-native-module-tests--have-events 2)))
+      (cl-letf (((symbol-function 'nconc)
+                 (lambda (&rest _) (signal 'error memory-signal-data))))
+        (should-error (smtpmail-native-module-events queue)))
+      (should-not (cdr queue))
+      (smtpmail-native-module-events queue)
+      (should (equal (mapcar #'car (cdr queue)) ids)))))
+
+(ert-deftest smtpmail-native-module-tests-events-bounded ()
+  "Events come in portions, and those that are left wake Emacs again."
+  (smtpmail-native-load)
+  (let* ((ids (smtpmail-native-module-tests--have-events 250))
+         (queue (list nil)))
+    (should (eq (smtpmail-native-module-events queue 2) t))
+    (should (equal (mapcar #'car (cdr queue)) (list (nth 0 ids) (nth 1 ids))))
+    (should (smtpmail-native-module-events queue))
+    (should (= (length (cdr queue)) 102))
+    (should (smtpmail-native-module-events queue 147))
+    (should-not (smtpmail-native-module-events queue 147))
+    (should (equal (mapcar #'car (cdr queue)) ids)))
+  (should-error (smtpmail-native-module-events nil)
+                :type 'smtpmail-native-usage-error)
+  (should-error (smtpmail-native-module-events (list nil) 0)
+                :type 'smtpmail-native-usage-error)
+  (should-error (smtpmail-native-module-events (list nil) "x")
+                :type 'wrong-type-argument))
+
+(ert-deftest smtpmail-native-module-tests-events-wake ()
+  "What was left over wakes Emacs without anything new."
+  (smtpmail-native-load)
+  (let* ((queue (list nil))
+         (process-adaptive-read-buffering nil)
+         (process (make-pipe-process
+                   :name "wake" :noquery t :coding 'binary
+                   :filter (lambda (&rest _)
+                             (smtpmail-native-module-events queue 1)))))
+    (unwind-protect
+        (progn
+          (smtpmail-native-module-open process)
+          (let ((ids (smtpmail-native-module-tests--have-events 20)))
+            (should (smtpmail-native-test-wait
+                     (lambda () (= (length (cdr queue)) 20))))
+            (should (equal (mapcar #'car (cdr queue)) ids))))
+      (setq smtpmail-native-channel--process nil)
+      (delete-process process))))
+
 ;; The disk
 
 (defun smtpmail-native-module-tests--disk (&rest steps)
@@ -146,13 +260,7 @@ UNTRUSTED non-nil means that nobody knows the authority."
   (smtpmail-native-load)
   (let ((id (smtpmail-native-module-disk steps)))
     (should (integerp id))
-    (smtpmail-native-test-wait
-     (lambda ()
-       (catch 'done
-         (dolist (event (smtpmail-native-module-events))
-           (when (eq (car event) id)
-             (should (eq (cadr event) 'disk))
-             (throw 'done (cddr event)))))))))
+    (smtpmail-native-test-event id 'disk)))
 
 (defmacro smtpmail-native-module-tests--with-folder (&rest body)
   "Evaluate BODY with `folder' bound to a fresh directory, encoded."
@@ -220,7 +328,9 @@ UNTRUSTED non-nil means that nobody knows the authority."
                      ((sync . ,file)) (nil) ,file ((delete ,file) . x)))
         (should-error (smtpmail-native-module-disk
                        (if (consp bad) (cons (list 'write file "x") bad) bad)))
-        (should-not (smtpmail-native-module-events))
+        (let ((queue (list nil)))
+          (should-not (smtpmail-native-module-events queue))
+          (should-not (cdr queue)))
         (should-not (file-exists-p file)))
       (let ((circle (list (list 'write file "x"))))
         (setcdr circle circle)

@@ -53,6 +53,20 @@
         (accept-process-output nil 0.05))
       value)))
 
+(declare-function smtpmail-native-module-events "smtpmail-native-module"
+                  (queue &optional max))
+
+(defun smtpmail-native-test-event (id kind)
+  "Wait for the event of KIND that belongs to ID, and return its plist.
+Other events are dropped."
+  (smtpmail-native-test-wait
+   (lambda ()
+     (let ((queue (list nil)) found)
+       (smtpmail-native-module-events queue)
+       (dolist (event (cdr queue) found)
+         (when (and (eql (car event) id) (eq (cadr event) kind))
+           (setq found (cddr event))))))))
+
 (defun smtpmail-native-test--output (server)
   "Return what the process SERVER has said."
   (with-current-buffer (process-buffer server)

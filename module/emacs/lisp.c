@@ -204,9 +204,10 @@ emacs_value smn_lisp_list(emacs_env *env, struct smn_lisp_list *list) {
   return smn_lisp_call(env, "list", list->count, list->items);
 }
 
-void smn_lisp_defun(emacs_env *env, const char *name, ptrdiff_t arity,
-                    smn_lisp_function *function, const char *doc) {
-  emacs_value made = env->make_function(env, arity, arity, function, doc, NULL);
+void smn_lisp_defun(emacs_env *env, const char *name, ptrdiff_t min,
+                    ptrdiff_t max, smn_lisp_function *function,
+                    const char *doc) {
+  emacs_value made = env->make_function(env, min, max, function, doc, NULL);
   emacs_value args[] = {env->intern(env, name), made};
   smn_lisp_call(env, "defalias", 2, args);
 }

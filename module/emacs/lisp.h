@@ -76,8 +76,10 @@ emacs_value smn_lisp_list(emacs_env *env, struct smn_lisp_list *list);
 typedef emacs_value smn_lisp_function(emacs_env *env, ptrdiff_t count,
                                       emacs_value *args, void *data);
 
-/* Make FUNCTION known as NAME; DOC ends in "\n\n(fn ARGS)".  */
-void smn_lisp_defun(emacs_env *env, const char *name, ptrdiff_t arity,
-                    smn_lisp_function *function, const char *doc);
+/* Make FUNCTION, which takes MIN to MAX arguments, known as NAME; DOC ends in
+   "\n\n(fn ARGS)".  */
+void smn_lisp_defun(emacs_env *env, const char *name, ptrdiff_t min,
+                    ptrdiff_t max, smn_lisp_function *function,
+                    const char *doc);
 
 #endif

@@ -460,30 +460,51 @@ static emacs_value event_list(emacs_env *env, const struct smn_event *event) {
   return smn_lisp_list(env, &list);
 }
 
+#define EVENTS_MAX 100 /* that are handed out at once, if Lisp does not say */
+
 static const char events_doc[] =
-    "Return what has happened since the last call, as a list of events.\n"
-    "An event is (ID KIND . PLIST), KIND being one of `trace', `progress',\n"
-    "`done' and `disk'.  Text is unibyte and untrusted.\n"
-    "\n(fn)";
+    "Append what has happened to QUEUE; return t if more is waiting.\n"
+    "QUEUE is a cons cell whose cdr is a list of events.  At most MAX are\n"
+    "appended, or 100 if MAX is nil.  An event is (ID KIND . PLIST), with KIND "
+    "one\n"
+    "of `trace', `progress', `done' and `disk'.  Text is unibyte and "
+    "untrusted.\n"
+    "An event leaves the module when it is in QUEUE: a quit or an error loses\n"
+    "none and brings none twice.\n"
+    "\n(fn QUEUE &optional MAX)";
+
+/* Return how many events may be handed out.  */
+static size_t get_max(emacs_env *env, ptrdiff_t count, emacs_value *args) {
+  if (count < 2 || !smn_lisp_true(env, args[1]))
+    return EVENTS_MAX;
+  intmax_t max = env->extract_integer(env, args[1]);
+  if (smn_lisp_ok(env) && max < 1)
+    smn_lisp_signal(env, "smtpmail-native-usage-error", "MAX is not positive");
+  return smn_lisp_ok(env) && (uintmax_t)max < SIZE_MAX ? (size_t)max : SIZE_MAX;
+}
 
 static emacs_value Fevents(emacs_env *env, ptrdiff_t count, emacs_value *args,
                            void *unused) {
-  (void)count;
-  (void)args;
+  size_t max = get_max(env, count, args), converted = 0;
+  bool more = false;
   (void)unused;
-  emacs_value list = smn_lisp_nil(env);
+  if (smn_lisp_ok(env) && !smn_lisp_is(env, "consp", args[0]))
+    smn_lisp_signal(env, "smtpmail-native-usage-error",
+                    "QUEUE is not a cons cell");
   if (!smn_lisp_ok(env))
     return NULL;
-  size_t converted = 0;
-  bool more;
-  const struct smn_event *event = smn_events_borrow(SIZE_MAX, &more);
-  for (; event; event = event->next, converted++) {
+  const struct smn_event *event = smn_events_borrow(max, &more);
+  emacs_value list = smn_lisp_nil(env);
+  for (; event && converted < max; event = event->next, converted++) {
     emacs_value cells[] = {event_list(env, event), list};
     list = smn_lisp_call(env, "cons", 2, cells);
   }
-  list = smn_lisp_call(env, "nreverse", 1, &list);
+  /* The one step that counts: once it is done they are Lisp's, even if Emacs
+     quits while this function returns.  */
+  emacs_value lists[] = {args[0], smn_lisp_call(env, "nreverse", 1, &list)};
+  (void)smn_lisp_call(env, "nconc", 2, lists);
   smn_events_delivered(smn_lisp_ok(env) ? converted : 0);
-  return list;
+  return smn_lisp_bool(env, more);
 }
 
 /* Steps for the disk */
@@ -732,22 +753,22 @@ static emacs_value Fabi(emacs_env *env, ptrdiff_t count, emacs_value *args,
 int emacs_module_init(struct emacs_runtime *runtime) {
   static const struct {
     const char *name;
-    ptrdiff_t arity;
+    ptrdiff_t min, max; /* arguments */
     smn_lisp_function *function;
     const char *doc;
   } primitives[] = {
-      {"smtpmail-native-module-find-auth", 2, Ffind_auth, find_auth_doc},
-      {"smtpmail-native-module-find-starttls", 2, Ffind_starttls,
+      {"smtpmail-native-module-find-auth", 2, 2, Ffind_auth, find_auth_doc},
+      {"smtpmail-native-module-find-starttls", 2, 2, Ffind_starttls,
        find_starttls_doc},
-      {"smtpmail-native-module-send", 1, Fsend, send_doc},
-      {"smtpmail-native-module-cancel", 1, Fcancel, cancel_doc},
-      {"smtpmail-native-module-claim", 1, Fclaim, claim_doc},
-      {"smtpmail-native-module-release", 1, Frelease, release_doc},
-      {"smtpmail-native-module-disk", 1, Fdisk, disk_doc},
-      {"smtpmail-native-module-events", 0, Fevents, events_doc},
-      {"smtpmail-native-module-open", 1, Fopen, open_doc},
-      {"smtpmail-native-module-shutdown", 1, Fshutdown, shutdown_doc},
-      {"smtpmail-native-module-abi", 0, Fabi, abi_doc},
+      {"smtpmail-native-module-send", 1, 1, Fsend, send_doc},
+      {"smtpmail-native-module-cancel", 1, 1, Fcancel, cancel_doc},
+      {"smtpmail-native-module-claim", 1, 1, Fclaim, claim_doc},
+      {"smtpmail-native-module-release", 1, 1, Frelease, release_doc},
+      {"smtpmail-native-module-disk", 1, 1, Fdisk, disk_doc},
+      {"smtpmail-native-module-events", 1, 2, Fevents, events_doc},
+      {"smtpmail-native-module-open", 1, 1, Fopen, open_doc},
+      {"smtpmail-native-module-shutdown", 1, 1, Fshutdown, shutdown_doc},
+      {"smtpmail-native-module-abi", 0, 0, Fabi, abi_doc},
   };
   if (runtime->size < (ptrdiff_t)sizeof *runtime)
     return 1;
@@ -755,8 +776,9 @@ int emacs_module_init(struct emacs_runtime *runtime) {
   if (env->size < (ptrdiff_t)sizeof(struct emacs_env_28))
     return 2;
   for (size_t i = 0; i < sizeof primitives / sizeof *primitives; i++)
-    smn_lisp_defun(env, primitives[i].name, primitives[i].arity,
-                   primitives[i].function, primitives[i].doc);
+    smn_lisp_defun(env, primitives[i].name, primitives[i].min,
+                   primitives[i].max, primitives[i].function,
+                   primitives[i].doc);
   emacs_value feature = env->intern(env, "smtpmail-native-module");
   smn_lisp_call(env, "provide", 1, &feature);
   return 0;
