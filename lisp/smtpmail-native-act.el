@@ -12,6 +12,7 @@
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-outbox)
+(require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-schedule)
 (require 'smtpmail-native-tell)
 

@@ -13,6 +13,7 @@
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-job)
 (require 'smtpmail-native-outbox)
+(require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-schedule)
 (require 'smtpmail-native-tell)
 

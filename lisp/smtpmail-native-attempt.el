@@ -18,6 +18,7 @@
 (require 'smtpmail-native-job)
 (require 'smtpmail-native-options)
 (require 'smtpmail-native-outbox)
+(require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-seven-bit)
 (require 'smtpmail-native-tell)
 (require 'smtpmail-native-trust)
@@ -114,7 +115,7 @@ cannot be encoded."
         (set-buffer-multibyte nil)
         (smtpmail-native-outbox-insert-message entry)
         (smtpmail-native-seven-bit-encode)
-        (smtpmail-native-outbox-replace-message entry (current-buffer))
+        (smtpmail-native-outbox-encode-message entry (current-buffer))
         (list :status 'ready :hold nil :next nil :more t :text nil))
     (smtpmail-native-refused
      (list :status 'refused :hold nil :next nil :text (cadr err)))))

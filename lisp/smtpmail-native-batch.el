@@ -17,6 +17,7 @@
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-message)
 (require 'smtpmail-native-options)
+(require 'smtpmail-native-leftovers)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-queue)
@@ -414,8 +415,8 @@ if it was only put into the outbox, as one that is to be sent later is."
 (defun smtpmail-native-batch--flush-all ()
   "Send all that waits; return what became of it, as an alist."
   (smtpmail-native-load)
-  (smtpmail-native-outbox-empty-trash)
-  (smtpmail-native-outbox-adopt-unfinished)
+  (smtpmail-native-leftovers-empty-trash)
+  (smtpmail-native-leftovers-adopt)
   (let ((ids (mapcar #'smtpmail-native-entry-id
                      (seq-filter #'smtpmail-native-entry-flushable-p
                                  (smtpmail-native-outbox-list)))))

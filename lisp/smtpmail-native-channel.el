@@ -19,6 +19,7 @@
 (declare-function smtpmail-native-module-open "smtpmail-native-module"
                   (process))
 (declare-function smtpmail-native-module-shutdown "smtpmail-native-module" (ms))
+(declare-function smtpmail-native-module-disk "smtpmail-native-module" (steps))
 
 (defconst smtpmail-native-channel--shutdown-ms 2000
   "Milliseconds that leaving Emacs waits for workers to end.")
@@ -38,7 +39,7 @@
                (handler (gethash id smtpmail-native-channel--handlers)))
     ;; The last event ends the job before anybody is called, so that nobody is
     ;; called twice.
-    (when (eq kind 'done)
+    (when (memq kind '(done disk))
       (remhash id smtpmail-native-channel--handlers))
     (when handler
       (condition-case err
@@ -98,6 +99,19 @@ Signal `smtpmail-native-usage-error' for a job that cannot be used."
   (let* ((inhibit-quit t)
          (id (smtpmail-native-module-send plist)))
     (puthash id handler smtpmail-native-channel--handlers)
+    id))
+
+(defun smtpmail-native-channel-disk (steps handler)
+  "Have the module's thread for the disk do STEPS; return an integer id.
+STEPS is that of `smtpmail-native-module-disk'.  HANDLER is called once,
+with the plist of the event that tells what came of them, outside of
+filters.  Signal `smtpmail-native-error' if they cannot be handed in."
+  (smtpmail-native-channel--open)
+  ;; A quit between the two would leave the caller unaware.
+  (let* ((inhibit-quit t)
+         (id (smtpmail-native-module-disk steps)))
+    (puthash id (lambda (_kind plist) (funcall handler plist))
+             smtpmail-native-channel--handlers)
     id))
 
 (defun smtpmail-native-channel-await (done seconds)

@@ -22,6 +22,7 @@
 (require 'smtpmail-native-attempt)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-outbox)
+(require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-tell)
 
 (declare-function message-fetch-field "message" (header &optional first))

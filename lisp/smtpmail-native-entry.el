@@ -27,25 +27,128 @@
   (problem nil :documentation "What is wrong with its files, a text, or nil.")
   (claim nil :documentation "That of the module while it is ours, or nil."))
 
-;;;; Checks of what was read
+;;;; The types of what was read
 
-(defun smtpmail-native-entry-plist-p (object key)
-  "Return non-nil if OBJECT is a property list with a symbol as its KEY."
+(defun smtpmail-native-entry--texts-p (object)
+  "Return non-nil if OBJECT is a list of strings."
   (and (proper-list-p object)
-       (cl-evenp (length object))
-       (plist-get object key)
-       (symbolp (plist-get object key))))
+       (seq-every-p #'stringp object)))
 
-(defun smtpmail-native-entry-check-envelope (envelope)
-  "Return ENVELOPE if it can be used, else signal an error."
-  (if (and (proper-list-p envelope)
-           (stringp (plist-get envelope :sender))
-           (consp (plist-get envelope :recipients))
-           (seq-every-p #'stringp (plist-get envelope :recipients))
-           (stringp (plist-get envelope :host))
-           (integerp (plist-get envelope :port)))
-      envelope
-    (error "It names no sender, recipients and server")))
+(defun smtpmail-native-entry--text-p (object)
+  "Return non-nil if OBJECT is a string or nil."
+  (or (null object) (stringp object)))
+
+(defun smtpmail-native-entry--plist-p (object)
+  "Return non-nil if OBJECT is a property list."
+  (and (proper-list-p object)
+       (cl-evenp (length object))))
+
+(defun smtpmail-native-entry--results-p (object)
+  "Return non-nil if OBJECT is a list of what became of recipients.
+Each element is (ADDRESS SYMBOL CODE ENHANCED TEXT)."
+  (and (proper-list-p object)
+       (seq-every-p (lambda (result)
+                      (and (proper-list-p result)
+                           (stringp (nth 0 result))
+                           (symbolp (nth 1 result))
+                           (or (null (nth 2 result)) (fixnump (nth 2 result)))
+                           (smtpmail-native-entry--text-p (nth 3 result))
+                           (smtpmail-native-entry--text-p (nth 4 result))))
+                    object)))
+
+(defun smtpmail-native-entry--copy-p (object)
+  "Return non-nil if OBJECT is a plan of how the sent copy is filed."
+  (and (smtpmail-native-entry--plist-p object)
+       (smtpmail-native-entry--texts-p (plist-get object :fcc))
+       (seq-every-p (lambda (key)
+                      (smtpmail-native-entry--text-p (plist-get object key)))
+                    '(:gcc :message-id))
+       (seq-every-p (lambda (key)
+                      (symbolp (plist-get object key)))
+                    '(:function :handler :begun :filed))))
+
+(defun smtpmail-native-entry--typed-p (value type)
+  "Return non-nil if VALUE is of TYPE, a symbol or a list of values."
+  (pcase type
+    ('string (stringp value))
+    ('text (smtpmail-native-entry--text-p value))
+    ('texts (smtpmail-native-entry--texts-p value))
+    ('addresses (and value (smtpmail-native-entry--texts-p value)))
+    ('symbol (symbolp value))
+    ('name (and value (symbolp value)))
+    ;; What is no fixnum, or no number at all, would break arithmetic far away.
+    ('count (or (null value) (and (fixnump value) (>= value 0))))
+    ('code (or (null value) (fixnump value)))
+    ('time (or (null value) (fixnump value)
+               (and (floatp value) (< -1e15 value 1e15))))
+    ('port (and (fixnump value) (<= 0 value 65535)))
+    ('results (smtpmail-native-entry--results-p value))
+    ('copy (smtpmail-native-entry--copy-p value))
+    ('wishes (and (smtpmail-native-entry--plist-p value)
+                  (smtpmail-native-entry--typed-p (plist-get value :release)
+                                                  'time)))
+    ((pred consp) (memq value type))))
+
+(defconst smtpmail-native-entry--types
+  '((envelope
+     (:sender . string) (:recipients . addresses) (:host . string)
+     (:port . port) (:stream . (nil plain starttls ssl tls)) (:user . text)
+     (:helo . text) (:subject . text) (:message-id . text) (:from . text)
+     (:fcc . texts) (:wishes . wishes) (:created . time) (:size . count)
+     (:origin . texts))
+    (state
+     (:status . (ready held refused unknown sent)) (:hold . symbol)
+     (:next . time) (:text . text) (:settled . count) (:tries . count)
+     (:certificates . count) (:size . count) (:ascii . count)
+     (:results . results) (:replies . results) (:copy . copy))
+    (receipt
+     (:kind . name) (:stage . symbol) (:attempt . count) (:time . time)
+     (:code . code) (:enhanced . text) (:text . text) (:octets . count)
+     (:reply . text) (:mechanism . text) (:offered . text)
+     (:recipients . results)))
+  "The types of properties that other code relies on, by kind of plist.
+A property that has no line here may be any plain data.")
+
+(defun smtpmail-native-entry-type-problem (object kind)
+  "Return what is wrong with OBJECT, read from a file, a text or nil.
+KIND is `envelope', `state' or `receipt'."
+  (if (not (smtpmail-native-entry--plist-p object))
+      "it is no property list"
+    (let ((wrong (seq-find (lambda (pair)
+                             (not (smtpmail-native-entry--typed-p
+                                   (plist-get object (car pair)) (cdr pair))))
+                           (cdr (assq kind smtpmail-native-entry--types)))))
+      (and wrong
+           (format "its %s is not what it must be" (car wrong))))))
+
+;;;; The form that smtpmail reads
+
+(defun smtpmail-native-entry-stock-form (envelope)
+  "Return ENVELOPE as the Lisp form that smtpmail reads beside a message."
+  (list 'setq
+        'smtpmail-recipient-address-list (plist-get envelope :recipients)
+        'smtpmail-smtp-server (plist-get envelope :host)
+        'smtpmail-smtp-service (plist-get envelope :port)
+        'smtpmail-smtp-user (plist-get envelope :user)
+        'smtpmail-stream-type (plist-get envelope :stream)
+        'smtpmail-native-envelope envelope))
+
+(defun smtpmail-native-entry-stock-variables (form)
+  "Return what FORM, which smtpmail would read, sets, as an alist.
+That is ((VARIABLE . VALUE)...).  Nothing is evaluated.  Signal an error
+if FORM has another shape."
+  (unless (and (eq (car-safe form) 'setq) (proper-list-p form))
+    (error "It is not of the form (setq VARIABLE VALUE...)"))
+  (let ((alist nil))
+    (setq form (cdr form))
+    (while form
+      (push (cons (car form)
+                  (if (eq (car-safe (cadr form)) 'quote)
+                      (car-safe (cdr-safe (cadr form)))
+                    (cadr form)))
+            alist)
+      (setq form (cddr form)))
+    (nreverse alist)))
 
 ;;;; What an entry is to us
 

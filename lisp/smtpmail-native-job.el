@@ -15,6 +15,7 @@
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-load)
 (require 'smtpmail-native-options)
+(require 'smtpmail-native-disk)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-trust)
 
@@ -94,9 +95,9 @@ tls: %S" smtpmail-stream-type)))
 (defun smtpmail-native-job--tls ()
   "Return what the options of gnutls.el say, as part of a job."
   (require 'gnutls)
-  (list :trustfiles (mapcar #'smtpmail-native-outbox-encode
+  (list :trustfiles (mapcar #'smtpmail-native-disk-encode
                             (gnutls-trustfiles))
-        :crlfiles (mapcar #'smtpmail-native-outbox-encode
+        :crlfiles (mapcar #'smtpmail-native-disk-encode
                           (seq-filter #'file-exists-p gnutls-crlfiles))
         :priority (smtpmail-native-job--priority)
         :min-prime-bits (or gnutls-min-prime-bits 0)))
@@ -137,7 +138,7 @@ ACCOUNT is an envelope, or the account in it."
 It names a file, or an object on a token, or is nil."
   (cond ((null name) nil)
         ((string-prefix-p "pkcs11:" name) (encode-coding-string name 'utf-8))
-        (t (smtpmail-native-outbox-encode name))))
+        (t (smtpmail-native-disk-encode name))))
 
 (defun smtpmail-native-job--credentials (found)
   "Return the part of a job that FOUND, who the user is, makes up.
@@ -189,14 +190,15 @@ is asked for anything: `smtpmail-native-auth-error' says what is missing."
   "Return the job that is the next attempt for ENTRY, a plist for the module.
 FOUND are the credentials, see `smtpmail-native-auth-find'."
   (let ((envelope (smtpmail-native-entry-envelope entry))
+        (state (smtpmail-native-entry-state entry))
         (encode (lambda (text) (encode-coding-string text 'utf-8))))
     (append
      (smtpmail-native-job--credentials found)
      (list :sender (funcall encode (plist-get envelope :sender))
            :recipients (mapcar encode (smtpmail-native-entry-remaining entry))
-           :file (smtpmail-native-outbox-encode
-                  (smtpmail-native-outbox-file entry "message"))
-           :entry (smtpmail-native-outbox-encode
+           :file (smtpmail-native-disk-encode
+                  (smtpmail-native-outbox-message-file entry))
+           :entry (smtpmail-native-disk-encode
                    (smtpmail-native-outbox-file entry))
            :attempt (smtpmail-native-job-attempt entry)
            :partial smtpmail-native-partial-recipients
@@ -204,8 +206,8 @@ FOUND are the credentials, see `smtpmail-native-auth-find'."
            :utf-8 (plist-get envelope :utf-8)
            ;; Once it has been encoded it is so no more.
            :binary (and (plist-get envelope :binary)
-                        (null (plist-get (smtpmail-native-entry-state entry)
-                                         :size))))
+                        (null (plist-get state :ascii))
+                        (null (plist-get state :size))))
      (smtpmail-native-job--wishes entry)
      (smtpmail-native-job-connection envelope))))
 

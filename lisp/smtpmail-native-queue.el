@@ -19,6 +19,7 @@
 (require 'smtpmail-native-message)
 (require 'smtpmail-native-options)
 (require 'smtpmail-native-outbox)
+(require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-schedule)
 (require 'smtpmail-native-tell)
 (require 'smtpmail-native-wait)
@@ -41,33 +42,20 @@
           account))
 
 (defun smtpmail-native-queue-make-durable (entry &optional wait)
-  "Let the module sync ENTRY, which nobody sends yet, to the disk.
-With WAIT, wait for that, and return non-nil if it is on the disk.  A batch
-Emacs always waits, because leaving it would end the sync.  No error is
-signalled; a failure is a warning."
-  (let* ((done nil)
-         (hear (lambda (_kind plist)
-                 (setq done (list (eq (plist-get plist :kind) 'ok)))
-                 ;; It may have been taken back meanwhile.
-                 (when (and (not (eq (plist-get plist :kind) 'ok))
-                            (file-directory-p
-                             (smtpmail-native-outbox-file entry)))
-                   (display-warning
-                    'smtpmail-native
-                    (format "A mail in the outbox may not survive a power \
-failure: %s" (smtpmail-native-error-text (plist-get plist :text))))))))
-    ;; The mail is in the outbox all the same.
-    (condition-case err
-        (smtpmail-native-channel-submit
-         (list :sync t
-               :entry (smtpmail-native-outbox-encode
-                       (smtpmail-native-outbox-file entry)))
-         hear)
-      (smtpmail-native-error
-       (funcall hear 'done (list :kind 'system :text (cadr err)))))
-    (when (or wait noninteractive)
-      (smtpmail-native-channel-await (lambda () done) nil))
-    (car done)))
+  "Make ENTRY survive a loss of power; wait for that at most 2 seconds.
+With WAIT, wait as long as it takes, as batch mode always does.  Return
+non-nil if it does.  No error is signalled; a failure is a warning."
+  (condition-case err
+      (if (eq (smtpmail-native-outbox-make-durable
+               entry (if (or wait noninteractive) nil 2))
+              t)
+          t
+        (smtpmail-native-tell-say
+         "The disk is slow: a loss of power may still lose the message")
+        nil)
+    (smtpmail-native-outbox-error
+     (display-warning 'smtpmail-native (cadr err))
+     nil)))
 
 (defun smtpmail-native-queue--leave (entry)
   "Make ENTRY durable and let go of it."

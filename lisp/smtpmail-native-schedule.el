@@ -12,7 +12,9 @@
 (require 'smtpmail-native-auth)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-load)
+(require 'smtpmail-native-leftovers)
 (require 'smtpmail-native-outbox)
+(require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-tell)
 
 (defconst smtpmail-native-attempt--rescan 600
@@ -258,12 +260,8 @@ Nothing is done without the module, and no error is signalled."
              (file-directory-p smtpmail-native-outbox-directory))
     (smtpmail-native-schedule-on-timer
      (lambda ()
-       (smtpmail-native-outbox-empty-trash)
-       (dolist (folder (smtpmail-native-outbox-adopt-unfinished))
-         (display-warning
-          'smtpmail-native
-          (format "Emacs ended while a mail was put into the outbox; what is \
-there of it is in %s" (abbreviate-file-name folder))))
+       (smtpmail-native-leftovers-empty-trash)
+       (smtpmail-native-leftovers-adopt)
        (setq smtpmail-native-schedule--held 0)
        (smtpmail-native-schedule-resume)
        (smtpmail-native-schedule--tell-held)

@@ -18,6 +18,7 @@
 (require 'smtpmail-native-job)
 (require 'smtpmail-native-message)
 (require 'smtpmail-native-outbox)
+(require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-queue)
 (require 'smtpmail-native-tell)
 

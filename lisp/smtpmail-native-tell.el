@@ -12,6 +12,7 @@
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-options)
 (require 'smtpmail-native-outbox)
+(require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-verdict)
 
 (defvar smtpmail-debug-info)
@@ -115,7 +116,7 @@ Keep its message, which may be all that there is of it."
   (let ((envelope (smtpmail-native-entry-envelope entry))
         (state (smtpmail-native-entry-state entry)))
     (append (list :id (smtpmail-native-entry-id entry)
-                  :file (smtpmail-native-outbox-file entry "message")
+                  :file (smtpmail-native-outbox-message-file entry)
                   :status (plist-get state :status)
                   :hold (plist-get state :hold)
                   :text (plist-get state :text)

@@ -17,6 +17,7 @@
 (require 'smtpmail-native-job)
 (require 'smtpmail-native-load)
 (require 'smtpmail-native-outbox)
+(require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-schedule)
 (require 'smtpmail-native-tell)
 (require 'smtpmail-native-verdict)

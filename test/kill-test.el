@@ -121,8 +121,8 @@
 (defun kill-test-finish ()
   "Send what is left, then tell what stays in the outbox."
   (kill-test-set-up)
-  (smtpmail-native-outbox-empty-trash)
-  (smtpmail-native-outbox-adopt-unfinished)
+  (smtpmail-native-leftovers-empty-trash)
+  (smtpmail-native-leftovers-adopt)
   (smtpmail-native-act-flush)
   (smtpmail-native-schedule-resume)
   (kill-test-live 60)

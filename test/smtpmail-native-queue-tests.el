@@ -166,9 +166,9 @@
          (let ((entry (smtpmail-native-queue-tests--entry)))
            (when (smtpmail-native-outbox-claim entry)
              (plist-put (smtpmail-native-entry-envelope entry) :port port)
-             (smtpmail-native-outbox--write
+             (smtpmail-native-test-write
               (smtpmail-native-outbox-file entry "message.el")
-              (smtpmail-native-outbox--print-envelope
+              (smtpmail-native-entry-stock-form
                (smtpmail-native-entry-envelope entry)))
              (smtpmail-native-outbox-release entry)
              (smtpmail-native-schedule-resume)
@@ -287,9 +287,9 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
     (apply #'smtpmail-native-outbox-set entry :status 'ready :hold nil
            :attempt 1 state)
     (when receipt
-      (smtpmail-native-outbox--write
-       (smtpmail-native-outbox-file entry "receipt")
-       (smtpmail-native-outbox--print receipt)))
+      (smtpmail-native-test-write
+       (smtpmail-native-outbox-file entry "receipt") receipt))
+    (smtpmail-native-outbox-wait entry smtpmail-native-test-seconds)
     (smtpmail-native-outbox-release entry)
     id))
 
@@ -365,9 +365,9 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
                   (cdr (assq kind smtpmail-native-queue-tests--receipts)) nil))
              (entry (smtpmail-native-outbox-get id))
              (writes 0)
-             (write (symbol-function 'smtpmail-native-outbox--write)))
+             (write (symbol-function 'smtpmail-native-disk-hand-in)))
         (smtpmail-native-outbox-claim entry)
-        (cl-letf (((symbol-function 'smtpmail-native-outbox--write)
+        (cl-letf (((symbol-function 'smtpmail-native-disk-hand-in)
                    (lambda (&rest args)
                      (setq writes (1+ writes))
                      (apply write args))))
@@ -438,11 +438,10 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
                      (setq meddle nil)
                      (funcall claim entry)
                      (smtpmail-native-outbox-set entry :attempt 1)
-                     (smtpmail-native-outbox--write
+                     (smtpmail-native-test-write
                       (smtpmail-native-outbox-file entry "receipt")
-                      (smtpmail-native-outbox--print
-                       (cdr (assq 'doubt
-                                  smtpmail-native-queue-tests--receipts))))
+                      (cdr (assq 'doubt
+                                 smtpmail-native-queue-tests--receipts)))
                      (smtpmail-native-outbox-release entry))
                    (funcall claim entry))))
         (smtpmail-native-schedule-resume)
@@ -480,9 +479,10 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
                  (lambda (entry &rest plist)
                    (if (not (plist-get plist :settled))
                        (apply write entry plist)
-                     (cl-letf (((symbol-function 'smtpmail-native-outbox--write)
-                                (lambda (&rest _)
-                                  (signal 'file-error '("Writing" "full")))))
+                     (cl-letf (((symbol-function 'smtpmail-native-disk-submit)
+                                (lambda (_ handler)
+                                  (funcall handler '(:kind file
+                                                     :text "full")))))
                        (apply write entry plist))))))
         (should (eq (plist-get (smtpmail-native-sink-send "<1@x>" 'wait) :kind)
                     'ok))))

@@ -72,6 +72,7 @@ smtpmail lead to it, and the outbox is empty and nobody's else."
            smtpmail-native-attempt--active)
   (smtpmail-native-test-wait
    (lambda () (= 0 (hash-table-count smtpmail-native-attempt--active))))
+  (smtpmail-native-test-disk-idle)
   (setq smtpmail-native-schedule--ready nil
         smtpmail-native-schedule--waiting nil
         smtpmail-native-ask--declined nil)

@@ -67,6 +67,48 @@ Other events are dropped."
          (when (and (eql (car event) id) (eq (cadr event) kind))
            (setq found (cddr event))))))))
 
+(defun smtpmail-native-test-disk-idle ()
+  "Wait until the disk has done all that this Emacs wanted of it."
+  (smtpmail-native-test-wait
+   (lambda ()
+     (when (featurep 'smtpmail-native-module)
+       (smtpmail-native-channel-dispatch))
+     (= 0 (hash-table-count smtpmail-native-disk--pending)))))
+
+(defun smtpmail-native-test-write (file object)
+  "Write OBJECT, Lisp data, into FILE, as another Emacs does."
+  (let ((coding-system-for-write 'utf-8-emacs-unix)
+        (print-escape-newlines t))
+    (with-file-modes #o600
+      (write-region (prin1-to-string object) nil file nil 'silent))))
+
+(defmacro smtpmail-native-test-with-outbox (&rest body)
+  "Run BODY with an empty outbox in a new directory, `folder'."
+  (declare (indent 0) (debug t))
+  `(let* ((folder (file-name-as-directory (make-temp-file "smtpmail-native" t)))
+          (smtpmail-native-outbox-directory (expand-file-name "outbox/" folder))
+          (inhibit-message t))
+     (smtpmail-native-load)
+     (unwind-protect
+         (progn ,@body)
+       (smtpmail-native-test-disk-idle)
+       (delete-directory folder t))))
+
+(defconst smtpmail-native-test-envelope
+  '(:sender "alice@example.org" :recipients ("bob@example.org")
+    :host "localhost" :port 25 :subject "test" :message-id "<1@x>")
+  "What an entry of a test has on its envelope.")
+
+(defun smtpmail-native-test-commit (&optional text envelope draft)
+  "Commit an entry with the message TEXT, ENVELOPE and DRAFT; return it claimed."
+  (with-temp-buffer
+    (set-buffer-multibyte nil)
+    (insert (or text "Subject: x\n\nbody\n"))
+    (smtpmail-native-outbox-commit
+     (current-buffer)
+     (or envelope smtpmail-native-test-envelope)
+     '(:status ready) nil draft)))
+
 (defun smtpmail-native-test--output (server)
   "Return what the process SERVER has said."
   (with-current-buffer (process-buffer server)
@@ -144,6 +186,7 @@ variables of smtpmail lead to it and have their defaults else."
        (when (process-live-p server)
          (delete-process server))
        (kill-buffer (process-buffer server))
+       (smtpmail-native-test-disk-idle)
        (delete-directory folder t))))
 
 (defun smtpmail-native-test-delivered (folder)

@@ -1,0 +1,151 @@
+;;; smtpmail-native-data.el --- Lisp data in files that are not trusted  -*- lexical-binding: t; -*-
+;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+;; The files of the outbox hold one Lisp object each.  Another program may have
+;; written them, and so what the reader is given is checked first: nothing but
+;; lists, strings, numbers and plain symbols, in bounded depth and length.  No
+;; character of a file can then run, load or loop anything.
+
+;;; Code:
+
+(defconst smtpmail-native-data-max (* 16 1024 1024)
+  "Bytes that a file of Lisp data may have; thousands of recipients need some.")
+
+(defconst smtpmail-native-data--depth 12
+  "How deep lists may be in each other.")
+
+(defconst smtpmail-native-data--atom 100
+  "How many characters a number or symbol may have.")
+
+;;;; Files
+
+(defun smtpmail-native-data-file-problem (file &optional directory)
+  "Return what is wrong with FILE for us, a text, or nil.
+It must be a regular file, or with DIRECTORY non-nil a directory; not a
+link; ours, and not writable by others.  A missing FILE is a problem, too."
+  (let* ((attributes (file-attributes file 'integer))
+         (modes (and attributes (file-attribute-modes attributes))))
+    (cond
+     ((null attributes) "it is missing")
+     ((/= (aref modes 0) (if directory ?d ?-))
+      (if directory "it is not a directory" "it is not a regular file"))
+     ((/= (file-attribute-user-id attributes) (user-uid))
+      "it belongs to another user")
+     ((or (eq (aref modes 5) ?w) (eq (aref modes 8) ?w))
+      (format "other users may write to it (%s)" modes)))))
+
+(defun smtpmail-native-data-insert (file coding max)
+  "Insert FILE, decoded by CODING, if it has at most MAX bytes.
+MAX nil means any number.  Signal an error for what is no file of ours, or
+longer.  A missing FILE signals `file-missing'."
+  (unless (file-exists-p file)
+    (signal 'file-missing
+            (list "Opening input file" "No such file or directory" file)))
+  (let ((problem (smtpmail-native-data-file-problem file))
+        (coding-system-for-read coding)
+        (after-insert-file-functions nil)
+        (format-alist nil))
+    ;; A FIFO would be waited for by opening it.
+    (when problem
+      (error "%s" problem))
+    (when (and max (> (file-attribute-size (file-attributes file)) max))
+      (error "It is too long"))
+    ;; It may grow until it is open.
+    (insert-file-contents file nil 0 max)))
+
+;;;; Reading
+
+(defun smtpmail-native-data--skip-string ()
+  "Move over the string after point, whose first quote was passed.
+Signal an error for a name of a character: the reader loads a file for it."
+  (while (progn
+           (skip-chars-forward "^\"\\\\")
+           (eq (char-after) ?\\))
+    (forward-char)
+    (when (or (eobp) (eq (char-after) ?N))
+      (error "A string in it cannot be read"))
+    (forward-char))
+  (when (eobp)
+    (error "It is cut off"))
+  (forward-char))
+
+(defun smtpmail-native-data--skip-atom ()
+  "Move over the number or symbol after point."
+  (let ((start (point)))
+    (skip-chars-forward "-+*/_~!@$%^&=:<>{}.0-9A-Za-z")
+    (when (or (= (point) start)
+              (> (- (point) start) smtpmail-native-data--atom))
+      (error "It is no plain data"))))
+
+(defun smtpmail-native-data--skip ()
+  "Move over the object after point; signal an error if it is no plain data."
+  (let ((depth 0)
+        (quoted nil))
+    (while (progn
+             (skip-chars-forward " \t\n\r\f")
+             (pcase (char-after)
+               ('nil (error (if (and (= depth 0) (bobp))
+                                "It is empty"
+                              "It is cut off")))
+               (?\( (when (> (setq depth (1+ depth))
+                             smtpmail-native-data--depth)
+                      (error "Its lists are too deep"))
+                    (forward-char))
+               (?\) (when (or quoted (< (setq depth (1- depth)) 0))
+                      (error "It is no plain data"))
+                    (forward-char))
+               (?\" (forward-char)
+                    (smtpmail-native-data--skip-string))
+               (?\' (when quoted
+                      (error "It is no plain data"))
+                    (forward-char))
+               (_ (smtpmail-native-data--skip-atom)))
+             (setq quoted (eq (char-before) ?\'))
+             (or quoted (> depth 0))))))
+
+(defun smtpmail-native-data-read-buffer ()
+  "Return the Lisp object at the start of the current buffer.
+What follows it is ignored.  Signal an error if it is no plain data."
+  (goto-char (point-min))
+  (smtpmail-native-data--skip)
+  (save-restriction
+    (narrow-to-region (point-min) (point))
+    (goto-char (point-min))
+    (let ((read-circle nil))
+      (read (current-buffer)))))
+
+(defun smtpmail-native-data-read (file coding)
+  "Return the Lisp object in FILE, which has the coding system CODING.
+Signal an error, `file-missing' for no FILE, if it cannot be used."
+  (with-temp-buffer
+    (set-buffer-multibyte (not (eq coding 'no-conversion)))
+    (smtpmail-native-data-insert file coding smtpmail-native-data-max)
+    (smtpmail-native-data-read-buffer)))
+
+;;;; Printing
+
+(defun smtpmail-native-data--plain (object)
+  "Return OBJECT without the properties of its strings.
+They may hold what can be printed but not be read."
+  (cond ((stringp object) (substring-no-properties object))
+        ((proper-list-p object)
+         (mapcar #'smtpmail-native-data--plain object))
+        ((consp object) (cons (smtpmail-native-data--plain (car object))
+                              (smtpmail-native-data--plain (cdr object))))
+        (t object)))
+
+(defun smtpmail-native-data-print (object)
+  "Return the printed form of OBJECT, in full, with a newline."
+  (let ((print-length nil)
+        (print-level nil)
+        (print-circle nil)
+        (print-quoted t)
+        (print-escape-newlines t)
+        (print-escape-nonascii nil)
+        (print-escape-multibyte nil)
+        (print-escape-control-characters nil))
+    (concat (prin1-to-string (smtpmail-native-data--plain object)) "\n")))
+
+(provide 'smtpmail-native-data)
+;;; smtpmail-native-data.el ends here

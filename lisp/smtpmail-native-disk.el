@@ -1,0 +1,203 @@
+;;; smtpmail-native-disk.el --- What must be on the disk, in order  -*- lexical-binding: t; -*-
+;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+;; A file is safe from a loss of power when it has been synced, and a name when
+;; its directory has been.  The module has one thread that does so, in the order
+;; in which it is asked; Emacs goes on meanwhile.
+
+;;; Code:
+
+(require 'cl-lib)
+(require 'smtpmail-native-channel)
+(require 'smtpmail-native-error)
+(require 'smtpmail-native-load)
+
+(declare-function smtpmail-native-module-release "smtpmail-native-module"
+                  (claim))
+
+(defun smtpmail-native-disk-encode (file)
+  "Return FILE expanded and in the coding system of file names."
+  (encode-coding-string (expand-file-name file)
+                        (or file-name-coding-system
+                            default-file-name-coding-system
+                            'utf-8)))
+
+(defun smtpmail-native-disk--encode-step (step)
+  "Return STEP with file names as the module wants them."
+  (pcase step
+    (`(write ,file ,octets)
+     (list 'write (smtpmail-native-disk-encode file) octets))
+    (`(,operation . ,files)
+     (cons operation (mapcar #'smtpmail-native-disk-encode files)))))
+
+;;;; Without the module
+
+(defun smtpmail-native-disk--sync-file (file)
+  "Sync FILE as well as Lisp can: not at all, if it is a directory."
+  (when (file-regular-p file)
+    (let ((write-region-inhibit-fsync nil)
+          (create-lockfiles nil))
+      (write-region "" nil file t 'silent))))
+
+(defun smtpmail-native-disk--remove (directory)
+  "Delete DIRECTORY, which holds the files of an entry and no directories.
+The receipt goes last: as long as it is there it tells what was sent."
+  (when (file-directory-p directory)
+    (let ((delete-by-moving-to-trash nil)
+          (files (directory-files directory t
+                                  directory-files-no-dot-files-regexp t)))
+      (dolist (file (append (delete (expand-file-name "receipt" directory)
+                                    files)
+                            (list (expand-file-name "receipt" directory))))
+        (when (file-attributes file)
+          (delete-file file)))
+      (delete-directory directory))))
+
+(defun smtpmail-native-disk--write (file octets)
+  "Replace FILE by OCTETS, a unibyte string, synced, for this user only."
+  (let ((coding-system-for-write 'no-conversion)
+        (write-region-inhibit-fsync nil)
+        (create-lockfiles nil) ; the claim is the lock
+        (new (concat file ".new")))
+    (with-file-modes #o600
+      (write-region octets nil new nil 'silent))
+    (rename-file new file t)))
+
+(defun smtpmail-native-disk--run (steps)
+  "Do STEPS of `smtpmail-native-disk-submit' in Lisp.
+Return what came of them as an event of the module would."
+  (condition-case err
+      (let ((file-name-handler-alist nil))
+        (dolist (step steps)
+          (pcase step
+            (`(write ,file ,octets)
+             (smtpmail-native-disk--write file octets))
+            (`(sync ,file) (smtpmail-native-disk--sync-file file))
+            (`(sync-all ,directory)
+             (dolist (file (directory-files directory t "\\`[^.]"))
+               (smtpmail-native-disk--sync-file file)))
+            (`(rename ,from ,to) (rename-file from to t))
+            (`(delete ,file) (when (file-attributes file) (delete-file file)))
+            (`(remove ,directory)
+             (smtpmail-native-disk--remove directory))))
+        '(:kind ok))
+    (file-error (list :kind 'file :text (error-message-string err)))))
+
+;;;; Asking
+
+(defun smtpmail-native-disk-submit (steps handler)
+  "Have STEPS done in their order; call HANDLER with what came of them.
+A step is
+  (write FILE OCTETS)   replace FILE by OCTETS, which are synced first
+  (sync FILE)           a file or a directory
+  (sync-all DIRECTORY)  the files in it, then itself
+  (rename FROM TO)
+  (delete FILE)         a missing one is fine
+  (remove DIRECTORY)    with its files; a missing one is fine
+The first step that fails ends them.  HANDLER gets a plist: :kind `ok', or
+`file' with the reason as :text.  It is called at once where there is no
+module, else when events are handed on."
+  (if (or (featurep 'smtpmail-native-module)
+          (smtpmail-native-load-available-p))
+      (smtpmail-native-channel-disk
+       (mapcar #'smtpmail-native-disk--encode-step steps) handler)
+    (funcall handler (smtpmail-native-disk--run steps))))
+
+;;;; What is pending
+
+;; A task belongs to an object, such as an entry of the outbox.  Until all tasks
+;; of an object are done its files are not what Emacs takes them for, and so
+;; nobody else may have it.
+
+(cl-defstruct (smtpmail-native-disk-pending
+               (:constructor smtpmail-native-disk--make-pending)
+               (:copier nil))
+  "What the disk has still to do for an object."
+  (count 0 :documentation "How many tasks.")
+  (contents nil :documentation "Alist of what is being written, for readers.")
+  (end nil :documentation "Claim of the module to be released at the end.")
+  (tell nil :documentation "Function that is told of a failure, or nil.")
+  (failure nil :documentation "The reason why a task failed, a text."))
+
+(defvar smtpmail-native-disk--pending (make-hash-table :test #'equal)
+  "The `smtpmail-native-disk-pending' of all objects, by their keys.")
+
+(defun smtpmail-native-disk-pending (key)
+  "Return what the disk has still to do for the object KEY, or nil."
+  (gethash key smtpmail-native-disk--pending))
+
+(defun smtpmail-native-disk-pending-take-end (pending)
+  "Return the claim of PENDING, which is the caller's from here, or nil."
+  (prog1 (smtpmail-native-disk-pending-end pending)
+    (setf (smtpmail-native-disk-pending-end pending) nil)))
+
+(defun smtpmail-native-disk--end (key pending plist)
+  "Note that a task of PENDING, whose key is KEY, ended as PLIST says."
+  (let ((inhibit-quit t)
+        (text (and (not (eq (plist-get plist :kind) 'ok))
+                   (smtpmail-native-error-text (plist-get plist :text)))))
+    (cl-decf (smtpmail-native-disk-pending-count pending))
+    (when text
+      (setf (smtpmail-native-disk-pending-failure pending) text))
+    (when (<= (smtpmail-native-disk-pending-count pending) 0)
+      (remhash key smtpmail-native-disk--pending)
+      (let ((claim (smtpmail-native-disk-pending-take-end pending)))
+        (when claim
+          (smtpmail-native-module-release claim))))
+    (when (and text (smtpmail-native-disk-pending-tell pending))
+      (funcall (smtpmail-native-disk-pending-tell pending) text))))
+
+(defun smtpmail-native-disk-forget (key)
+  "Let no task that the disk has for the object KEY matter any more.
+What it does for the object from here on is another matter."
+  (let ((pending (gethash key smtpmail-native-disk--pending)))
+    (when pending
+      (setf (smtpmail-native-disk-pending-tell pending) nil
+            (smtpmail-native-disk-pending-count pending) most-positive-fixnum)
+      (remhash key smtpmail-native-disk--pending))))
+
+(defun smtpmail-native-disk-hand-in (key steps tell)
+  "Have the disk do STEPS for the object KEY, after all that it does already.
+Return the `smtpmail-native-disk-pending' of the object.  Should they fail
+while no caller waits, TELL is called with the reason, a text.  Signal
+`smtpmail-native-error' if they cannot be handed in."
+  (let* ((inhibit-quit t)
+         (pending (or (gethash key smtpmail-native-disk--pending)
+                      (puthash key (smtpmail-native-disk--make-pending)
+                               smtpmail-native-disk--pending)))
+         (done nil))
+    (cl-incf (smtpmail-native-disk-pending-count pending))
+    (setf (smtpmail-native-disk-pending-tell pending) tell)
+    (unwind-protect
+        (progn
+          (smtpmail-native-disk-submit
+           steps
+           (lambda (plist) (smtpmail-native-disk--end key pending plist)))
+          (setq done t))
+      (unless done
+        (smtpmail-native-disk--end key pending '(:kind ok))))
+    pending))
+
+(defun smtpmail-native-disk-await (pending seconds)
+  "Wait at most SECONDS until all tasks of PENDING are done.
+PENDING may be nil.  Without SECONDS wait as long as it takes.  Return nil
+if all is well, `slow' if SECONDS were not enough, or the reason of a
+failure, a text.  Timers run meanwhile; a quit ends the wait and nothing
+else."
+  (when pending
+    (let ((tell (smtpmail-native-disk-pending-tell pending)))
+      (unwind-protect
+          (progn
+            (setf (smtpmail-native-disk-pending-tell pending) nil)
+            (smtpmail-native-channel-await
+             (lambda ()
+               (<= (smtpmail-native-disk-pending-count pending) 0))
+             seconds)
+            (if (> (smtpmail-native-disk-pending-count pending) 0)
+                'slow
+              (smtpmail-native-disk-pending-failure pending)))
+        (setf (smtpmail-native-disk-pending-tell pending) tell)))))
+
+(provide 'smtpmail-native-disk)
+;;; smtpmail-native-disk.el ends here

@@ -1,0 +1,353 @@
+;;; smtpmail-native-outbox-write.el --- Entries come, change and go  -*- lexical-binding: t; -*-
+;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+;; What is promised to survive the end of Emacs is written here; what is to
+;; survive a loss of power is synced by the thread of disk.el, in this order:
+;;
+;;   a new entry    its files, its directory, queue/ and what was made above it
+;;   a new state    the file, then the rename over the old one, the directory
+;;   an end         the rename to trash/, both directories, then the files,
+;;                  the receipt last
+;;
+;; Nothing here waits for the disk but `smtpmail-native-outbox-make-durable'
+;; and `smtpmail-native-outbox-wait'.  Until a new state is on the disk it is in
+;; memory, and no other Emacs can claim the entry.
+
+;;; Code:
+
+(require 'cl-lib)
+(require 'seq)
+(require 'smtpmail-native-data)
+(require 'smtpmail-native-disk)
+(require 'smtpmail-native-entry)
+(require 'smtpmail-native-error)
+(require 'smtpmail-native-outbox)
+
+(defvar smtpmail-queue-dir)
+
+(defun smtpmail-native-outbox--tell (entry reason)
+  "Warn that something of ENTRY did not get to the disk, and give the REASON."
+  (let* ((envelope (smtpmail-native-entry-envelope entry))
+         (message (format "The message \"%s\" to %s"
+                          (smtpmail-native-error-text
+                           (plist-get envelope :subject))
+                          (smtpmail-native-error-text
+                           (car (plist-get envelope :recipients))))))
+    (display-warning
+     'smtpmail-native
+     (if (file-exists-p (smtpmail-native-outbox-file entry))
+         (format "%s may not survive a loss of power: %s" message reason)
+       (format "%s was deleted from the outbox by another program; \
+Emacs does not send it again: %s" message reason)))))
+
+(defun smtpmail-native-outbox--hand-in (entry steps)
+  "Have the disk do STEPS of `smtpmail-native-disk-submit' for ENTRY.
+Signal `smtpmail-native-outbox-error' if they cannot be handed in."
+  (condition-case err
+      (smtpmail-native-disk-hand-in
+       (smtpmail-native-outbox-file entry) steps
+       (lambda (reason) (smtpmail-native-outbox--tell entry reason)))
+    (smtpmail-native-error
+     (smtpmail-native-outbox-signal "Cannot write to" (cadr err)))))
+
+(defun smtpmail-native-outbox--await (pending seconds)
+  "Wait at most SECONDS for PENDING, what the disk does; return t or `slow'.
+Signal `smtpmail-native-outbox-error' if it failed."
+  (let ((failure (smtpmail-native-disk-await pending seconds)))
+    (cond ((null failure) t)
+          ((eq failure 'slow) failure)
+          (t (smtpmail-native-outbox-signal "Cannot write to" failure)))))
+
+(defun smtpmail-native-outbox-wait (entry seconds)
+  "Wait until all that was done to ENTRY is safe from a loss of power.
+Without SECONDS wait as long as it takes.  Return t, or `slow' if SECONDS
+were not enough.  Signal `smtpmail-native-outbox-error' with the reason
+that the disk gave if it cannot be.  Timers run meanwhile; a quit ends the
+wait and nothing else."
+  (smtpmail-native-outbox--await (smtpmail-native-outbox-pending entry)
+                                 seconds))
+
+;;;; A new entry
+
+(defun smtpmail-native-outbox--new-id ()
+  "Return the name of a new entry; later ones sort after it."
+  (format "%s-%x-%04x" (format-time-string "%Y%m%dT%H%M%S.%6N" nil t)
+          (emacs-pid) (random #x10000)))
+
+(defun smtpmail-native-outbox--write (file text coding)
+  "Write TEXT, a string or nil for the current buffer, to the new FILE.
+CODING is its coding system.  It is not synced here."
+  (let ((coding-system-for-write coding)
+        (write-region-inhibit-fsync t)
+        (write-region-annotate-functions nil)
+        (write-region-post-annotation-function nil)
+        (create-lockfiles nil)) ; the claim is the lock
+    (write-region text nil file nil 'silent)))
+
+(defun smtpmail-native-outbox--fill (directory octets envelope state draft)
+  "Write an entry of OCTETS, ENVELOPE, STATE and DRAFT into DIRECTORY.
+No file has to replace another one: the entry does not count yet."
+  (with-current-buffer octets
+    (smtpmail-native-outbox--write (expand-file-name "message" directory)
+                                   nil 'no-conversion))
+  (pcase-dolist (`(,name . ,text)
+                 (list (cons "message.el"
+                             (smtpmail-native-data-print
+                              (smtpmail-native-entry-stock-form envelope)))
+                       (cons "state" (smtpmail-native-data-print state))
+                       (cons "draft" draft)))
+    (when text
+      (smtpmail-native-outbox--write (expand-file-name name directory)
+                                     text 'utf-8-emacs-unix))))
+
+(defun smtpmail-native-outbox-commit (octets envelope state &optional id draft)
+  "Make a new entry of OCTETS, a unibyte buffer, ENVELOPE and STATE.
+Return it, claimed.  From here on it survives the end of this Emacs; see
+`smtpmail-native-outbox-make-durable' for a loss of power.
+ENVELOPE is a plist of
+  :sender, :recipients   addresses, text
+  :host, :port, :stream, :user, :helo
+                         the server, as smtpmail's variables say now
+  :subject, :message-id, :from
+                         for people
+  :fcc                   files for a copy
+  :wishes                as `smtpmail-native-wishes' returns it
+  :utf-8                 non-nil if its header is not ASCII
+  :binary                non-nil if its octets must go as they are
+  :created               time, an integer of seconds
+  :origin                files of smtpmail's queue that it was made from, which
+                         `smtpmail-native-outbox-remove' deletes
+STATE is the first plist of `smtpmail-native-outbox-set'.  ID is the name
+of the entry; the value is nil if there is one of that name already.  DRAFT
+is the message as it was written, a string, if it may be kept.
+Signal `smtpmail-native-outbox-error' when that is not possible; nothing
+is left then."
+  (let* ((id (or id (smtpmail-native-outbox--new-id)))
+         (directory (expand-file-name
+                     id (smtpmail-native-outbox-make-area "incoming")))
+         (entry (smtpmail-native-entry-make
+                 :id id :state state
+                 :envelope (append envelope
+                                   (list :size (buffer-size octets)))))
+         (target (progn (smtpmail-native-outbox-make-area "queue")
+                        (directory-file-name
+                         (smtpmail-native-outbox-file entry)))))
+    (smtpmail-native-outbox-locally
+      (unless (file-exists-p target)
+        (smtpmail-native-outbox--build entry octets draft directory target)))))
+
+(defun smtpmail-native-outbox--build (entry octets draft directory target)
+  "Write ENTRY with OCTETS and DRAFT into DIRECTORY, and rename it to TARGET.
+Return it, claimed."
+  (let ((made nil)
+        (done nil))
+    (unwind-protect
+        (condition-case err
+            (with-file-modes #o700 ; 600 for files
+              (make-directory directory)
+              (setq made t)
+              (setf (smtpmail-native-entry-claim entry)
+                    (or (smtpmail-native-outbox-lock directory)
+                        (signal 'file-error (list "Locked" directory))))
+              (smtpmail-native-outbox--fill
+               directory octets (smtpmail-native-entry-envelope entry)
+               (smtpmail-native-entry-state entry) draft)
+              (rename-file directory target)
+              (setq done t)
+              entry)
+          (file-error (smtpmail-native-outbox-fail err "Cannot write to")))
+      (unless done
+        (smtpmail-native-outbox-release entry)
+        ;; Another Emacs may be filling a directory of that name.
+        (when made
+          (ignore-errors (delete-directory directory t)))))))
+
+(defun smtpmail-native-outbox-make-durable (entry seconds)
+  "Wait at most SECONDS until ENTRY, just committed, survives a loss of power.
+The value and the rest are as in `smtpmail-native-outbox-wait'."
+  ;; Another program may have deleted some since they were made.
+  (let ((above (setq smtpmail-native-outbox-unsynced
+                     (seq-filter #'file-directory-p
+                                 smtpmail-native-outbox-unsynced))))
+    (prog1 (smtpmail-native-outbox--await
+            (smtpmail-native-outbox--hand-in
+             entry
+             (append
+              (list (list 'sync-all
+                          (directory-file-name
+                           (smtpmail-native-outbox-file entry)))
+                    (list 'sync (directory-file-name
+                                 (smtpmail-native-outbox-area "queue"))))
+              (mapcar (lambda (directory)
+                        (list 'sync (directory-file-name directory)))
+                      above)))
+            seconds)
+      (setq smtpmail-native-outbox-unsynced
+            (cl-set-difference smtpmail-native-outbox-unsynced above
+                               :test #'equal)))))
+
+;;;; Changes
+
+(defun smtpmail-native-outbox-note (entry &rest plist)
+  "Change the state of ENTRY by PLIST in memory only."
+  (let ((state (copy-sequence (smtpmail-native-entry-state entry))))
+    (while plist
+      (setq state (plist-put state (pop plist) (pop plist))))
+    (setf (smtpmail-native-entry-state entry) state)))
+
+(defun smtpmail-native-outbox--replace (entry name text content)
+  "Have the disk write TEXT into the file NAME of ENTRY.
+CONTENT is what TEXT means, for those who read before that is done."
+  (let ((pending (smtpmail-native-outbox--hand-in
+                  entry
+                  (list (list 'write (smtpmail-native-outbox-file entry name)
+                              (encode-coding-string text 'utf-8-emacs-unix))
+                        (list 'sync (directory-file-name
+                                     (smtpmail-native-outbox-file entry)))))))
+    (setf (alist-get name (smtpmail-native-disk-pending-contents pending)
+                     nil nil #'equal)
+          content)))
+
+(defun smtpmail-native-outbox-set (entry &rest plist)
+  "Change the state of ENTRY by PLIST, and have it written to the disk.
+The entry must be claimed.  All of this Emacs reads the new state from here
+on; call `smtpmail-native-outbox-wait' before you tell the user of it.  The
+state's properties are
+  :status    `ready' to be sent at :next; `held'; `refused'; `unknown';
+             or `sent', when only the copy is to be filed
+  :hold      why it is held: `queue', `user', `password', `certificate',
+             `expired', `interrupted', or `error' if it could not begin
+  :next      time of the next try, seconds, or nil for at once
+  :undo      non-nil while the user may still undo the sending
+  :wait      non-nil if its sender waits, and will hear what comes of it
+  :now       non-nil if the user has sent it before its time
+  :here      non-nil if the server does not keep it until its time
+  :more      non-nil while the server is to get it once more at once, for
+             recipients of whom it takes no more at a time
+  :ascii     octets of the file message.ascii, if that is what is sent
+  :settled   number of the last attempt whose receipt has been settled
+  :tries     how many failed
+  :results   alist of what became of each recipient that has been answered:
+             (ADDRESS OUTCOME CODE ENHANCED TEXT), OUTCOME being `sent',
+             `refused' or `deferred'
+  :replies   the same, for the last attempt, where it was to be all or nobody:
+             these recipients have not been dealt with
+  :text      why the last attempt failed, for people
+  :finished  non-nil if it has been sent and only could not be deleted
+  :copy      plist of how the sent copy is filed"
+  (apply #'smtpmail-native-outbox-note entry plist)
+  (let ((state (smtpmail-native-entry-state entry)))
+    (smtpmail-native-outbox--replace
+     entry "state" (smtpmail-native-data-print state) state)))
+
+(defun smtpmail-native-outbox-encode-message (entry octets)
+  "Let ENTRY, which is claimed, send OCTETS, a unibyte buffer, from now on.
+They are its message in ASCII.  Signal `smtpmail-native-outbox-error' if
+they cannot be written."
+  (condition-case err
+      (with-current-buffer octets
+        (with-file-modes #o600
+          (smtpmail-native-outbox--write
+           (smtpmail-native-outbox-file entry "message.ascii")
+           nil 'no-conversion))
+        ;; The state, which is synced after it, makes it count.
+        (smtpmail-native-outbox--hand-in
+         entry (list (list 'sync (smtpmail-native-outbox-file
+                                  entry "message.ascii"))))
+        (smtpmail-native-outbox-note entry :ascii (buffer-size)))
+    (file-error (smtpmail-native-outbox-fail err "Cannot write to"))))
+
+(defun smtpmail-native-outbox-forget-receipt (entry)
+  "Put the receipt of ENTRY aside, which cannot be read."
+  (let ((file (smtpmail-native-outbox-file entry "receipt")))
+    (setf (smtpmail-native-entry-receipt entry) nil)
+    (ignore-errors (rename-file file (concat file ".damaged") t))))
+
+(defun smtpmail-native-outbox-save-draft (entry text)
+  "Keep TEXT, the message of ENTRY as it was written, beside it."
+  (smtpmail-native-outbox--replace entry "draft" text text))
+
+(defun smtpmail-native-outbox-forget-origin (entry)
+  "Let ENTRY, in memory, not be one that was made from files of smtpmail."
+  (setf (smtpmail-native-entry-envelope entry)
+        (plist-put (copy-sequence (smtpmail-native-entry-envelope entry))
+                   :origin nil)))
+
+;;;; The end
+
+(defun smtpmail-native-outbox--origin (entry)
+  "Return the files of smtpmail's queue that ENTRY was made from.
+A name that leads elsewhere is none of them, whatever the entry says."
+  (let ((queue (and (bound-and-true-p smtpmail-queue-dir)
+                    (file-name-as-directory
+                     (expand-file-name smtpmail-queue-dir)))))
+    (seq-filter
+     (lambda (file)
+       (and queue
+            (member (file-name-directory (expand-file-name file))
+                    (mapcar (lambda (name)
+                              (file-name-as-directory
+                               (expand-file-name name queue)))
+                            '("." "../cur" "../new")))))
+     (plist-get (smtpmail-native-entry-envelope entry) :origin))))
+
+(defun smtpmail-native-outbox-remove (entry)
+  "Delete ENTRY, which must be claimed, and let go of it.
+Call `smtpmail-native-outbox-wait' before you tell the user of it.  Signal
+`smtpmail-native-outbox-error' if it cannot be deleted."
+  (let* ((trash (smtpmail-native-outbox-make-area "trash"))
+         (gone (expand-file-name (smtpmail-native-entry-id entry) trash))
+         (origin (smtpmail-native-outbox--origin entry)))
+    (condition-case err
+        (progn
+          ;; Else it would be taken from there again.
+          (mapc #'delete-file origin)
+          ;; One step, so that no half of it is ever taken for an entry.
+          (smtpmail-native-outbox-locally
+            (rename-file (directory-file-name
+                          (smtpmail-native-outbox-file entry))
+                         gone))
+          ;; A state that is still being written matters no more.
+          (smtpmail-native-disk-forget (smtpmail-native-outbox-file entry))
+          (smtpmail-native-disk-hand-in
+           (smtpmail-native-outbox-file entry)
+           (mapcar (lambda (directory)
+                     (list 'sync (directory-file-name directory)))
+                   (seq-uniq
+                    (append (mapcar #'file-name-directory origin)
+                            (list trash
+                                  (smtpmail-native-outbox-area "queue")))))
+           ;; What comes back then is settled again by its receipt.
+           #'ignore)
+          (smtpmail-native-outbox-release entry)
+          (smtpmail-native-outbox-discard gone))
+      (file-error (smtpmail-native-outbox-fail err "Cannot delete from")))))
+
+(defun smtpmail-native-outbox-discard (directory)
+  "Have the disk delete DIRECTORY, which is in the trash.
+Where it came from is synced before anything in it is deleted: should the
+power be lost in between, what comes back is whole."
+  (smtpmail-native-disk-hand-in
+   directory
+   (list (list 'sync (directory-file-name (file-name-directory directory)))
+         (list 'sync (directory-file-name
+                      (smtpmail-native-outbox-make-area "queue")))
+         (list 'remove (directory-file-name directory)))
+   #'ignore)) ; the next session deletes it
+
+(defun smtpmail-native-outbox-set-aside (entry)
+  "Keep the message of ENTRY outside of the queue, for the user.
+Return the name of the file.  Signal a `file-error' if that is not
+possible."
+  (let ((file (expand-file-name (concat (smtpmail-native-entry-id entry) ".eml")
+                                (smtpmail-native-outbox-make-area "unfiled"))))
+    (copy-file (smtpmail-native-outbox-message-file entry) file t)
+    (smtpmail-native-disk-hand-in
+     file (list (list 'sync file)
+                (list 'sync (directory-file-name (file-name-directory file))))
+     #'ignore)
+    file))
+
+(provide 'smtpmail-native-outbox-write)
+;;; smtpmail-native-outbox-write.el ends here
