@@ -19,15 +19,10 @@
 (require 'seq)
 (require 'smtpmail)
 (require 'subr-x)
+(require 'smtpmail-native-address)
 (require 'smtpmail-native-error)
+(require 'smtpmail-native-header)
 (require 'smtpmail-native-wishes)
-
-(defconst smtpmail-native-message--field-regexp "\\([!-9;-~]+\\)[ \t]*:"
-  "Matches the name of a header field and its colon (RFC 5322, 3.6.8, 4.5).")
-
-(defconst smtpmail-native-message--line-regexp
-  (concat "[ \t]\\|" smtpmail-native-message--field-regexp)
-  "Matches the beginning of any line of a header.")
 
 (defconst smtpmail-native-message--inherited-regexp
   "\\`\\(?:mail\\|message\\|mm\\|rfc2047\\|sendmail\\|smtpmail\\|user\\)-"
@@ -38,259 +33,17 @@
   (smtpmail-native-error-signal 'smtpmail-native-usage-error
                                 (apply #'format-message format args)))
 
-(defun smtpmail-native-message--malformed (format &rest args)
-  "Signal that the mail is no message; the text is FORMAT with ARGS."
-  (smtpmail-native-error-signal 'smtpmail-native-malformed-message
-                                (apply #'format-message format args)))
+;;;; Envelope
 
-(defun smtpmail-native-message--quote (text)
-  "Return TEXT in double quotes, short and with control characters escaped."
-  (let ((print-escape-newlines t)
-        (print-escape-control-characters t))
-    (prin1-to-string (truncate-string-to-width
-                      (substring-no-properties text) 100 nil nil "..."))))
-
-;;;; Addresses
-
-;; Emacs has three parsers, and none can be trusted with an envelope.
-;; `mail-extract-address-components' guesses: it knows neither groups nor
-;; errors.  `ietf-drums-parse-addresses' drops bare names ("alice") and
-;; takes "undisclosed-recipients:;" and "Friends: a@x, b@y;" for mailboxes.
-;; `rfc822-addresses' is close, but
-;;   Joe@Work <a@x>        gives two recipients, and so does  a@x b@y
-;;   =?utf-8?Q?a,b?= <a@x> gives two recipients
-;;   <a..b@x>              is refused, though such mailboxes exist
-;;   <@relay:a@x>          keeps its brackets and its route
-;;   Joe <a@x              is refused
-;; and it returns errors as strings in the list of addresses.
-;;
-;; The functions below work at point in a buffer that holds a field's text.
-;; They throw (REASON . START) to `smtpmail-native-message--bad'.
-
-(defconst smtpmail-native-message--atom-regexp
-  "[^][()<>@,;:\\\". \0-\37\177]+"
-  "Matches an atom (RFC 5322, 3.2.3; RFC 6532, 3.2).")
-
-(defconst smtpmail-native-message--token-regexp
-  (concat "\\[[^][\\ \t\n]*\\]\\|"
-          "=\\?[^? \t\n]+\\?[BbQq]\\?[^? \t\n]*\\?=\\|"
-          smtpmail-native-message--atom-regexp)
-  "Matches a domain literal, an encoded word or an atom.
-An encoded word is one token even if it holds a comma or the like.")
-
-(defconst smtpmail-native-message--domain-regexp
-  (concat "\\`\\(?:\\[[^]]+\\]\\|" smtpmail-native-message--atom-regexp
-          "\\(?:\\." smtpmail-native-message--atom-regexp "\\)*\\)\\'")
-  "Matches a domain or a domain literal (RFC 5322, 3.4.1).")
-
-(defun smtpmail-native-message--bad (reason start)
-  "Give up on the address that begins at START because of REASON."
-  (throw 'smtpmail-native-message--bad (cons reason start)))
-
-(defun smtpmail-native-message--skip-comment ()
-  "Move over the comment at point; comments nest (RFC 5322, 3.2.2)."
-  (let ((start (point))
-        (depth 0))
-    (while (progn
-             (skip-chars-forward "^()\\\\")
-             (pcase (char-after)
-               (?\( (setq depth (1+ depth)))
-               (?\) (setq depth (1- depth)))
-               (?\\ (forward-char))
-               (_ (smtpmail-native-message--bad "comment without end" start)))
-             (unless (eobp)
-               (forward-char))
-             (> depth 0)))))
-
-(defun smtpmail-native-message--skip-space ()
-  "Move over white space and comments."
-  (while (progn
-           (skip-chars-forward " \t")
-           (eq (char-after) ?\())
-    (smtpmail-native-message--skip-comment)))
-
-(defun smtpmail-native-message--quoted-string ()
-  "Move over the quoted string at point and return it with its quotes."
-  (let ((start (point)))
-    (forward-char)
-    (while (progn
-             (skip-chars-forward "^\"\\\\")
-             (eq (char-after) ?\\))
-      (forward-char (min 2 (- (point-max) (point)))))
-    (when (eobp)
-      (smtpmail-native-message--bad "quotation mark missing" start))
-    (forward-char)
-    (buffer-substring-no-properties start (point))))
-
-(defun smtpmail-native-message--tokens ()
-  "Move over words, dots and at-signs as far as there are any; list them."
-  (let (tokens)
-    (while (progn
-             (smtpmail-native-message--skip-space)
-             (cond
-              ((memq (char-after) '(?. ?@))
-               (push (string (char-after)) tokens)
-               (forward-char)
-               t)
-              ((eq (char-after) ?\")
-               (push (smtpmail-native-message--quoted-string) tokens))
-              ((looking-at smtpmail-native-message--token-regexp)
-               (push (match-string-no-properties 0) tokens)
-               (goto-char (match-end 0))))))
-    (nreverse tokens)))
-
-(defun smtpmail-native-message--local-part-p (tokens)
-  "Return non-nil if TOKENS make a local part (RFC 5322, 3.4.1).
-Dots at odd places pass: there are such mailboxes, the server knows better."
-  (and (delete "." (copy-sequence tokens))
-       (seq-every-p (lambda (token)
-                      (or (memq (aref token 0) '(?. ?\"))
-                          (string-match-p
-                           (concat "\\`" smtpmail-native-message--atom-regexp
-                                   "\\'")
-                           token)))
-                    tokens)))
-
-(defun smtpmail-native-message--unsafe-p (string)
-  "Return non-nil if a character in STRING is control or not Unicode."
-  (seq-some (lambda (char)
-              (or (< char ?\s)
-                  (<= #x7f char #x9f)
-                  (<= #xd800 char #xdfff)
-                  (> char #x10ffff)))
-            string))
-
-(defun smtpmail-native-message--addr-spec (tokens start)
-  "Return (LOCAL . DOMAIN) for TOKENS of the address that begins at START.
-DOMAIN is nil for a bare name."
-  (let* ((at (member "@" tokens))
-         (local (butlast tokens (length at)))
-         (domain (and at (string-join (cdr at))))
-         (previous "."))
-    (when (null tokens)
-      (smtpmail-native-message--bad "address missing" start))
-    (dolist (token tokens)
-      (unless (or (member previous '("." "@"))
-                  (member token '("." "@")))
-        (smtpmail-native-message--bad "comma or angle brackets missing" start))
-      (setq previous token))
-    (unless (smtpmail-native-message--local-part-p local)
-      (smtpmail-native-message--bad "no valid local part" start))
-    (unless (or (null domain)
-                (string-match-p smtpmail-native-message--domain-regexp domain))
-      (smtpmail-native-message--bad "no valid domain" start))
-    (setq local (string-join local))
-    (when (or (smtpmail-native-message--unsafe-p local)
-              (smtpmail-native-message--unsafe-p (or domain "")))
-      (smtpmail-native-message--bad "character not allowed" start))
-    (cons local domain)))
-
-(defun smtpmail-native-message--angle-addr (start)
-  "Move over the address in angle brackets at point and return it.
-A source route is left out (RFC 5322, 4.4).  The closing bracket may be
-missing where the address ends anyway.  START is where the whole begins."
-  (forward-char)
-  (smtpmail-native-message--skip-space)
-  (when (memq (char-after) '(?@ ?,))
-    (while (progn
-             (smtpmail-native-message--tokens)
-             (eq (char-after) ?,))
-      (forward-char))
-    (unless (eq (char-after) ?:)
-      (smtpmail-native-message--bad "source route without end" start))
-    (forward-char))
-  (let ((tokens (smtpmail-native-message--tokens)))
-    (cond
-     ((eq (char-after) ?>) (forward-char))
-     ((not (memq (char-after) '(nil ?, ?\;)))
-      (smtpmail-native-message--bad "angle bracket missing" start)))
-    (smtpmail-native-message--addr-spec tokens start)))
-
-(defun smtpmail-native-message--address (group)
-  "Move over the mailbox or group at point; return a list of (LOCAL . DOMAIN).
-GROUP is non-nil inside a group, where no other group may begin."
-  (let* ((start (point))
-         (tokens (smtpmail-native-message--tokens)))
-    (pcase (char-after)
-      (?< (list (smtpmail-native-message--angle-addr start)))
-      ((and ?: (guard (and tokens (not group))))
-       (forward-char)
-       (prog1 (smtpmail-native-message--address-list t)
-         (unless (eq (char-after) ?\;)
-           (smtpmail-native-message--bad "group without semicolon" start))
-         (forward-char)))
-      ((or 'nil ?, ?\;)
-       (list (smtpmail-native-message--addr-spec tokens start)))
-      (char
-       (smtpmail-native-message--bad
-        (format "unexpected %s" (smtpmail-native-message--quote (string char)))
-        start)))))
-
-(defun smtpmail-native-message--address-list (group)
-  "Move over the address list at point; return a list of (LOCAL . DOMAIN).
-Commas may stand alone (RFC 5322, 4.4).  With GROUP, stop before a semicolon."
-  (let (addresses start)
-    (while (progn
-             (smtpmail-native-message--skip-space)
-             (setq start (point))
-             (not (or (eobp)
-                      (and group (eq (char-after) ?\;)))))
-      (if (eq (char-after) ?,)
-          (forward-char)
-        (push (smtpmail-native-message--address group) addresses)
-        (smtpmail-native-message--skip-space)
-        (unless (or (memq (char-after) '(nil ?,))
-                    (and group (eq (char-after) ?\;)))
-          (smtpmail-native-message--bad "comma missing" start))))
-    (apply #'append (nreverse addresses))))
-
-(defun smtpmail-native-message--decode (octets)
-  "Return OCTETS as text if they are UTF-8, else as raw octets in a string."
-  (let ((text (decode-coding-string octets 'utf-8-unix)))
-    (if (equal octets (encode-coding-string text 'utf-8-unix))
-        text
-      (string-to-multibyte octets))))
-
-(defun smtpmail-native-message--parse (text header)
-  "Return the addresses of TEXT, the body of HEADER, as (LOCAL . DOMAIN) pairs."
-  (with-temp-buffer
-    (insert (if (multibyte-string-p text)
-                text
-              (smtpmail-native-message--decode text)))
-    (goto-char (point-min))
-    (while (re-search-forward "\r?\n\\([ \t]\\)" nil t)
-      (replace-match "\\1"))
-    (goto-char (point-max))
-    (delete-region (point) (+ (point) (skip-chars-backward " \t\r\n")))
-    (goto-char (point-min))
-    (let* (addresses
-           (bad (catch 'smtpmail-native-message--bad
-                  (setq addresses (smtpmail-native-message--address-list nil))
-                  nil)))
-      (when bad
-        (skip-chars-forward "^,;")
-        (smtpmail-native-message--fail
-         "Cannot read the address %s in %s: %s"
-         (smtpmail-native-message--quote
-          (string-trim (buffer-substring-no-properties (cdr bad) (point))))
-         header (car bad)))
-      addresses)))
-
-(defun smtpmail-native-message--unparse (address)
-  "Return ADDRESS, a pair (LOCAL . DOMAIN), as a string."
-  (if (cdr address)
-      (concat (car address) "@" (cdr address))
-    (car address)))
-
-(defun smtpmail-native-message--unique (addresses)
-  "Return ADDRESSES, pairs (LOCAL . DOMAIN), as strings, each but once.
-Local parts compare exactly, domains without regard to case.  To a bare
-name `smtpmail-sendto-domain' is appended, if that is set."
+(defun smtpmail-native-message--unique (mailboxes)
+  "Return the addresses of MAILBOXES, strings, each once.
+Local parts compare exactly, domains ignoring case.  If it is set, append
+`smtpmail-sendto-domain' to a bare name."
   (let ((seen (make-hash-table :test #'equal))
         result)
-    (dolist (address addresses)
-      (let* ((whole (smtpmail-native-message--unparse address))
-             (whole (if (cdr address)
+    (dolist (mailbox mailboxes)
+      (let* ((whole (smtpmail-native-address-string mailbox))
+             (whole (if (smtpmail-native-address-domain mailbox)
                         whole
                       (smtpmail-maybe-append-domain whole)))
              (key (if (string-match "@[^@]*\\'" whole)
@@ -306,144 +59,74 @@ name `smtpmail-sendto-domain' is appended, if that is set."
   "Return the addresses of TEXT, the body of an address field (RFC 5322, 3.4).
 The value is a list of addr-specs, each once.  Folding, comments, display
 names, groups and source routes are gone; `smtpmail-sendto-domain' is
-appended to bare names.  The strings are text, not octets.  HEADER names
-the field in the error.  Signal `smtpmail-native-usage-error' if TEXT
-holds anything that is no address."
+appended to bare names.  The strings are text, not octets, but domains are
+in ASCII.  HEADER names the field in the error.  Signal
+`smtpmail-native-usage-error' if anything in TEXT is not an address."
   (smtpmail-native-message--unique
-   (smtpmail-native-message--parse text (or header "the address list"))))
-
-;;;; Header fields
-
-;; A field is a list (KEY NAME BEG END VALUE): the name in lower case and as
-;; written, the region with its last newline, and the unfolded text.
-
-(defun smtpmail-native-message--fields ()
-  "Return the fields of the header in the current buffer, from the top."
-  (let (fields)
-    (save-excursion
-      (goto-char (point-min))
-      (while (looking-at smtpmail-native-message--field-regexp)
-        (let ((beg (point))
-              (text (match-end 0))
-              (name (match-string-no-properties 1)))
-          (while (progn (forward-line)
-                        (memq (char-after) '(?\s ?\t))))
-          (push (list (downcase name) name beg (point)
-                      (string-trim
-                       (string-replace
-                        "\n" "" (buffer-substring-no-properties text (point)))))
-                fields))))
-    (nreverse fields)))
-
-(defun smtpmail-native-message--select (keys fields)
-  "Return those of FIELDS whose key is in KEYS."
-  (seq-filter (lambda (field) (member (car field) keys)) fields))
-
-(defun smtpmail-native-message--value (key fields)
-  "Return the text of the first of FIELDS with KEY that is not blank, or nil."
-  (seq-some (lambda (field)
-              (and (equal (car field) key)
-                   (not (string-empty-p (nth 4 field)))
-                   (nth 4 field)))
-            fields))
-
-(defun smtpmail-native-message--remove (keys &optional blank)
-  "Delete the fields whose key is in KEYS; with BLANK, only those without text."
-  (dolist (field (nreverse (smtpmail-native-message--select
-                            keys (smtpmail-native-message--fields))))
-    (when (or (not blank)
-              (string-empty-p (nth 4 field)))
-      (delete-region (nth 2 field) (nth 3 field)))))
-
-(defun smtpmail-native-message--resent-block (fields)
-  "Return those of FIELDS that say to whom this message is sent again, or nil.
-Every resending puts a block of Resent- fields on top (RFC 5322, 3.6.6),
-so the first block with recipients is the last resending.  Blocks that
-touch are told apart by a field that comes back; recipients may go on in
-a second field of the same name right behind the first (4.5)."
-  (let (blocks block)
-    (dolist (field (append fields '(("end"))))
-      (when (and block
-                 (or (not (string-prefix-p "resent-" (car field)))
-                     (and (assoc (car field) block)
-                          (not (equal (car field) (caar block))))))
-        (push (nreverse block) blocks)
-        (setq block nil))
-      (when (string-prefix-p "resent-" (car field))
-        (push field block)))
-    (seq-find (lambda (block)
-                (smtpmail-native-message--select
-                 '("resent-to" "resent-cc" "resent-bcc") block))
-              (nreverse blocks))))
+   (smtpmail-native-address-parse text (or header "the address list"))))
 
 (defun smtpmail-native-message--all-recipients (fields given beside)
   "Return the recipients that FIELDS and GIVEN name, without duplicates.
 GIVEN is a list of strings; unless it is nil, FIELDS count only if BESIDE
 is non-nil."
-  (let ((block (smtpmail-native-message--resent-block fields)))
+  (let ((block (smtpmail-native-header-resent-block fields)))
     (or (smtpmail-native-message--unique
          (append
           (mapcan (lambda (text)
-                    (smtpmail-native-message--parse text "the arguments"))
+                    (smtpmail-native-address-parse text "the arguments"))
                   given)
           (and (or beside (null given))
                (mapcan (lambda (field)
-                         (smtpmail-native-message--parse (nth 4 field)
-                                                         (nth 1 field)))
+                         (smtpmail-native-address-parse
+                          (smtpmail-native-field-text field)
+                          (smtpmail-native-field-name field)))
                        (if block
-                           (smtpmail-native-message--select
+                           (smtpmail-native-header-select
                             '("resent-to" "resent-cc" "resent-bcc") block)
-                         (smtpmail-native-message--select
+                         (smtpmail-native-header-select
                           '("to" "cc" "bcc") fields))))))
         (smtpmail-native-message--fail
-         "There is no recipient: %s name none"
+         "No recipient in %s"
          (cond ((and given (not beside)) "the arguments")
                (block "Resent-To, Resent-Cc and Resent-Bcc")
                (t "To, Cc and Bcc"))))))
 
-(defun smtpmail-native-message--fail-line (number)
-  "Signal that the line at point, number NUMBER, is not part of a header."
-  (smtpmail-native-message--malformed
-   "Line %d is neither a header field nor %s: %s\
- (the second line of a field must be indented)"
-   number
-   (if (member mail-header-separator '(nil ""))
-       "empty"
-     (concat "the line "
-             (smtpmail-native-message--quote mail-header-separator)))
-   (smtpmail-native-message--quote
-    (buffer-substring-no-properties (point) (line-end-position)))))
+(defun smtpmail-native-message-explicit-sender ()
+  "Return the envelope sender that the user has set, a string, or nil.
+The empty string is the null sender (RFC 5321, 4.5.5).  Signal
+`smtpmail-native-usage-error' if what is set is not an address."
+  (let ((sender (or smtpmail-mail-address
+                    (and mail-specify-envelope-from
+                         (stringp mail-envelope-from)
+                         mail-envelope-from))))
+    (cond
+     ((null sender) nil)
+     ((string-match-p "\\`[ \t]*\\(?:<[ \t]*>\\)?[ \t]*\\'" sender) "")
+     ((let ((mailbox (smtpmail-native-address-sender
+                      sender "the envelope sender")))
+        (and mailbox (smtpmail-native-address-string mailbox))))
+     (t (smtpmail-native-message--fail
+         "No address in the envelope sender %s"
+         (smtpmail-native-address-quote sender))))))
 
-(defun smtpmail-native-message--tidy ()
-  "Make the header in the current buffer one field after the other.
-Signal `smtpmail-native-usage-error' if it holds anything that is not a
-field, or a character that could end a line or the header on the wire."
-  (goto-char (point-max))
-  (unless (bolp)
-    (insert "\n"))
-  (goto-char (point-min))
-  (while (search-forward "\r\n" nil t)
-    (replace-match "\n"))
-  ;; Some servers take a line of blanks for the end of the header.
-  (goto-char (point-min))
-  (while (re-search-forward "^[ \t]*\n" nil t)
-    (replace-match ""))
-  (goto-char (point-min))
-  (let ((line 1))
-    (while (not (eobp))
-      (unless (looking-at (if (bobp)
-                              smtpmail-native-message--field-regexp
-                            smtpmail-native-message--line-regexp))
-        (smtpmail-native-message--fail-line line))
-      (skip-chars-forward "^\0\r\n")
-      (unless (eq (char-after) ?\n)
-        (smtpmail-native-message--malformed
-         "Control character in line %d of the header: %s" line
-         (smtpmail-native-message--quote
-          (buffer-substring-no-properties
-           (line-beginning-position) (line-end-position)))))
-      (forward-line)
-      (setq line (1+ line)))))
+(defun smtpmail-native-message--sender (fields)
+  "Return the address for MAIL FROM, for a header of FIELDS.
+A resent message comes from the one who resends it, not from its author:
+the author's address is not theirs to use, and bounces are not for the
+author."
+  (or (smtpmail-native-message-explicit-sender)
+      (seq-some (lambda (field)
+                  (let ((mailbox (smtpmail-native-address-sender
+                                  (smtpmail-native-field-text field)
+                                  (smtpmail-native-field-name field))))
+                    (and mailbox (smtpmail-native-address-string mailbox))))
+                (append
+                 (smtpmail-native-header-select
+                  '("resent-from")
+                  (smtpmail-native-header-resent-block fields))
+                 (smtpmail-native-header-select '("from") fields)))
+      (smtpmail-user-mail-address)
+      (smtpmail-native-message--fail "No sender: set `user-mail-address'")))
 
 ;;;; The mail buffer
 
@@ -454,7 +137,7 @@ of the kind unless all lines up to there could be header fields."
   (let ((limit (save-excursion
                  (let ((case-fold-search nil))
                    (search-forward (concat "\n" separator) nil t))))
-        (line (concat "\r?\n\\|" smtpmail-native-message--line-regexp)))
+        (line (concat "\r?\n\\|" smtpmail-native-header-line-regexp)))
     (when limit
       (while (and (< (point) limit)
                   (not (looking-at (regexp-quote separator)))
@@ -474,7 +157,7 @@ empty line if no such line ends the header.  Point moves."
                              (looking-at regexp)))))
     (while (and (not (eobp))
                 (not (funcall separator-p))
-                (looking-at smtpmail-native-message--line-regexp))
+                (looking-at smtpmail-native-header-line-regexp))
       (forward-line))
     (cond
      ((funcall separator-p) (cons (point) (match-end 0)))
@@ -489,20 +172,20 @@ empty line if no such line ends the header.  Point moves."
          ;; Whichever line were taken for the end of the header, a Bcc could
          ;; end up in the body, or text of the body become a recipient.
          ((smtpmail-native-message--header-goes-on-p separator)
-          (smtpmail-native-message--malformed
+          (smtpmail-native-header-malformed
            "Line %d is empty, but the header seems to go on as far as %s:\
  delete the empty line"
            (line-number-at-pos end)
-           (smtpmail-native-message--quote separator))))
+           (smtpmail-native-address-quote separator))))
         (cons end start)))
      ((eobp)
-      (smtpmail-native-message--malformed
+      (smtpmail-native-header-malformed
        "The header has no end: there is %s"
        (if (string-empty-p separator)
            "no empty line behind it"
          (format "neither the line %s nor an empty line"
-                 (smtpmail-native-message--quote separator)))))
-     (t (smtpmail-native-message--fail-line (line-number-at-pos))))))
+                 (smtpmail-native-address-quote separator)))))
+     (t (smtpmail-native-header-fail-line (line-number-at-pos))))))
 
 (defun smtpmail-native-message--coding ()
   "Return the coding system for the mail in the current buffer.
@@ -534,13 +217,13 @@ coding system of theirs can encode the text."
                 (buffer-substring-no-properties (point-min) end))))
     (insert (if (multibyte-string-p text)
                 text
-              (smtpmail-native-message--decode text))))
+              (smtpmail-native-address-decode text))))
   (dolist (variable (buffer-local-variables source))
     (when (and (consp variable)
                (string-match-p smtpmail-native-message--inherited-regexp
                                (symbol-name (car variable))))
       (set (make-local-variable (car variable)) (cdr variable))))
-  (smtpmail-native-message--tidy))
+  (smtpmail-native-header-tidy))
 
 (defun smtpmail-native-message--expand-aliases ()
   "Expand mail aliases as stock does."
@@ -549,45 +232,7 @@ coding system of theirs can encode the text."
   (when (if (eq mail-aliases t) mail-personal-alias-file mail-aliases)
     (expand-mail-aliases (point-min) (point-max))
     ;; An alias can be anything.
-    (smtpmail-native-message--tidy)))
-
-(defun smtpmail-native-message-explicit-sender ()
-  "Return the envelope sender that the user has set, a string, or nil.
-The empty string is the null sender (RFC 5321, 4.5.5).  Signal
-`smtpmail-native-usage-error' if what is set is no address."
-  (let ((sender (or smtpmail-mail-address
-                    (and mail-specify-envelope-from
-                         (stringp mail-envelope-from)
-                         mail-envelope-from))))
-    (cond
-     ((null sender) nil)
-     ((string-match-p "\\`[ \t]*\\(?:<[ \t]*>\\)?[ \t]*\\'" sender) "")
-     ((let ((addresses (smtpmail-native-message--parse
-                        sender "the envelope sender")))
-        (and addresses
-             (smtpmail-native-message--unparse (car addresses)))))
-     (t (smtpmail-native-message--fail
-         "There is no address in the envelope sender %s"
-         (smtpmail-native-message--quote sender))))))
-
-(defun smtpmail-native-message--sender (fields)
-  "Return the address that MAIL FROM names, for a header of FIELDS.
-Resent mail comes from the one who resends it, not from its author: the
-author's address is not theirs to use, and the bounces are not the author's."
-  (or (smtpmail-native-message-explicit-sender)
-      (seq-some (lambda (field)
-                  (let ((addresses (smtpmail-native-message--parse
-                                    (nth 4 field) (nth 1 field))))
-                    (and addresses
-                         (smtpmail-native-message--unparse (car addresses)))))
-                (append
-                 (smtpmail-native-message--select
-                  '("resent-from")
-                  (smtpmail-native-message--resent-block fields))
-                 (smtpmail-native-message--select '("from") fields)))
-      (smtpmail-user-mail-address)
-      (smtpmail-native-message--fail
-       "There is no sender: set `user-mail-address'")))
+    (smtpmail-native-header-tidy)))
 
 (defun smtpmail-native-message--insert-from (prefix)
   "Insert a From field, its name with PREFIX, for the user."
@@ -597,7 +242,7 @@ author's address is not theirs to use, and the bounces are not the author's."
         (name (or (user-full-name) "")))
     (when (member address '(nil ""))
       (smtpmail-native-message--fail
-       "There is no sender: set `user-mail-address'"))
+       "No sender: set `user-mail-address'"))
     (save-restriction
       (narrow-to-region (point) (point))
       (with-suppressed-warnings ((obsolete mail-from-style))
@@ -619,7 +264,7 @@ author's address is not theirs to use, and the bounces are not the author's."
 PREFIX, \"Resent-\" or \"\", is part of their names."
   (goto-char position)
   (let ((missing-p (lambda (key)
-                     (not (smtpmail-native-message--value
+                     (not (smtpmail-native-header-value
                            (concat (downcase prefix) key) fields)))))
     (when (funcall missing-p "from")
       (smtpmail-native-message--insert-from prefix))
@@ -632,33 +277,35 @@ PREFIX, \"Resent-\" or \"\", is part of their names."
 
 (defun smtpmail-native-message--insert-missing ()
   "Insert the fields that the header lacks; drop a blank Subject."
-  (smtpmail-native-message--remove
-   '("subject" "from" "message-id" "date"
-     "resent-from" "resent-message-id" "resent-date")
-   t)
-  (let* ((fields (smtpmail-native-message--fields))
-         (block (smtpmail-native-message--resent-block fields)))
+  (smtpmail-native-header-delete
+   (lambda (field)
+     (and (null (smtpmail-native-header-text field))
+          (member (smtpmail-native-field-key field)
+                  '("subject" "from" "message-id" "date" "resent-from"
+                    "resent-message-id" "resent-date")))))
+  (let* ((fields (smtpmail-native-header-fields))
+         (block (smtpmail-native-header-resent-block fields)))
     (when block
-      (smtpmail-native-message--complete "Resent-" (nth 2 (car block)) block))
+      (smtpmail-native-message--complete "Resent-" (smtpmail-native-field-beg (car block)) block))
     (smtpmail-native-message--complete "" (point-min) fields)))
 
 (defun smtpmail-native-message--insert-mime (coding)
   "Say in MIME fields that the body is 8-bit text encoded with CODING."
-  (let* ((fields (smtpmail-native-message--fields))
-         (type (smtpmail-native-message--value "content-type" fields))
+  (let* ((fields (smtpmail-native-header-fields))
+         (type (smtpmail-native-header-value "content-type" fields))
          (charset (coding-system-get coding :mime-charset)))
     (when (and charset
                (eq mail-send-nonascii 'mime)
-               (not (smtpmail-native-message--select '("mime-version") fields)))
+               (not (smtpmail-native-header-select '("mime-version") fields)))
       (goto-char (point-max))
       (insert "MIME-Version: 1.0\n")
       ;; The charset that is used overrides one that is only said; what is
       ;; not plain text, or is encoded by hand, speaks for itself.
       (when (and (or (null type)
                      (string-match-p "\\`text/plain\\_>" (downcase type)))
-                 (null (smtpmail-native-message--value
+                 (null (smtpmail-native-header-value
                         "content-transfer-encoding" fields)))
-        (smtpmail-native-message--remove '("content-type"
+        (smtpmail-native-header-remove '("content-type"
                                            "content-transfer-encoding"))
         (goto-char (point-max))
         (insert (format "Content-Type: text/plain; charset=%s\n" charset)
@@ -671,24 +318,27 @@ PREFIX, \"Resent-\" or \"\", is part of their names."
     (mail-encode-header beg end)))
 
 (defun smtpmail-native-message--utf-8-address-p (field)
-  "Return non-nil if an address itself in FIELD is not ASCII (RFC 6532)."
+  "Return non-nil if FIELD has an address that needs SMTPUTF8 (RFC 6532)."
   (and (string-match-p "\\`\\(?:resent-\\)?\\(?:from\\|sender\\|reply-to\\|\
 to\\|cc\\|mail-\\(?:followup\\|reply\\)-to\\|disposition-notification-to\\)\\'"
-                       (car field))
+                       (smtpmail-native-field-key field))
        (condition-case nil
-           (string-match-p "[^[:ascii:]]"
-                           (string-join (smtpmail-native-message-recipients
-                                         (nth 4 field))))
+           (seq-some #'smtpmail-native-address-utf-8-p
+                     (smtpmail-native-address-parse
+                      (smtpmail-native-field-text field)
+                      (smtpmail-native-field-name field)))
          (smtpmail-native-usage-error nil))))
 
 (defun smtpmail-native-message--encode-fields (coding)
   "Encode the header with CODING according to RFC 2047.
 A field with an address that is not ASCII stays as it is, for UTF-8."
   (setq-local buffer-file-coding-system coding)
-  (dolist (field (nreverse (smtpmail-native-message--fields)))
-    (unless (or (string-match-p "\\`[[:ascii:]]*\\'" (nth 4 field))
+  (dolist (field (nreverse (smtpmail-native-header-fields)))
+    (unless (or (string-match-p "\\`[[:ascii:]]*\\'"
+                                (smtpmail-native-field-text field))
                 (smtpmail-native-message--utf-8-address-p field))
-      (smtpmail-native-message--encode (nth 2 field) (nth 3 field)))))
+      (smtpmail-native-message--encode (smtpmail-native-field-beg field)
+                                       (smtpmail-native-field-end field)))))
 
 (defun smtpmail-native-message--finish-header (coding ascii given beside)
   "Finish the header in the current buffer; return the plist of its message.
@@ -697,27 +347,27 @@ whole mail is.  GIVEN and BESIDE are as in
 `smtpmail-native-message--all-recipients'.  The plist is that of
 `smtpmail-native-message-prepare' without the buffer."
   (smtpmail-native-message--expand-aliases)
-  (let* ((fields (smtpmail-native-message--fields))
+  (let* ((fields (smtpmail-native-header-fields))
          (recipients (smtpmail-native-message--all-recipients
                       fields given beside))
-         (fcc (delete "" (mapcar (lambda (field) (nth 4 field))
-                                 (smtpmail-native-message--select
+         (fcc (delete "" (mapcar #'smtpmail-native-field-text
+                                 (smtpmail-native-header-select
                                   '("fcc") fields))))
          sender)
     (smtpmail-native-message--insert-missing)
     (setq sender (smtpmail-native-message--sender
-                  (smtpmail-native-message--fields)))
-    (smtpmail-native-message--remove
+                  (smtpmail-native-header-fields)))
+    (smtpmail-native-header-remove
      (list "fcc" "bcc" "resent-bcc" smtpmail-native-wishes-header))
     (when coding
       (unless ascii
         (smtpmail-native-message--insert-mime coding))
       (smtpmail-native-message--encode-fields coding))
-    (smtpmail-native-message--tidy)
+    (smtpmail-native-header-tidy)
     (smtpmail-native-message--plist
      (list :sender sender :recipients recipients :fcc fcc)
-     (smtpmail-native-message--fields)
-     (smtpmail-native-message--value smtpmail-native-wishes-header fields))))
+     (smtpmail-native-header-fields)
+     (smtpmail-native-header-value smtpmail-native-wishes-header fields))))
 
 (defun smtpmail-native-message--plist (envelope fields wishes)
   "Return ENVELOPE with what FIELDS tell people, and with its wishes.
@@ -726,16 +376,17 @@ WISHES is the text of the field that has them, or nil."
     (append envelope
             (list :wishes (smtpmail-native-wishes
                            wishes
-                           (smtpmail-native-message--value "tls-required"
+                           (smtpmail-native-header-value "tls-required"
                                                            fields)
                            (plist-get titles :message-id))
                   :utf-8 (seq-some (lambda (field)
-                                     (string-match-p "[^[:ascii:]]"
-                                                     (nth 4 field)))
+                                     (string-match-p
+                                      "[^[:ascii:]]"
+                                      (smtpmail-native-field-text field)))
                                    fields)
                   :binary (equal "binary"
                                  (downcase
-                                  (or (smtpmail-native-message--value
+                                  (or (smtpmail-native-header-value
                                        "content-transfer-encoding" fields)
                                       ""))))
             titles)))
@@ -854,7 +505,7 @@ header is malformed."
   (smtpmail-native-message--make
    buffer
    (lambda (_coding _ascii)
-     (smtpmail-native-message--describe (smtpmail-native-message--fields)
+     (smtpmail-native-message--describe (smtpmail-native-header-fields)
                                         recipients))))
 
 (defun smtpmail-native-message--describe (fields recipients)
@@ -870,7 +521,7 @@ RECIPIENTS are strings, or nil for those that FIELDS name."
   "Return the part of a plist that tells people of a message with FIELDS."
   (let ((text (lambda (key)
                 (rfc2047-decode-string
-                 (or (smtpmail-native-message--value key fields) "")))))
+                 (or (smtpmail-native-header-value key fields) "")))))
     (list :subject (funcall text "subject")
           :message-id (funcall text "message-id")
           :from (funcall text "from"))))

@@ -2,8 +2,8 @@
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; The address parser by tables, each property of preparation by a test, and
-;; ordinary mails against stock `smtpmail-send-it'.  Nothing is sent.
+;; Each property of preparation by a test, and ordinary messages against stock
+;; `smtpmail-send-it'.  Nothing is sent.
 
 ;;; Code:
 
@@ -110,195 +110,6 @@ BODY, `plist' is the result and `octets' what is to be sent."
    "MIME-Version: 1.0" "Content-Type: text/plain; charset=utf-8"
    "Content-Transfer-Encoding: quoted-printable" "" "=C3=BC" ".dot" "From x"))
 
-;;;; Addresses
-
-(defconst smtpmail-native-message-tests-addresses
-  '(;; Plain and with names
-    ("a@x.test" "a@x.test")
-    ("a@x, b@y" "a@x" "b@y")
-    ("<a@x>" "a@x")
-    ("Joe <a@x>" "a@x")
-    ("Joe<a@x>" "a@x")
-    ("\"Doe, Joe\" <a@x>, b@y" "a@x" "b@y")
-    ("\"a \\\" b\" <a@x>" "a@x")
-    ("\"x\" \"y\" <a@x>" "a@x")
-    ("Joe Q. Public <john.q.public@example.com>" "john.q.public@example.com")
-    ("Joe's friend <a@x>" "a@x")
-    ("Joe@Work <a@x>" "a@x")
-    ("joe@x.test <joe@x.test>" "joe@x.test")
-    ("J. Doe joe@old.test <joe@x.test>" "joe@x.test")
-    ("a+b/c=d!e#f$g%h&i'j*k?l^m_n`o{p|q}r~s@x"
-     "a+b/c=d!e#f$g%h&i'j*k?l^m_n`o{p|q}r~s@x")
-    ("alice" "alice")
-    ("<alice>" "alice")
-    ("alice, bob" "alice" "bob")
-    ("john.smith" "john.smith")
-    ;; Quoted local parts
-    ("\"a b\"@x" "\"a b\"@x")
-    ("\"a\\\"b\"@x" "\"a\\\"b\"@x")
-    ("\"a,b\"@x, c@y" "\"a,b\"@x" "c@y")
-    ("<\"a@b\"@x>" "\"a@b\"@x")
-    ("\"a>b\"@x" "\"a>b\"@x")
-    ("\"\"@x" "\"\"@x")
-    ("\"a\".\"b\"@x" "\"a\".\"b\"@x")
-    ("\"very.(),:;<>[]\\\".\\\"very@\\\\ \\\"very\"@strange.test"
-     "\"very.(),:;<>[]\\\".\\\"very@\\\\ \\\"very\"@strange.test")
-    ;; Comments
-    ("a@x (Comment, with comma)" "a@x")
-    ("(before) a@x" "a@x")
-    ("a(c)@(d)x" "a@x")
-    ("a@x (a (nested \\) \"quote) one), b@y" "a@x" "b@y")
-    ("Joe (x) Doe (y) <a@x>" "a@x")
-    ("john.(x)smith@x" "john.smith@x")
-    ("Pete(A nice \\) chap) <pete(his account)@silly.test(his host)>"
-     "pete@silly.test")
-    ("a@x (=?utf-8?Q?J=C3=B6rg=2C?=)" "a@x")
-    ("(only a comment)")
-    ;; Groups
-    ("undisclosed-recipients:;")
-    ("undisclosed-recipients: ;")
-    ("\"Undisclosed recipients\":;")
-    ("Friends: a@x, b@y;" "a@x" "b@y")
-    ("Friends: a@x, b@y;, c@z" "a@x" "b@y" "c@z")
-    ("c@z, Friends: Joe <a@x>,, b@y,;" "c@z" "a@x" "b@y")
-    ("Two Words:a@x;,Other:b@y;" "a@x" "b@y")
-    ("A Group(Some people)
- :Chris Jones <c@(Chris's host.)public.example>,
-\tjoe@example.org,
- John <jdoe@one.test> (my dear friend); (the end of the group)"
-     "c@public.example" "joe@example.org" "jdoe@one.test")
-    ("(Empty list)(start)Hidden recipients  :(nobody(that I know))  ;")
-    ;; Source routes
-    ("<@relay:a@x>" "a@x")
-    ("Joe <@r1.test,@r2.test:a@x>, b@y" "a@x" "b@y")
-    ("Joe <@r1 , , @[1.2.3.4] : a@x>" "a@x")
-    ;; Domain literals
-    ("user@[127.0.0.1]" "user@[127.0.0.1]")
-    ("Joe <user@[IPv6:2001:db8::1]>" "user@[IPv6:2001:db8::1]")
-    ;; Obsolete syntax, folding, commas
-    ("Mary Smith <@node.test:mary@example.net>, , jdoe@test  . example"
-     "mary@example.net" "jdoe@test.example")
-    ("a . b @ x . test" "a.b@x.test")
-    ("a@x," "a@x")
-    (",a@x" "a@x")
-    ("a@x,,b@y , ," "a@x" "b@y")
-    ("a@x\n\t,b@y" "a@x" "b@y")
-    ("Joe\n <a@x>,\r\n\tb@y\n" "a@x" "b@y")
-    ("\"Joe\n Doe\" <a@x>" "a@x")
-    ("")
-    (" ,\t,")
-    ;; Not quite right, but clear
-    ("Joe <a@x" "a@x")
-    ("Joe <a@x, b@y" "a@x" "b@y")
-    ("[list] <a@x>" "a@x")
-    ("a..b@x" "a..b@x")
-    ("<a.@x>" "a.@x")
-    ;; Encoded words, UTF-8
-    ("=?utf-8?Q?J=C3=B6rg?= <a@x>" "a@x")
-    ("=?utf-8?Q?a,b?= <a@x>, b@y" "a@x" "b@y")
-    ("=?utf-8?B?SsO2cmc=?= =?utf-8?Q?_X?=\n <a@x>" "a@x")
-    ("Jörg Müller <a@x>" "a@x")
-    ("jörg@exämple.test" "jörg@exämple.test")
-    ("日本 <用户@例子.test>, b@y" "用户@例子.test" "b@y")
-    ("\"jö rg\"@x" "\"jö rg\"@x")
-    ;; Duplicates
-    ("a@x, b@y, Joe <a@X>" "a@x" "b@y")
-    ("a@X.Test, a@x.test" "a@X.Test")
-    ("A@x, a@x" "A@x" "a@x")
-    ("a@[IPv6:AB::1], a@[ipv6:ab::1]" "a@[IPv6:AB::1]")
-    ("Bob, bob" "Bob" "bob"))
-  "Rows (TEXT ADDRESS...).")
-
-(defconst smtpmail-native-message-tests-no-addresses
-  '(("Joe a@x" "Joe a@x")
-    ("Joe Doe" "Joe Doe")
-    ("a@x b@y" "a@x b@y")
-    ("c@z, a@x b@y, d@z" "a@x b@y")
-    ("a@x <" "a@x <")
-    ("<>" "<>")
-    ("Joe <>" "Joe <>")
-    ("a@" "a@")
-    ("@x" "@x")
-    ("c@z, @x" "@x")
-    ("a@x@y" "a@x@y")
-    ("a@x." "a@x.")
-    ("a@.x" "a@.x")
-    ("a@x..y" "a@x..y")
-    ("a@\"x\"" "a@\\\"x\\\"")
-    ("a@x>" "a@x>")
-    ("<a@x> b" "<a@x> b")
-    ("<a@x> <b@y>" "<a@x> <b@y>")
-    ("<a@x b@y>" "<a@x b@y>")
-    ("<@relay a@x>" "<@relay a@x>")
-    ("a@x; b@y" "a@x")
-    ("Friends: a@x" "Friends: a@x")
-    ("mailto:a@x" "mailto:a@x")
-    (": a@x;" ": a@x")
-    ("g: h: a@x;;" "h: a@x")
-    ("a@[1.2.3.4" "a@[1.2.3.4")
-    ("a@[1.2.3.4]x" "a@[1.2.3.4]x")
-    ("[1.2.3.4]@x" "[1.2.3.4]@x")
-    ("\"unterminated <a@x>" "\\\"unterminated <a@x>")
-    ("\"x\\" "\\\"x")
-    ("(unterminated a@x" "(unterminated a@x")
-    ("(x\\" "(x")
-    ("a)@x" "a)@x")
-    ("a\\b@x" "a\\\\b@x")
-    (".@x" ".@x")
-    ("." ".")
-    ("=?utf-8?Q?a,b?=@x" "=?utf-8?Q?a,b?=@x")
-    ("a@x\0" "a@x\\0")
-    ("a\rb@x" "a\\15b@x")
-    ("a@x\nRCPT TO:<b@y>" "a@x\\nRCPT TO:<b@y>")
-    ("\"a\rb\"@x" "a\\15b")
-    ("\"a\0\"@x" "a\\0")
-    ("\"a\nb\"@x" "a\\nb")
-    ("a\u0085b@x" "b@x")
-    ("a\u007fb@x" "b@x"))
-  "Rows (TEXT PART): TEXT is refused, and the error quotes PART.")
-
-(ert-deftest smtpmail-native-message-tests-addresses ()
-  (let ((smtpmail-sendto-domain nil))
-    (pcase-dolist (`(,text . ,addresses)
-                   smtpmail-native-message-tests-addresses)
-      (ert-info (text)
-        (should (equal (smtpmail-native-message-recipients text)
-                       addresses))))))
-
-(ert-deftest smtpmail-native-message-tests-no-addresses ()
-  (let ((smtpmail-sendto-domain nil))
-    (pcase-dolist (`(,text ,part) smtpmail-native-message-tests-no-addresses)
-      (ert-info (text)
-        (let ((message (cadr (should-error
-                              (smtpmail-native-message-recipients text "Cc")
-                              :type 'smtpmail-native-usage-error))))
-          (should (string-search part message))
-          (should (string-search "Cc" message))
-          (should-not (string-match-p "[[:cntrl:]]" message)))))))
-
-(ert-deftest smtpmail-native-message-tests-octet-addresses ()
-  "Octets are taken for UTF-8, and refused if they are not."
-  (should (equal (smtpmail-native-message-recipients
-                  (encode-coding-string "jörg@x" 'utf-8))
-                 '("jörg@x")))
-  (should-error (smtpmail-native-message-recipients "j\366rg@x")
-                :type 'smtpmail-native-usage-error))
-
-(ert-deftest smtpmail-native-message-tests-many-addresses ()
-  (should (= 5000 (length (smtpmail-native-message-recipients
-                           (mapconcat (lambda (n)
-                                        (format "\"N, %d\" <u%d@x.test>" n n))
-                                      (number-sequence 1 5000) ",\n "))))))
-
-(ert-deftest smtpmail-native-message-tests-long-strings ()
-  "Long quoted strings and comments overflow no stack."
-  (let ((long (make-string 200000 ?x)))
-    (should (equal (smtpmail-native-message-recipients
-                    (format "\"%s\" (%s) <a@x>" long long))
-                   '("a@x")))
-    (should-error (smtpmail-native-message-recipients (concat "\"" long))
-                  :type 'smtpmail-native-usage-error)))
-
 ;;;; Recipients of a mail
 
 (defconst smtpmail-native-message-tests-recipients
@@ -372,7 +183,7 @@ BODY, `plist' is the result and `octets' what is to be sent."
   (let ((message (smtpmail-native-message-tests-error
                   (smtpmail-native-message-tests-mail
                    "To: a@x" "Bcc: b@y, Joe c@z" t))))
-    (should (string-search "\"Joe c@z\"" message))
+    (should (string-search "Joe c@z" message))
     (should (string-search "Bcc" message))))
 
 ;;;; What must not leave
@@ -792,7 +603,7 @@ dATE: today\nsubject: S\n\nbody\n"))
       (smtpmail-native-message-tests-mail
        "To: Jörg <jörg@exämple.test>, b@y" "Subject: ü" t "body")
     (should (equal (plist-get plist :recipients)
-                   '("jörg@exämple.test" "b@y")))
+                   '("jörg@xn--exmple-cua.test" "b@y")))
     (should (equal (smtpmail-native-message-tests-field "To" octets)
                    (list (encode-coding-string
                           "Jörg <jörg@exämple.test>, b@y" 'utf-8))))
