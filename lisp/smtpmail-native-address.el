@@ -41,6 +41,9 @@
 
 ;; A token is a list (TEXT BEG END).
 
+(define-error 'smtpmail-native-unquoted-name "Mail not sent"
+  'smtpmail-native-usage-error)
+
 (defun smtpmail-native-address-quote (text)
   "Return TEXT in quotes, at most 100 columns, and fit to be shown.
 Control characters are escaped, and nothing else is."
@@ -301,7 +304,7 @@ BAD is (REASON . BEG)."
                                                            (point))))
         (remedy (smtpmail-native-address--quoted-name (cdr bad))))
     (smtpmail-native-error-signal
-     'smtpmail-native-usage-error
+     (if remedy 'smtpmail-native-unquoted-name 'smtpmail-native-usage-error)
      (concat (format "Cannot read the address %s in %s: %s"
                      (smtpmail-native-address-quote part) place (car bad))
              (and remedy
@@ -333,11 +336,12 @@ BAD is (REASON . BEG)."
   (delete-region (point) (+ (point) (skip-chars-backward " \t\r\n")))
   (goto-char (point-min)))
 
-(defun smtpmail-native-address-parse (text place)
-  "Return the mailboxes in TEXT, the body of an address field.
-The value is a list of `smtpmail-native-address' structures, in the order
-of TEXT.  Signal `smtpmail-native-usage-error', which says that TEXT is in
-PLACE, if anything in it is not an address."
+(defun smtpmail-native-address-with (text place function)
+  "Return what FUNCTION returns for the mailboxes in TEXT.
+It is called with a list of `smtpmail-native-address' structures, in a
+buffer that holds TEXT, unfolded.  See `smtpmail-native-address-parse' for
+TEXT, PLACE and errors."
+  (declare (indent 2))
   (with-temp-buffer
     (smtpmail-native-address--insert text)
     (let* ((mailboxes nil)
@@ -346,7 +350,25 @@ PLACE, if anything in it is not an address."
                   nil)))
       (when bad
         (smtpmail-native-address--fail bad place))
-      mailboxes)))
+      (funcall function mailboxes))))
+
+(defun smtpmail-native-address-parse (text place)
+  "Return the mailboxes in TEXT, the body of an address field.
+The value is a list of `smtpmail-native-address' structures, in the order
+of TEXT.  Signal `smtpmail-native-usage-error', which says that TEXT is in
+PLACE, if anything in it is not an address; it is the child
+`smtpmail-native-unquoted-name' if quotes around a name would mend it."
+  (smtpmail-native-address-with text place #'identity))
+
+(defun smtpmail-native-address-blank-p (text)
+  "Return non-nil if TEXT is nothing but comments, commas and blanks."
+  (with-temp-buffer
+    (smtpmail-native-address--insert text)
+    (null (catch 'smtpmail-native-address--bad
+            (while (progn
+                     (smtpmail-native-address--skip-space)
+                     (> (skip-chars-forward ",") 0)))
+            (not (eobp))))))
 
 (defun smtpmail-native-address-sender (text place)
   "Return the first mailbox in TEXT, or nil if there is none.

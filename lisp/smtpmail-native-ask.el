@@ -51,15 +51,15 @@ certificate that this Emacs has seen."
 
 (defun smtpmail-native-ask--for (entry)
   "Ask for what ENTRY is held for, and return its credentials."
-  (let* ((envelope (smtpmail-native-entry-envelope entry))
-         (smtpmail-smtp-user (plist-get envelope :user)))
+  (let ((envelope (smtpmail-native-entry-envelope entry)))
     (if (plist-get (smtpmail-native-entry-state entry) :passphrase)
         (progn
           (smtpmail-native-ask--passphrase envelope)
           (append (smtpmail-native-job-find envelope nil t)
                   '(:asked t)))
       (smtpmail-native-auth-ask-again (plist-get envelope :host)
-                                      (plist-get envelope :port)))))
+                                      (plist-get envelope :port)
+                                      :user (plist-get envelope :user)))))
 
 (defun smtpmail-native-ask-waiting (result envelope found)
   "Ask the user, who waits, for what RESULT of ENVELOPE says is wrong.
@@ -67,8 +67,7 @@ FOUND are the credentials that were used.  Return t if a passphrase was
 typed, new credentials in place of a password that was refused, or nil if
 there is nothing to ask for."
   (let ((host (plist-get envelope :host))
-        (port (plist-get envelope :port))
-        (smtpmail-smtp-user (plist-get envelope :user)))
+        (port (plist-get envelope :port)))
     (cond
      ((plist-get result :passphrase-wanted)
       (smtpmail-native-auth-ask-passphrase found)
@@ -76,7 +75,8 @@ there is nothing to ask for."
      ((and (eq (plist-get result :kind) 'auth)
            (eql (plist-get result :code) 535)
            (not (plist-get result :token-refused)))
-      (smtpmail-native-auth-ask-again host port)))))
+      (smtpmail-native-auth-ask-again host port
+                                      :user (plist-get envelope :user))))))
 
 (defun smtpmail-native-ask-asking (entry)
   "Ask for the password or passphrase of ENTRY, which is claimed, and send it."

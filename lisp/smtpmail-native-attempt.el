@@ -294,7 +294,7 @@ If that will do it is tried again at once, else the question waits."
          (doubt (eq (plist-get result :kind) 'certificate))
          (result (append result
                          (list :second-chance
-                               (smtpmail-native-auth-second-chance-p
+                               (smtpmail-native-mechanism-second-chance-p
                                 result found)))))
     (remhash (smtpmail-native-entry-id entry) smtpmail-native-attempt--active)
     (setq smtpmail-native-queue-last-result result)

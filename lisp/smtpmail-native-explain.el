@@ -90,7 +90,7 @@ that tells of it without its secrets."
   (let ((given (plist-get entry :port)))
     (or (null given)
         (member (format "%s" given)
-                (smtpmail-native-auth--port-names port)))))
+                (smtpmail-native-lookup-port-names port)))))
 
 (defun smtpmail-native-explain--why-not (entry port user)
   "Return why ENTRY of auth-source does not serve for PORT and USER, or nil."
@@ -101,13 +101,13 @@ that tells of it without its secrets."
 
 (defun smtpmail-native-explain--has (entry)
   "Return what ENTRY of auth-source has, without its secret."
-  (let ((mechanisms (smtpmail-native-auth--mechanisms
+  (let ((mechanisms (smtpmail-native-mechanism-string
                      (plist-get entry :smtp-auth)))
         (secret (plist-get entry :secret)))
     (concat
      (if (null secret) "no secret" "a secret")
      (if mechanisms (format ", smtp-auth %s" mechanisms) "")
-     (if (smtpmail-native-auth--certificate-p entry)
+     (if (smtpmail-native-lookup-certificate-p entry)
          (format ", key %s, certificate %s"
                  (or (plist-get entry :key) "none")
                  (or (plist-get entry :cert) "none"))
@@ -196,9 +196,10 @@ SCRAM-SHA-1-PLUS, SCRAM-SHA-256, SCRAM-SHA-1, CRAM-MD5, PLAIN, LOGIN"
 (defun smtpmail-native-explain--mechanisms (entries)
   "Return the mechanisms that a mail would take, a text.
 ENTRIES are those of auth-source that match, the first one counts."
-  (let ((forced (smtpmail-native-auth--mechanisms
+  (let ((forced (smtpmail-native-mechanism-string
                  (plist-get (car entries) :smtp-auth)))
-        (preference (smtpmail-native-auth--preference)))
+        (preference (smtpmail-native-mechanism-preference))
+        (option (smtpmail-native-mechanism-option)))
     (cond
      (forced (format "%s, by smtp-auth of auth-source" forced))
      (preference
@@ -207,23 +208,20 @@ ENTRIES are those of auth-source that match, the first one counts."
               (if (plist-get preference :preferred)
                   "; as a password by others where none is offered"
                 "")))
-     (smtpmail-native-auth-mechanisms
-      (format "%s, by `smtpmail-native-auth-mechanisms'"
-              (smtpmail-native-auth--mechanisms
-               smtpmail-native-auth-mechanisms)))
-     (t smtpmail-native-explain--default))))
+     ((null option) smtpmail-native-explain--default)
+     ((eq (car option) 'none) "none, because `smtpmail-auth-supported' is nil")
+     (t (format "%s, by `%s'" (string-join (car option) " ")
+                (cadr option))))))
 
 (defun smtpmail-native-explain--outcome (host port user)
   "Return what a mail to HOST at PORT as USER would be sent with, a text.
 It is found as for a mail, but nobody is asked."
-  (let ((smtpmail-smtp-user user)
-        (smtpmail-native-auth-inhibit-prompts t)
-        (smtpmail-native-auth-inhibit-functions t)
-        (found nil))
+  (let ((found nil))
     (unwind-protect
         (condition-case err
             (progn
-              (setq found (smtpmail-native-auth-find host port))
+              (setq found (smtpmail-native-auth-find host port
+                                                     :user user :probe t))
               (pcase (plist-get found :source)
                 ('none "no authentication, unless the server demands it")
                 ('mechanism "no secret: the first mechanism needs none")
@@ -246,13 +244,12 @@ It is found as for a mail, but nobody is asked."
 
 (defun smtpmail-native-explain--typed (host port user)
   "Return what was typed for HOST, PORT and USER in this session, a text."
-  (let ((known (smtpmail-native-auth--known host port user)))
+  (let ((known (smtpmail-native-secrets-known host port user)))
     (unwind-protect
         (if known
             (format "matches: user %s%s" (plist-get known :user)
-                    (if (assoc (smtpmail-native-auth--key
-                                (append (list :host host :port port) known))
-                               smtpmail-native-auth--instead)
+                    (if (smtpmail-native-secrets-instead-p
+                         (append (list :host host :port port) known))
                         ", in place of a stored password that was refused"
                       ""))
           "nothing was typed for this server and user")
@@ -261,7 +258,7 @@ It is found as for a mail, but nobody is asked."
 (defun smtpmail-native-explain--prompt (host)
   "Return when a password for HOST is prompted for, a text."
   (cond (noninteractive "never in batch")
-        ((smtpmail-native-auth--demanded-p host)
+        ((smtpmail-native-lookup-demanded-p host)
          "when nothing above has a password: \
 `smtpmail-servers-requiring-authorization' matches")
         (t "when an entry above leaves the password open, or the server \
@@ -318,7 +315,7 @@ no secret.  Signal `smtpmail-native-error' if the module is missing."
                        (smtpmail-native-module-find-starttls host port)
                      (smtpmail-native-error nil)))
          (wanted (or (smtpmail-native-auth-string (nth 2 classic)) user))
-         (foreign (smtpmail-native-auth-foreign-mechanism))
+         (foreign (smtpmail-native-mechanism-foreign))
          (number 0))
     (concat
      (format "Server:      %s:%s%s\n" host port

@@ -145,15 +145,12 @@ It names a file, or an object on a token, or is nil."
 FOUND is from `smtpmail-native-auth-find'."
   (let ((user (plist-get found :user)))
     ;; Who has no secret may still have a certificate of the classic variable.
-    (list :auth t
+    (list :auth (not (plist-get found :disabled))
           :user (and user (encode-coding-string user 'utf-8))
           :password (plist-get found :password)
           :token (plist-get found :token)
-          :mechanisms
-          (or (plist-get found :mechanisms)
-              (and smtpmail-native-auth-mechanisms
-                   (mapconcat (lambda (name) (upcase (format "%s" name)))
-                              smtpmail-native-auth-mechanisms " ")))
+          :mechanisms (plist-get found :mechanisms)
+          :if-offered (plist-get found :if-offered)
           :key (smtpmail-native-job--key (plist-get found :key))
           :cert (smtpmail-native-job--key (plist-get found :cert))
           :passphrase (plist-get found :passphrase))))
@@ -163,11 +160,11 @@ FOUND is from `smtpmail-native-auth-find'."
 DEMANDED as in `smtpmail-native-auth-find'.  Unless ASK is non-nil, nobody
 is asked for anything: `smtpmail-native-auth-error' says what is missing."
   (smtpmail-native-load)
-  (let ((smtpmail-smtp-user (plist-get envelope :user))
-        (smtpmail-native-auth-inhibit-prompts (not ask)))
-    (smtpmail-native-auth-find (plist-get envelope :host)
-                               (plist-get envelope :port)
-                               demanded)))
+  (smtpmail-native-auth-find (plist-get envelope :host)
+                             (plist-get envelope :port)
+                             :user (plist-get envelope :user)
+                             :demanded demanded
+                             :ask ask))
 
 ;;;; The job of an entry
 

@@ -97,7 +97,7 @@ that tells what went wrong."
     (cond
      ((and mail (eq buffer (plist-get mail :buffer)))
       (smtpmail-native-mode--pass-on mail recipients))
-     ((and (not (smtpmail-native-auth-foreign-mechanism))
+     ((and (not (smtpmail-native-mechanism-foreign))
            (smtpmail-native-mode--ready-p))
       (smtpmail-native-mode--send-directly recipients buffer))
      ((apply stock recipients buffer more)))))
@@ -200,7 +200,7 @@ advise that to choose the account.  Signal a child of
 So it is when a mechanism of `smtpmail-auth-supported' is one that only
 stock smtpmail has, by a method of `smtpmail-try-auth-method' that somebody
 has added.  Return non-nil, and tell the user why, if it was sent."
-  (let ((mechanism (smtpmail-native-auth-foreign-mechanism)))
+  (let ((mechanism (smtpmail-native-mechanism-foreign)))
     (when mechanism
       (message "Stock smtpmail sends this mail: only it has the mechanism %s, \
 see `smtpmail-auth-supported'" mechanism)

@@ -138,6 +138,18 @@ send the message."
   :group 'smtpmail-native-safety
   :package-version '(smtpmail-native . "0.1.0"))
 
+(defcustom smtpmail-native-secret-timeout 30
+  "Number of seconds for which a function may look for a secret.
+This is for functions in auth-source entries, as the value of `:secret' or
+`:passphrase'.  Such a function returns the secret, a string.  If it has to
+wait for it, it should take one argument instead, a function: it returns
+at once, and calls its argument later with the secret, or with nil if it
+has none.  When the time is over, the message waits and Emacs tries again
+later."
+  :type 'number
+  :group 'smtpmail-native-account
+  :package-version '(smtpmail-native . "0.2.0"))
+
 (defcustom smtpmail-native-auth-mechanisms nil
   "List of SASL mechanisms to try, in this order, or nil.
 The elements are names, as symbols or strings.  The value nil means

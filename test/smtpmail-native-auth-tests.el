@@ -26,7 +26,7 @@ bound to the answers; `questions' collects the prompts."
           (questions nil))
      (ignore questions)
      (write-region ,netrc nil file nil 'silent)
-     (clrhash smtpmail-native-auth--typed)
+     (clrhash smtpmail-native-secrets--typed)
      (auth-source-forget-all-cached)
      (unwind-protect
          (progn ,@body)
@@ -34,7 +34,7 @@ bound to the answers; `questions' collects the prompts."
 
 (defun smtpmail-native-auth-tests--found (port &rest keys)
   "Return the values of KEYS in what is found for h at PORT."
-  (let ((found (smtpmail-native-auth-find "h" port)))
+  (let ((found (smtpmail-native-auth-find "h" port :ask t)))
     (mapcar (lambda (key) (plist-get found key)) keys)))
 
 (ert-deftest smtpmail-native-auth-tests-classic ()
@@ -88,7 +88,7 @@ bound to the answers; `questions' collects the prompts."
   "The token smtp-auth may be a string, a symbol or a list."
   (dolist (case '((nil nil) (plain "PLAIN") ("login" "LOGIN")
                   ((scram-sha-256 "plain") "SCRAM-SHA-256 PLAIN")))
-    (should (equal (smtpmail-native-auth--mechanisms (car case))
+    (should (equal (smtpmail-native-mechanism-string (car case))
                    (cadr case)))))
 
 (ert-deftest smtpmail-native-auth-tests-function ()
@@ -233,14 +233,15 @@ The cache of auth-source must not mix them up."
       "machine h login a key /k.pem cert /c.pem"
     (should (equal (smtpmail-native-auth-tests--found 25 :password :key :cert)
                    '(nil "/k.pem" "/c.pem")))
-    (should-error (smtpmail-native-auth-find "h" 25 "530 more")
+    (should-error (smtpmail-native-auth-find "h" 25 :demanded "530 more")
                   :type 'smtpmail-native-auth-error)))
 
 (ert-deftest smtpmail-native-auth-tests-batch-demand ()
   "What the server has said is part of the error."
   (smtpmail-native-auth-tests-with ""
     (let ((text (cadr (should-error
-                       (smtpmail-native-auth-find "h" 25 "530 5.7.0 who?")
+                       (smtpmail-native-auth-find
+                        "h" 25 :demanded "530 5.7.0 who?")
                        :type 'smtpmail-native-auth-error))))
       (should (string-prefix-p
                "No password for h:25 (it says 530 5.7.0 who?): looked in \
@@ -271,10 +272,10 @@ So it is when auth-source has no place where it could be saved."
       (unless sources
         (setq auth-sources nil))
       (smtpmail-native-auth-tests-interactively (list "alice" "open")
-        (should (eq (plist-get (smtpmail-native-auth-find "h" 25) :source)
+        (should (eq (plist-get (smtpmail-native-auth-find "h" 25 :ask t) :source)
                     'none))
         (should-not questions)
-        (let ((found (smtpmail-native-auth-find "h" 25 t)))
+        (let ((found (smtpmail-native-auth-find "h" 25 :ask t :demanded t)))
           (should (equal (plist-get found :user) "alice"))
           (should (equal (plist-get found :password) "open"))
           (should (= (length questions) 2))
@@ -302,7 +303,7 @@ So it is when auth-source has no place where it could be saved."
       (should (equal (smtpmail-native-auth-tests--found 25 :password :key)
                      '(nil "/k.pem")))
       (should-not questions)
-      (let ((found (smtpmail-native-auth-find "h" 25 t)))
+      (let ((found (smtpmail-native-auth-find "h" 25 :ask t :demanded t)))
         (should (equal (mapcar (lambda (key) (plist-get found key))
                                '(:user :password :key :cert))
                        '("alice" "open" "/k.pem" "/c.pem")))
@@ -330,7 +331,7 @@ So it is when auth-source has no place where it could be saved."
       (let ((take (lambda (host port user)
                     (setq smtpmail-auth-credentials
                           (list (list host port user nil)))
-                    (let ((found (smtpmail-native-auth-find host port)))
+                    (let ((found (smtpmail-native-auth-find host port :ask t)))
                       (smtpmail-native-auth-worked found)
                       (plist-get found :password)))))
         (should (equal (funcall take "h" 25 "a") "one"))
@@ -338,7 +339,7 @@ So it is when auth-source has no place where it could be saved."
         (should (equal (funcall take "h" 26 "a") "three"))
         (should (equal (funcall take "H" 25 "a") "one"))
         (should (equal (funcall take "h" 25 "b") "two"))
-        (let ((kept (hash-table-values smtpmail-native-auth--typed)))
+        (let ((kept (hash-table-values smtpmail-native-secrets--typed)))
           (should (= (length kept) 3))
           (smtpmail-native-forget-passwords)
           (dolist (password kept)
@@ -352,11 +353,11 @@ So it is when auth-source has no place where it could be saved."
     (let ((typed (copy-sequence "wrong")))
       (cl-letf ((noninteractive nil)
                 ((symbol-function 'read-passwd) (lambda (&rest _) typed)))
-        (let ((found (smtpmail-native-auth-find "h" 25)))
+        (let ((found (smtpmail-native-auth-find "h" 25 :ask t)))
           (should (equal (plist-get found :password) "wrong"))
           (should-not (equal typed "wrong"))
           (smtpmail-native-auth-failed found)
-          (should (zerop (hash-table-count smtpmail-native-auth--typed))))))))
+          (should (zerop (hash-table-count smtpmail-native-secrets--typed))))))))
 
 (ert-deftest smtpmail-native-auth-tests-prompt ()
   "What a classic entry leaves open is asked for, once, if it has worked."
@@ -370,7 +371,7 @@ So it is when auth-source has no place where it could be saved."
                 ((symbol-function 'read-passwd)
                  (lambda (prompt &rest _) (push prompt questions)
                    (copy-sequence "open"))))
-        (let ((found (smtpmail-native-auth-find "h" 25)))
+        (let ((found (smtpmail-native-auth-find "h" 25 :ask t)))
           (should (equal (plist-get found :user) "alice"))
           (should (equal (plist-get found :password) "open"))
           (should (member "SMTP password for h:25: " questions))
@@ -380,11 +381,11 @@ So it is when auth-source has no place where it could be saved."
           (smtpmail-native-auth-release found)
           (should-not (equal (plist-get found :password) "open"))
           (setq questions nil
-                found (smtpmail-native-auth-find "h" 25))
+                found (smtpmail-native-auth-find "h" 25 :ask t))
           (should (equal (plist-get found :password) "open"))
           (should-not (member "SMTP password for h:25: " questions))
           (smtpmail-native-auth-failed found)
-          (smtpmail-native-auth-find "h" 25)
+          (smtpmail-native-auth-find "h" 25 :ask t)
           (should (member "SMTP password for h:25: " questions))
           (smtpmail-native-forget-passwords))))))
 
@@ -394,8 +395,225 @@ So it is when auth-source has no place where it could be saved."
     (let ((mine (copy-sequence "mine")))
       (cl-letf (((symbol-function 'auth-source-search)
                  (lambda (&rest _) (list (list :user "a" :secret mine)))))
-        (smtpmail-native-auth-release (smtpmail-native-auth-find "h" 25))
+        (smtpmail-native-auth-release (smtpmail-native-auth-find "h" 25 :ask t))
         (should (equal mine "mine"))))))
+
+;;;; What a look-up leaves behind
+
+(ert-deftest smtpmail-native-auth-tests-no-timers ()
+  "Look-ups that find nothing leave no timer, however many there are."
+  (smtpmail-native-auth-tests-with "machine other login a password p"
+    (let ((before (length timer-list)))
+      (dotimes (_ 50)
+        (smtpmail-native-auth-find "h" 25)
+        (smtpmail-native-auth-find "h" 587 :user "alice"))
+      (should (= (length timer-list) before)))))
+
+(ert-deftest smtpmail-native-auth-tests-found-once ()
+  "What is found is found once, and then known for a while."
+  (smtpmail-native-auth-tests-with "machine h login a password p"
+    (let* ((before (length timer-list))
+           (searches 0)
+           (count (lambda (&rest _) (cl-incf searches))))
+      (unwind-protect
+          (progn
+            (advice-add 'auth-source-search-backends :before count)
+            (dotimes (_ 20)
+              (should (equal (smtpmail-native-auth-tests--found 25 :password)
+                             '("p")))))
+        (advice-remove 'auth-source-search-backends count))
+      (should (= searches 1))
+      (should (<= (length timer-list) (1+ before))))))
+
+(ert-deftest smtpmail-native-auth-tests-lookup-error ()
+  "A source that cannot be asked is no source that knows nothing."
+  (smtpmail-native-auth-tests-with "machine h login a password p"
+    (dolist (failure '((error "Decryption failed")
+                       (file-error "Opening input file" "Permission denied")
+                       (inhibited-interaction)))
+      (ert-info ((format "%S" failure))
+        (smtpmail-native-lookup-forget-missing)
+        (cl-letf (((symbol-function 'auth-source-search-backends)
+                   (lambda (&rest _) (signal (car failure) (cdr failure)))))
+          (let ((err (should-error (smtpmail-native-auth-find "h" 25)
+                                   :type 'smtpmail-native-lookup-error)))
+            (should (string-search "`auth-sources'" (cadr err)))
+            (should (string-search "h:25" (cadr err)))))
+        ;; It is not remembered.
+        (should (equal (smtpmail-native-auth-tests--found 25 :password)
+                       '("p")))
+        (auth-source-forget-all-cached)))))
+
+(ert-deftest smtpmail-native-auth-tests-no-interaction ()
+  "A look-up that no command has started cannot prompt."
+  (smtpmail-native-auth-tests-with "machine h login a password p"
+    (let ((noninteractive nil)
+          (seen nil))
+      (cl-letf (((symbol-function 'auth-source-search-backends)
+                 (lambda (&rest _) (push inhibit-interaction seen) nil)))
+        (smtpmail-native-auth-find "h" 25)
+        (should (seq-every-p #'identity seen))
+        (setq seen nil)
+        (smtpmail-native-auth-find "h" 25 :ask t)
+        (should seen)
+        (should-not (seq-some #'identity seen))))))
+
+;;;; Functions that have a secret
+
+(defmacro smtpmail-native-auth-tests-with-secret (secret &rest body)
+  "Run BODY with an auth-source that has SECRET for alice."
+  (declare (indent 1) (debug t))
+  `(smtpmail-native-auth-tests-with ""
+     (let ((auth-source-do-cache nil)
+           (smtpmail-native-secret-timeout 0.2))
+       (smtpmail-native-lookup-forget-missing)
+       (cl-letf (((symbol-function 'auth-source-search)
+                  (lambda (&rest _)
+                    (list (list :user "alice" :secret ,secret)))))
+         ,@body))))
+
+(ert-deftest smtpmail-native-auth-tests-newline ()
+  "A secret loses one line end, which programs print, and nothing else."
+  (pcase-dolist (`(,secret ,password)
+                 '(("s3cret\n" "s3cret") ("s3cret\r\n" "s3cret")
+                   ("s3cret\n\n" "s3cret\n") ("s3cret " "s3cret ")
+                   ("\ns3cret" "\ns3cret") ("\n" "")))
+    (ert-info ((format "%S" secret))
+      (smtpmail-native-auth-tests-with-secret secret
+        (should (equal (smtpmail-native-auth-tests--found 25 :password)
+                       (list password))))
+      (smtpmail-native-auth-tests-with-secret (lambda () (copy-sequence secret))
+        (should (equal (smtpmail-native-auth-tests--found 25 :password)
+                       (list password)))))))
+
+(ert-deftest smtpmail-native-auth-tests-user-control ()
+  "A user name with a control character is an error that shows it."
+  (dolist (user '("alice\n" "al\0ice" "\talice"))
+    (ert-info ((format "%S" user))
+      (smtpmail-native-auth-tests-with ""
+        (setq smtpmail-auth-credentials (list (list "h" 25 user "p")))
+        (should (string-search
+                 (smtpmail-native-address-quote user)
+                 (cadr (should-error (smtpmail-native-auth-find "h" 25)
+                                     :type 'smtpmail-native-usage-error))))))))
+
+(ert-deftest smtpmail-native-auth-tests-callback ()
+  "A function with an argument gives the secret to it, at once or later."
+  (dolist (delay '(nil 0.01))
+    (let ((function (lambda (callback)
+                      (if delay
+                          (run-at-time delay nil callback "later\n")
+                        (funcall callback "later\n")))))
+      (smtpmail-native-auth-tests-with-secret function
+        (let ((smtpmail-native-secret-timeout 20))
+          (should (equal (smtpmail-native-auth-tests--found 25 :password)
+                         '("later"))))))))
+
+(ert-deftest smtpmail-native-auth-tests-pending ()
+  "Who does not want to wait completes the credentials later."
+  (let ((callback nil))
+    (smtpmail-native-auth-tests-with-secret (lambda (back) (setq callback back))
+      (let ((found (smtpmail-native-auth-find "h" 25 :later t))
+            (answers nil))
+        (should (plist-get found :pending))
+        (should-not callback)
+        (smtpmail-native-auth-complete
+         found (lambda (&rest answer) (push answer answers)))
+        (should callback)
+        (should-not answers)
+        (funcall callback "s3cret")
+        (funcall callback "again")
+        (should (= (length answers) 1))
+        (pcase-let ((`((,found ,err)) answers))
+          (should-not err)
+          (should-not (plist-get found :pending))
+          (should (equal (plist-get found :password) "s3cret")))))))
+
+(ert-deftest smtpmail-native-auth-tests-pending-fails ()
+  "A secret that does not come is an error, and comes no more."
+  (pcase-dolist (`(,function ,condition ,word)
+                 (list (list (lambda (_back) nil)
+                             'smtpmail-native-lookup-error "0.2 seconds")
+                       (list (lambda (_back) (error "The s3cret"))
+                             'smtpmail-native-lookup-error "failed: error")
+                       (list (lambda (back) (funcall back 'symbol))
+                             'smtpmail-native-lookup-error "no string")
+                       (list (lambda (back) (funcall back nil))
+                             'smtpmail-native-auth-error "none")))
+    (ert-info (word)
+      (smtpmail-native-auth-tests-with-secret function
+        (let ((found (smtpmail-native-auth-find "h" 25 :later t))
+              (before (length timer-list))
+              (answer nil))
+          (smtpmail-native-auth-complete
+           found (lambda (&rest all) (setq answer all)))
+          (with-timeout (20 (error "Nothing came"))
+            (while (null answer)
+              (accept-process-output nil 0.05)))
+          (should-not (car answer))
+          (should (eq (car (cadr answer)) condition))
+          (should (string-search word (cadr (cadr answer))))
+          (should-not (string-search "s3cret" (cadr (cadr answer))))
+          (should (= (length timer-list) before)))
+        (should-error (smtpmail-native-auth-find "h" 25)
+                      :type 'smtpmail-native-auth-error)))))
+
+(ert-deftest smtpmail-native-auth-tests-slow-function ()
+  "A function that waits is ended after its time."
+  (smtpmail-native-auth-tests-with-secret
+      (lambda () (while t (accept-process-output nil 0.01)))
+    (should (string-search
+             "0.2 seconds"
+             (cadr (should-error (smtpmail-native-auth-find "h" 25)
+                                 :type 'smtpmail-native-lookup-error))))))
+
+;;;; Mechanisms
+
+(ert-deftest smtpmail-native-auth-tests-supported ()
+  "`smtpmail-auth-supported' is obeyed where it is not a standard value."
+  (pcase-dolist (`(,supported ,mechanisms ,option)
+                 '(((cram-md5 plain login) nil nil)
+                   ((cram-md5 plain login xoauth2) nil nil)
+                   ((login) "LOGIN" t)
+                   ((plain) "PLAIN" t)
+                   ((plain login cram-md5) "PLAIN LOGIN CRAM-MD5" t)
+                   ((login xoauth2) "LOGIN" t)
+                   ((xoauth2 plain) "XOAUTH2" nil)))
+    (ert-info ((format "%S" supported))
+      (smtpmail-native-auth-tests-with "machine h login a password p"
+        (let ((smtpmail-auth-supported supported)
+              (smtpmail-native-auth-mechanisms nil))
+          (should (equal (smtpmail-native-auth-tests--found
+                          25 :user :mechanisms :if-offered)
+                         (list "a" mechanisms option)))
+          ;; Our own option goes before it, and smtp-auth before both.
+          (setq smtpmail-native-auth-mechanisms '(scram-sha-256 plain))
+          (should (equal (smtpmail-native-auth-tests--found
+                          25 :mechanisms :if-offered)
+                         '("SCRAM-SHA-256 PLAIN" nil))))
+        (smtpmail-native-auth-tests-with
+            "machine h login a password p smtp-auth cram-md5"
+          (let ((smtpmail-auth-supported supported))
+            (should (equal (smtpmail-native-auth-tests--found
+                            25 :mechanisms :if-offered)
+                           '("CRAM-MD5" nil)))))))))
+
+(ert-deftest smtpmail-native-auth-tests-supported-none ()
+  "If `smtpmail-auth-supported' is nil, nothing authenticates."
+  (smtpmail-native-auth-tests-with "machine h login a password p"
+    (let ((smtpmail-auth-supported nil)
+          (smtpmail-native-auth-mechanisms nil)
+          (smtpmail-auth-credentials '(("h" 25 "u" "p"))))
+      (should (equal (smtpmail-native-auth-tests--found
+                      25 :source :user :disabled)
+                     '(none nil t)))
+      (should (string-search
+               "`smtpmail-auth-supported' is nil"
+               (cadr (should-error
+                      (smtpmail-native-auth-find "h" 25 :demanded "530 no")
+                      :type 'smtpmail-native-auth-error))))
+      (setq smtpmail-native-auth-mechanisms '(plain))
+      (should (equal (smtpmail-native-auth-tests--found 25 :user) '("u"))))))
 
 (provide 'smtpmail-native-auth-tests)
 ;;; smtpmail-native-auth-tests.el ends here

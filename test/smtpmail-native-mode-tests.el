@@ -335,7 +335,7 @@ BEFORE non-nil means that it had it before the mode was turned on."
        "S: 250 ok" "C: DATA" "S: 354 go" "data" "S: 250 ok" "C: QUIT"
        "S: 221 bye")
     (let ((stock nil))
-      (cl-letf (((symbol-function 'smtpmail-native-auth-foreign-mechanism)
+      (cl-letf (((symbol-function 'smtpmail-native-mechanism-foreign)
                  (lambda () "x-mine"))
                 ((symbol-function 'smtpmail-try-auth-methods) #'ignore))
         (advice-add 'smtpmail-send-data :before (lambda (&rest _) (setq stock t))

@@ -755,8 +755,8 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
                      (lambda (&rest _)
                        (setq asked (1+ asked))
                        (copy-sequence "pass")))
-                    ((symbol-function 'smtpmail-native-auth--may-ask-p)
-                     (lambda () (not smtpmail-native-auth-inhibit-prompts))))
+                    ((symbol-function 'smtpmail-native-lookup-may-ask-p)
+                     #'smtpmail-native-request-ask))
             (smtpmail-native-act-retry (car (smtpmail-native-outbox-ids)))
             (smtpmail-native-test-wait
              (lambda () (null (smtpmail-native-outbox-ids)))))

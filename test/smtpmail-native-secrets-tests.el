@@ -48,8 +48,8 @@ The prompts are collected in `questions', the last one first.  An answer
                           (signal 'quit nil)
                         (copy-sequence one))))))
      (cl-letf (((symbol-function 'smtpmail-native-tell-attended-p) (lambda () t))
-               ((symbol-function 'smtpmail-native-auth--may-ask-p)
-                (lambda () (not smtpmail-native-auth-inhibit-prompts)))
+               ((symbol-function 'smtpmail-native-lookup-may-ask-p)
+                #'smtpmail-native-request-ask)
                ((symbol-function 'read-string) answer)
                ((symbol-function 'read-passwd) answer))
        ,@body)))
@@ -83,8 +83,10 @@ The function returns the next of TOKENS at each call, the last for ever."
 (defmacro smtpmail-native-secrets-tests-with-source (function &rest body)
   "Run BODY with FUNCTION in place of `auth-source-search'."
   (declare (indent 1) (debug t))
-  `(cl-letf (((symbol-function 'auth-source-search) ,function))
-     ,@body))
+  `(let ((auth-source-do-cache nil))
+     (smtpmail-native-lookup-forget-missing)
+     (cl-letf (((symbol-function 'auth-source-search) ,function))
+       ,@body)))
 
 (defun smtpmail-native-secrets-tests--refused (offer line)
   "Return the script of a server that offers OFFER and refuses the LINE."
@@ -229,7 +231,7 @@ Where none is offered it is a password."
                       :type 'smtpmail-native-auth-error)
         (smtpmail-native-test-verdict server)
         (should (= (length questions) 3))
-        (should (= 0 (hash-table-count smtpmail-native-auth--typed)))
+        (should (= 0 (hash-table-count smtpmail-native-secrets--typed)))
         (should-not (smtpmail-native-outbox-ids))))))
 
 (ert-deftest smtpmail-native-secrets-tests-password-quit ()
@@ -238,8 +240,8 @@ Where none is offered it is a password."
       (smtpmail-native-secrets-tests--attempts 1 nil)
     (let* ((smtpmail-auth-credentials (list (list "localhost" port "tim" nil)))
            (made nil)
-           (encode (symbol-function 'smtpmail-native-auth--encode)))
-      (cl-letf (((symbol-function 'smtpmail-native-auth--encode)
+           (encode (symbol-function 'smtpmail-native-secrets-encode)))
+      (cl-letf (((symbol-function 'smtpmail-native-secrets-encode)
                  (lambda (string) (car (push (funcall encode string) made)))))
         (smtpmail-native-secrets-tests-typing (list "wrong" 'quit)
           (should (eq 'quit (condition-case nil
@@ -354,7 +356,7 @@ Where none is offered it is a password."
             (should (string-match-p "client.p12" (cadr err))))
           (should (= (length questions) 3))
           (should (= 0 (hash-table-count
-                        smtpmail-native-auth--passphrases))))))))
+                        smtpmail-native-secrets--passphrases))))))))
 
 (ert-deftest smtpmail-native-secrets-tests-classic-key ()
   "A classic entry may name one file for both, or an object on a token."
@@ -417,7 +419,7 @@ The certificate of a classic entry suffices for EXTERNAL."
   "A mechanism that only stock smtpmail has makes it send the mail."
   (require 'smtpmail)
   (smtpmail-native-secrets-tests-with (list "S: 220 peer.example ESMTP")
-    (should-not (smtpmail-native-auth-foreign-mechanism))
+    (should-not (smtpmail-native-mechanism-foreign))
     (let ((before (cl--generic-method-table
                    (cl--generic 'smtpmail-try-auth-method)))
           (sent nil)
@@ -428,9 +430,9 @@ The certificate of a classic entry suffices for EXTERNAL."
                      (_process (_mech (eql 'x-mine)) _user _password))
                   t)
             ;; Only one that the user wants counts.
-            (should-not (smtpmail-native-auth-foreign-mechanism))
+            (should-not (smtpmail-native-mechanism-foreign))
             (let ((smtpmail-auth-supported '(scram-sha-256 plain x-mine)))
-              (should (equal (smtpmail-native-auth-foreign-mechanism)
+              (should (equal (smtpmail-native-mechanism-foreign)
                              "x-mine"))
               (cl-letf (((symbol-function 'smtpmail-send-it)
                          (lambda () (setq sent t)))
@@ -447,7 +449,7 @@ The certificate of a classic entry suffices for EXTERNAL."
           (cl--generic-make-function
            (cl--generic 'smtpmail-try-auth-method)))))
     (let ((smtpmail-auth-supported '(xoauth2 x-mine)))
-      (should-not (smtpmail-native-auth-foreign-mechanism)))))
+      (should-not (smtpmail-native-mechanism-foreign)))))
 
 ;;;; Explanations
 

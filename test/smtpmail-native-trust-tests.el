@@ -453,8 +453,8 @@ FINGERPRINTS and CONDITIONS are lists."
                          (setq typed (1+ typed))
                          (copy-sequence "pass")))
                       ((symbol-function 'display-warning) #'ignore)
-                      ((symbol-function 'smtpmail-native-auth--may-ask-p)
-                       (lambda () t)))
+                      ((symbol-function 'smtpmail-native-lookup-may-ask-p)
+                       (lambda (_request) t)))
               (let ((id (plist-get (smtpmail-native-queue-send
                                     (smtpmail-native-trust-tests--mail) how)
                                    :id)))

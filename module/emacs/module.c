@@ -133,6 +133,7 @@ static void get_server(emacs_env *env, emacs_value plist,
   server->max_sessions = get_int(env, plist, ":max-sessions");
   server->trace = get_bool(env, plist, ":trace");
   server->mechanisms = get_string(env, plist, ":mechanisms");
+  server->if_offered = get_bool(env, plist, ":if-offered");
   server->trustfiles = get_strings(env, plist, ":trustfiles");
   server->crlfiles = get_strings(env, plist, ":crlfiles");
   server->priority = get_string(env, plist, ":priority");
@@ -211,6 +212,9 @@ static const char send_doc[] =
     ":mechanisms        string of names, separated by spaces, to be tried in\n"
     "                   this order; nil: the strongest first.  GSSAPI,\n"
     "                   DIGEST-MD5 and NTLM are only used when named here\n"
+    ":if-offered        non-nil: a server that offers no mechanism at all "
+    "gets\n"
+    "                   the message without authentication\n"
     ":idle-ms           for which the connection is kept for further mails\n"
     ":max-sessions      for one account at a time\n"
     ":sender, :recipients, :file   string, list of strings, file name\n"

@@ -146,6 +146,7 @@ bool smn_server_same(const struct smn_server *a, const struct smn_server *b) {
   bool same = a->port == b->port && a->stream == b->stream &&
               a->cleartext == b->cleartext &&
               a->authenticate == b->authenticate && a->token == b->token &&
+              a->if_offered == b->if_offered &&
               a->min_prime_bits == b->min_prime_bits;
   for (size_t i = 0; same && i < COUNT(texts); i++)
     same = same_text(*text_of(a, i), *text_of(b, i));

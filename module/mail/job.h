@@ -48,6 +48,7 @@ struct smn_server {
   char *authzid;     /* UTF-8 */
   struct smn_buf password;
   char *mechanisms; /* wanted, separated by spaces; NULL: the default */
+  bool if_offered;  /* they bind only a server that offers some */
   char **trustfiles;
   char **crlfiles;
   char *priority;

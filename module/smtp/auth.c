@@ -251,7 +251,7 @@ enum smn_kind smn_auth_run(const struct smn_auth *auth) {
   };
   char order[256];
   /* A relay that knows no AUTH says 530 if it wants one after all.  */
-  if (!auth->offered[0] && !server->mechanisms)
+  if (!auth->offered[0] && (!server->mechanisms || server->if_offered))
     return SMN_OK;
   if (smn_sasl_choose(auth->offered, server->mechanisms, &means, order,
                       sizeof order) == 0)
