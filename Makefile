@@ -45,7 +45,9 @@ ASAN_LOGS = $(C_TESTS:%=$(LOG)/asan-%.log)
 TSAN_LOGS = $(C_TESTS:%=$(LOG)/tsan-%.log)
 PLAIN_LOGS = $(PLAIN_TESTS:%=$(LOG)/plain-%.log)
 ERT_LOGS = $(TESTS_EL:test/%.el=$(LOG)/ert-%.log)
-ASSERTIONS_LOGS = $(TESTS_EL:test/%.el=$(LOG)/assertions-%.log)
+# Installing runs other Emacsen; what they do with the module the rest shows.
+ASSERTIONS_LOGS = $(filter-out %-install-tests.log, \
+  $(TESTS_EL:test/%.el=$(LOG)/assertions-%.log))
 
 all: module $(BUILD)/lisp.stamp ## build the module, byte-compile the Lisp
 
@@ -80,7 +82,7 @@ $(eval $(call variant,asan,$(ASAN)))
 $(eval $(call variant,tsan,$(TSAN)))
 
 # The module says which sources it was built from; Lisp makes the same hash.
-$(BUILD)/abi.h: $(wildcard module/*/*.[ch]) lisp/smtpmail-native-load.el
+$(BUILD)/abi.h: $(wildcard module/*/*.[ch] lisp/smtpmail-native-load.el)
 	@$(BATCH) -l smtpmail-native-load --eval \
 	  '(princ (format "#define SMN_ABI \"%s\"\n" (smtpmail-native-load-hash ".")))' \
 	  >$@.new
@@ -160,9 +162,47 @@ bench: all $(SERVERS) $(BENCHES:%=$(BUILD)/plain/%) ## measure
 	-@BENCH=1 tools/configure $(BUILD)/bench.mk
 	$(BATCH) -L test -l test/bench.el
 
+# What users get.  The package has the tree of the repository without the tests,
+# so that Emacs builds the module in it as in a checkout.
+PACKAGE = smtpmail-native-$(VERSION)
+DISTRIBUTED = $(EL) Makefile README.org NEWS.org COPYING .elpaignore \
+  tools/configure $(wildcard module/*/*.[ch] doc/*.org doc/*.png)
+
+dist: $(BUILD)/$(PACKAGE).tar ## make the tar that package-install-file takes
+
+$(BUILD)/$(PACKAGE).tar: $(DISTRIBUTED)
+	rm -rf $(BUILD)/dist && mkdir -p $(BUILD)/dist/$(PACKAGE)
+	tar -cf - $(DISTRIBUTED) | tar -xf - -C $(BUILD)/dist/$(PACKAGE)
+	$(BATCH) -l tools/package.el -f smtpmail-native-package-describe \
+	  smtpmail-native.el $(BUILD)/dist/$(PACKAGE)/smtpmail-native-pkg.el
+	cd $(BUILD)/dist && tar -cf ../$(PACKAGE).tar $(PACKAGE)
+
+# make install DESTDIR= PREFIX=/usr/local: one flat directory of Lisp with its
+# autoloads, the module (in MODULEDIR), and a file that says which module fits
+# and where it is.
+PREFIX ?= /usr/local
+LISPDIR ?= $(PREFIX)/share/emacs/site-lisp/smtpmail-native
+MODULEDIR ?= $(LISPDIR)
+
+install: all ## install Lisp and module below DESTDIR and PREFIX
+	mkdir -p $(DESTDIR)$(LISPDIR) $(DESTDIR)$(MODULEDIR)
+	cp -p $(EL) $(EL:.el=.elc) $(DESTDIR)$(LISPDIR)
+	cp -p $(MODULE) $(DESTDIR)$(MODULEDIR)/$(notdir $(MODULE)).new
+	mv $(DESTDIR)$(MODULEDIR)/$(notdir $(MODULE)).new \
+	  $(DESTDIR)$(MODULEDIR)/$(notdir $(MODULE))
+	sed -n 's/.*"\(.*\)".*/\1/p' $(BUILD)/abi.h >$(DESTDIR)$(LISPDIR)/smtpmail-native-abi
+	echo $(MODULEDIR) >>$(DESTDIR)$(LISPDIR)/smtpmail-native-abi
+	$(BATCH) -l tools/package.el -f smtpmail-native-package-autoloads \
+	  $(DESTDIR)$(LISPDIR)
+
+uninstall: ## remove what `make install' has put there
+	rm -rf $(DESTDIR)$(LISPDIR)
+	rm -f $(DESTDIR)$(MODULEDIR)/$(notdir $(MODULE))
+
 clean: ## remove all that was built
 	rm -rf $(BUILD) smtpmail-native-module.* *.elc lisp/*.elc test/*.elc
 
 FORCE:
-.PHONY: all module help check $(CHECKS) torture lint demo bench clean FORCE
+.PHONY: all module help check $(CHECKS) torture lint demo bench dist install uninstall \
+  clean FORCE
 .SECONDARY:

@@ -37,11 +37,34 @@
     (add-to-list 'load-path lisp)))
 
 (eval-when-compile
-  (let ((file (bound-and-true-p byte-compile-current-file)))
-    (when (stringp file)
-      (add-to-list 'load-path
-                   (expand-file-name "lisp" (file-name-directory
-                                             (expand-file-name file)))))))
+  (let* ((file (bound-and-true-p byte-compile-current-file))
+         (top (and (stringp file)
+                   (file-name-directory (expand-file-name file))))
+         (lisp (and top (expand-file-name "lisp" top)))
+         (origin nil))
+    ;; `package-install-file' of a directory copies only the Lisp files at its
+    ;; top.  Copy the others, too, from the directory in its Dired buffer.
+    (when (and top (not (file-exists-p lisp))
+               (not (file-exists-p
+                     (expand-file-name "smtpmail-native-options.el" top))))
+      (dolist (buffer (buffer-list))
+        (with-current-buffer buffer
+          (when (and (derived-mode-p 'dired-mode)
+                     (file-exists-p "module/emacs/module.c")
+                     (file-exists-p "lisp/smtpmail-native-options.el"))
+            (setq origin default-directory))))
+      (when origin
+        (dolist (file (let ((default-directory origin))
+                        (append (mapcan #'file-expand-wildcards
+                                        (list "lisp/*.el" "module/*/*.[ch]"))
+                                '("Makefile" "tools/configure"))))
+          (let ((to (expand-file-name file top)))
+            (make-directory (file-name-directory to) t)
+            (copy-file (expand-file-name file origin) to)))
+        (let ((load-path (cons lisp load-path)))
+          (byte-recompile-directory lisp 0))))
+    (when (and lisp (file-directory-p lisp))
+      (add-to-list 'load-path lisp))))
 
 (require 'smtpmail-native-options)
 (require 'seq)

@@ -70,16 +70,23 @@ links lead to."
             (insert-file-contents-literally file)))))
     (substring (secure-hash 'sha256 (current-buffer)) 0 32)))
 
+(defun smtpmail-native-load--installed ()
+  "Return what `make install' has noted beside this file, or nil.
+The value is (HASH DIRECTORY): the hash of the module that fits, and the
+directory where it is."
+  (let ((file (expand-file-name "smtpmail-native-abi"
+                                smtpmail-native-load--here)))
+    (when (file-readable-p file)
+      (with-temp-buffer
+        (insert-file-contents file nil 0 4096)
+        (split-string (buffer-string) "\n" t)))))
+
 (defun smtpmail-native-load--hash-here ()
   "Return the hash of the sources of this installation, or nil."
-  (let ((root (smtpmail-native-load--root))
-        (file (expand-file-name "smtpmail-native-abi"
-                                smtpmail-native-load--here)))
-    (cond (root (smtpmail-native-load-hash root))
-          ((file-readable-p file)
-           (with-temp-buffer
-             (insert-file-contents file nil 0 100)
-             (and (looking-at "[0-9a-f]+") (match-string 0)))))))
+  (let ((root (smtpmail-native-load--root)))
+    (if root
+        (smtpmail-native-load-hash root)
+      (car (smtpmail-native-load--installed)))))
 
 ;; Taken when the Lisp is loaded: an update of the files on disk does not change
 ;; what this Emacs has in memory.
@@ -107,6 +114,7 @@ links lead to."
         (root (smtpmail-native-load--root))
         (files nil))
     (dolist (directory (append (and root (list root))
+                               (cdr (smtpmail-native-load--installed))
                                (list smtpmail-native-load--here
                                      (smtpmail-native-load--build-directory))
                                load-path)
