@@ -7,6 +7,18 @@
 
 ;;; Code:
 
+;; Emacs 31 takes the directory lisp/ of a repository for the whole package.
+;; The main file is beside it then, and these are the autoloads for it.
+;;;###autoload
+(let ((top (expand-file-name
+            "../" (file-name-directory (or load-file-name buffer-file-name)))))
+  (when (file-exists-p (expand-file-name "smtpmail-native.el" top))
+    (add-to-list 'load-path (directory-file-name top))))
+;;;###autoload (autoload 'smtpmail-native-send-it "smtpmail-native" "Send the message in the current buffer; for `send-mail-function'.")
+;;;###autoload (autoload 'message-send-mail-with-smtp-native "smtpmail-native" "Send the message in the current buffer by `smtpmail-native-send-it'.")
+;;;###autoload (autoload 'smtpmail-native-server-info "smtpmail-native" "Show the mail server's greeting, capabilities and certificate." t)
+;;;###autoload (autoload 'smtpmail-native-pin-certificate "smtpmail-native" "Show the certificate of the mail server, and offer to pin it." t)
+
 ;;;; Groups
 
 (defgroup smtpmail-native nil

@@ -173,28 +173,53 @@ the mode's autoload is all that the user needs."
           (smtpmail-native-install-tests--sends
            home '(smtpmail-native-mode 1)))))))
 
-(ert-deftest smtpmail-native-install-tests-package-vc ()
-  "`package-vc-install' works, by the user and from an init file."
-  (skip-unless (and (fboundp 'package-vc-install) (executable-find "git")))
-  (dolist (init '(nil t))
+(defun smtpmail-native-install-tests--vc (forms)
+  "Install from a git repository by each of FORMS, and send.
+Each is a function of the repository that returns (INIT . FORM): FORM
+installs, and INIT non-nil means that it does so in an init file."
+  (dolist (make forms)
     (smtpmail-native-install-tests--with-home
       (dolist (args '(("init" "-q") ("add" "-A")
                       ("-c" "user.name=x" "-c" "user.email=x@example.org"
                        "commit" "-qm" "x")))
         (apply #'smtpmail-native-install-tests--run home "git" "-C" tree args))
-      (let ((form `(progn (require 'package) (package-initialize)
-                          (package-vc-install
-                           '(smtpmail-native :url ,tree :vc-backend Git))))
-            (file (expand-file-name "init.el" home)))
-        (write-region (prin1-to-string form) nil file nil 'silent)
-        (if init
-            (smtpmail-native-install-tests--emacs home "-l" file)
-          (smtpmail-native-install-tests--emacs home "--eval"
-                                                (prin1-to-string form)))
+      (pcase-let ((`(,init . ,form) (funcall make tree))
+                  (file (expand-file-name "init.el" home)))
+        (write-region (prin1-to-string
+                       `(progn (require 'package) (package-initialize) ,form))
+                      nil file nil 'silent)
+        (apply #'smtpmail-native-install-tests--emacs home
+               (if init
+                   (list "-l" file)
+                 (list "--eval" (with-temp-buffer
+                                  (insert-file-contents file)
+                                  (buffer-string)))))
         (smtpmail-native-install-tests--compiled
          (smtpmail-native-install-tests--elpa home))
         (smtpmail-native-install-tests--sends
          home '(smtpmail-native-mode 1))))))
+
+(ert-deftest smtpmail-native-install-tests-package-vc ()
+  "`package-vc-install' works, by the user and from an init file.
+So it does where lisp/ is taken for the package, as Emacs 31 does."
+  (skip-unless (and (fboundp 'package-vc-install) (executable-find "git")))
+  (smtpmail-native-install-tests--vc
+   (cl-loop
+    for (init . more) in '((nil) (t) (t :lisp-dir "lisp"))
+    collect (let ((init init) (more more))
+              (lambda (tree)
+                (cons init
+                      `(package-vc-install
+                        '(smtpmail-native :url ,tree :vc-backend Git
+                                          ,@more))))))))
+
+(ert-deftest smtpmail-native-install-tests-use-package ()
+  "`use-package' with :vc works."
+  (skip-unless (and (fboundp 'package-vc-install) (executable-find "git")))
+  (smtpmail-native-install-tests--vc
+   (list (lambda (tree)
+           (cons t `(use-package smtpmail-native
+                      :vc (:url ,tree :vc-backend Git)))))))
 
 (ert-deftest smtpmail-native-install-tests-system ()
   "`make install' makes a read-only installation that needs no sources."
