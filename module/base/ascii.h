@@ -15,6 +15,16 @@ static inline bool smn_ascii_letter(char c) {
   return smn_ascii_upper(c) >= 'A' && smn_ascii_upper(c) <= 'Z';
 }
 
+static inline bool smn_ascii_digit(char c) { return c >= '0' && c <= '9'; }
+
+/* The value of a hexadecimal digit, -1 for anything else.  */
+static inline int smn_ascii_hex(char c) {
+  char upper = smn_ascii_upper(c);
+  return smn_ascii_digit(c)             ? c - '0'
+         : upper >= 'A' && upper <= 'F' ? upper - 'A' + 10
+                                        : -1;
+}
+
 /* The A_LEN octets at A and the B_LEN octets at B are the same word.  */
 static inline bool smn_ascii_same(const char *a, size_t a_len, const char *b,
                                   size_t b_len) {

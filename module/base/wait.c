@@ -38,6 +38,20 @@ enum smn_kind smn_wait(int fd, enum smn_wait_for what, int64_t deadline_ms,
   }
 }
 
+bool smn_cancelled(int cancel_fd) {
+  struct pollfd cancel = {.fd = cancel_fd, .events = POLLIN};
+  return poll(&cancel, 1, 0) > 0;
+}
+
+enum smn_kind smn_go_on(int64_t deadline_ms, int cancel_fd,
+                        struct smn_error *err) {
+  if (smn_cancelled(cancel_fd))
+    return smn_fail(err, SMN_CANCELLED, "cancelled");
+  if (smn_now_ms() >= deadline_ms)
+    return smn_fail(err, SMN_TIMEOUT, "no answer in time");
+  return SMN_OK;
+}
+
 bool smn_set_nonblocking(int fd) {
   int flags = fcntl(fd, F_GETFL);
   return flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0 &&

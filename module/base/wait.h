@@ -20,6 +20,15 @@ int64_t smn_now_ms(void);
 enum smn_kind smn_wait(int fd, enum smn_wait_for what, int64_t deadline_ms,
                        int cancel_fd, struct smn_error *err);
 
+/* Neither is it time to stop nor wished: CANCEL_FD (-1: none) is not readable
+   and the clock has not passed DEADLINE_MS.  Does not wait.  SMN_OK,
+   SMN_CANCELLED (which wins) or SMN_TIMEOUT.  */
+enum smn_kind smn_go_on(int64_t deadline_ms, int cancel_fd,
+                        struct smn_error *err);
+
+/* CANCEL_FD (-1: none) is readable.  Does not wait.  */
+bool smn_cancelled(int cancel_fd);
+
 /* A close-on-exec pipe; false with errno set.  */
 bool smn_pipe(int ends[2]);
 

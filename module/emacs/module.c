@@ -406,6 +406,8 @@ static void add_result(emacs_env *env, struct smn_lisp_list *list,
   smn_lisp_add_pair(env, list, ":unrecorded", octets(env, result->unrecorded));
   smn_lisp_add_pair(env, list, ":token-refused",
                     smn_lisp_bool(env, result->token_refused));
+  smn_lisp_add_pair(env, list, ":password-untested",
+                    smn_lisp_bool(env, result->password_untested));
   smn_lisp_add_pair(env, list, ":passphrase-wanted",
                     smn_lisp_bool(env, result->passphrase_wanted));
   smn_lisp_add_pair(env, list, ":release-unsupported",

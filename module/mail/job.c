@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* job.c - the nouns: server, job, result.  */
 #include "mail/job.h"
+#include "base/ascii.h"
+#include "base/redact.h"
 #include "net/conn.h"
 #include "net/connect.h"
 #include "net/proxy.h"
@@ -116,6 +118,33 @@ struct smn_server *smn_server_copy(const struct smn_server *server) {
     return copy;
   smn_server_free(copy);
   return NULL;
+}
+
+/* The password of a proxy stands in its URL, escaped.  */
+static void hide_proxy(const struct smn_buf *url, struct smn_buf *needles) {
+  struct smn_proxy proxy;
+  struct smn_buf plain;
+  if (url->len == 0 || !smn_proxy_parse(&proxy, url->data) || !proxy.password)
+    return;
+  smn_redact_add(needles, proxy.password, proxy.password_len);
+  if (!smn_buf_init_secret(&plain, proxy.password_len + 1))
+    return;
+  const char *end = proxy.password + proxy.password_len;
+  for (const char *at = proxy.password; at < end; at++) {
+    bool escape = *at == '%' && end - at > 2;
+    char octet =
+        escape ? (char)(smn_ascii_hex(at[1]) * 16 + smn_ascii_hex(at[2])) : *at;
+    (void)!smn_buf_add(&plain, &octet, 1); /* it fits */
+    at += escape ? 2 : 0;
+  }
+  smn_redact_add(needles, plain.data, plain.len);
+  smn_buf_free(&plain);
+}
+
+void smn_server_hide(const struct smn_server *server, struct smn_buf *needles) {
+  smn_redact_add(needles, server->password.data, server->password.len);
+  smn_redact_add(needles, server->passphrase.data, server->passphrase.len);
+  hide_proxy(&server->proxy, needles);
 }
 
 static const char lmtp[] = "lmtp:";
@@ -388,4 +417,32 @@ void smn_result_free(struct smn_result *result) {
   smn_result_clear(result);
   free(result->recipients);
   memset(result, 0, sizeof *result);
+}
+
+void smn_result_redact(struct smn_result *result,
+                       const struct smn_buf *needles) {
+  struct smn_certificate *shown = &result->tls.certificate;
+  const struct {
+    char *text;
+    size_t size;
+  } fields[] = {
+      {result->error.text, sizeof result->error.text},
+      {result->notes, sizeof result->notes},
+      {result->offered, sizeof result->offered},
+      {shown->reasons, sizeof shown->reasons},
+      {shown->subject, sizeof shown->subject},
+      {shown->issuer, sizeof shown->issuer},
+  };
+  for (size_t i = 0; i < COUNT(fields); i++)
+    smn_redact_field(needles, fields[i].text, fields[i].size);
+  for (int i = 0; i < shown->chain_len; i++) {
+    struct smn_link *link = &shown->chain[i];
+    smn_redact_field(needles, link->subject, sizeof link->subject);
+    smn_redact_field(needles, link->issuer, sizeof link->issuer);
+  }
+  smn_redact_string(needles, &result->reply);
+  smn_redact_string(needles, &result->greeting);
+  smn_redact_string(needles, &result->capabilities);
+  for (size_t i = 0; i < result->recipient_count; i++)
+    smn_redact_string(needles, &result->recipients[i].text);
 }

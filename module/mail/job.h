@@ -109,6 +109,8 @@ struct smn_result {
   char *capabilities;     /* probe: the lines of EHLO, quoted, '\n' between */
   char mechanism[32];     /* that succeeded, "" without */
   bool token_refused;     /* AUTH failed because of the token */
+  bool password_untested; /* AUTH failed before the server had looked at the
+                             password or token: it may well be right */
   bool passphrase_wanted; /* SMN_FILE: that of the client key is missing or
                              wrong */
   bool release_unsupported;   /* SMN_UNSUPPORTED: the server does not keep the
@@ -136,6 +138,9 @@ const char *smn_server_name(const struct smn_server *server);
 /* A session with A would be one with B: the same in all that matters.  */
 bool smn_server_same(const struct smn_server *a, const struct smn_server *b);
 
+/* Add all secrets of SERVER to what is never to be shown (redact.h).  */
+void smn_server_hide(const struct smn_server *server, struct smn_buf *needles);
+
 /* A certificate for EXTERNAL, or a mechanism by name, may do without a
    password.  */
 bool smn_server_secretless(const struct smn_server *server);
@@ -157,5 +162,11 @@ enum smn_kind smn_job_check(const struct smn_job *job, struct smn_error *err);
 bool smn_result_init(struct smn_result *result, const struct smn_job *job);
 void smn_result_free(struct smn_result *result);
 void smn_result_clear(struct smn_result *result); /* as if just initialised */
+
+/* Take the secrets out of every text in *RESULT that the server may have
+   written, names in its certificates among them.  Addresses are ours, and
+   certificates in PEM are what they are.  */
+void smn_result_redact(struct smn_result *result,
+                       const struct smn_buf *needles);
 
 #endif

@@ -123,6 +123,8 @@ static bool print(struct smn_buf *out, const struct smn_job *job,
               add_key_string(out, " :reply ", result->reply) &&
               add_key_string(out, " :mechanism ", result->mechanism) &&
               add_key_string(out, " :offered ", result->offered) &&
+              add_key(out, " :password-untested ",
+                      result->password_untested ? "t" : "nil") &&
               add_key(out, " :more ", result->more ? "t" : "nil") &&
               add_key(out, " :release-unsupported ",
                       result->release_unsupported ? "t" : "nil") &&

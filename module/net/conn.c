@@ -3,14 +3,13 @@
 #include "net/conn.h"
 #include "base/wait.h"
 #include "net/connect.h"
+#include "net/io.h"
 #include "net/proxy.h"
 #include "net/resolve.h"
 
-#include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,9 +19,9 @@
 
 #define INPUT 16384 /* one TLS record, and two lines at least */
 
-#ifndef MSG_NOSIGNAL /* where it is missing the workers' mask does the same */
-#define MSG_NOSIGNAL 0
-#endif
+/* Records of TLS between two with content.  A server has a few at most: tickets
+   after the handshake, a new key now and then.  */
+#define BARREN_MAX 128
 
 struct smn_conn {
   int fd;
@@ -32,7 +31,9 @@ struct smn_conn {
   bool loopback;
   bool encrypted; /* the handshake has succeeded */
   struct smn_tls *tls;
-  size_t from, to; /* what of input is read and not yet asked for */
+  int barren; /* records without content since the last with some */
+  struct smn_error broken; /* why nothing can be read any more, or SMN_OK */
+  size_t from, to;         /* what of input is read and not yet asked for */
   char input[INPUT];
 };
 
@@ -124,14 +125,18 @@ const char *smn_conn_local(const char *host) {
 
 /* TLS */
 
-/* What to do after a step of TLS that could not finish.  */
-static enum smn_kind wait_for_tls(struct smn_conn *c, enum smn_tls_result step,
-                                  int64_t deadline_ms, struct smn_error *err) {
-  if (step == SMN_TLS_FAILED)
-    return err->kind;
-  return smn_wait(c->fd,
-                  step == SMN_TLS_WANT_READ ? SMN_WAIT_READ : SMN_WAIT_WRITE,
-                  deadline_ms, c->cancel_fd, err);
+/* STEP, unless the server has sent too many records without an octet for us:
+   they would cost it little, and us a thread.  */
+static enum smn_io bounded(struct smn_conn *c, enum smn_io step,
+                           struct smn_error *err) {
+  if (step == SMN_IO_DONE)
+    c->barren = 0;
+  if (step != SMN_IO_BARREN || ++c->barren <= BARREN_MAX)
+    return step;
+  smn_fail(err, SMN_TLS,
+           "the server sent more than %d records of TLS without content",
+           BARREN_MAX);
+  return SMN_IO_FAILED;
 }
 
 enum smn_kind smn_conn_start_tls(struct smn_conn *conn,
@@ -148,13 +153,10 @@ enum smn_kind smn_conn_start_tls(struct smn_conn *conn,
   }
   enum smn_kind kind = smn_tls_new(&conn->tls, options, conn->fd, err);
   int64_t deadline_ms = smn_now_ms() + conn->timeout_ms;
-  while (kind == SMN_OK) {
-    enum smn_tls_result step = smn_tls_handshake(conn->tls, err);
-    if (step == SMN_TLS_DONE) {
-      conn->encrypted = true;
-      break;
-    }
-    kind = wait_for_tls(conn, step, deadline_ms, err);
+  while (kind == SMN_OK && !conn->encrypted) {
+    enum smn_io step = bounded(conn, smn_tls_handshake(conn->tls, err), err);
+    conn->encrypted = step == SMN_IO_DONE;
+    kind = smn_io_wait(step, conn->fd, deadline_ms, conn->cancel_fd, err);
   }
   return kind;
 }
@@ -177,58 +179,43 @@ void smn_conn_deadline(struct smn_conn *conn, int64_t ms) {
   conn->deadline_ms = smn_now_ms() + ms;
 }
 
-static enum smn_kind closed(struct smn_error *err) {
-  return smn_fail(err, SMN_NETWORK, "the server closed the connection");
-}
-
-static enum smn_kind read_plain(struct smn_conn *c, void *into, size_t len,
-                                size_t *moved, struct smn_error *err) {
-  for (;;) {
-    ssize_t n = recv(c->fd, into, len, 0);
-    if (n > 0) {
-      *moved = (size_t)n;
-      return SMN_OK;
-    }
-    if (n == 0)
-      return closed(err);
-    if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-      return smn_fail_errno(err, SMN_NETWORK, errno, "the connection broke");
-    enum smn_kind kind =
-        smn_wait(c->fd, SMN_WAIT_READ, c->deadline_ms, c->cancel_fd, err);
-    if (kind != SMN_OK)
-      return kind;
-  }
-}
-
-static enum smn_kind read_tls(struct smn_conn *c, void *into, size_t len,
-                              size_t *moved, struct smn_error *err) {
-  for (;;) {
-    enum smn_tls_result step = smn_tls_read(c->tls, into, len, moved, err);
-    if (step == SMN_TLS_DONE)
-      return SMN_OK;
-    if (step == SMN_TLS_END)
-      return closed(err);
-    enum smn_kind kind = wait_for_tls(c, step, c->deadline_ms, err);
-    if (kind != SMN_OK)
-      return kind;
-  }
-}
-
-/* Read more behind what input holds, which is moved to its begin.  */
-static enum smn_kind fill(struct smn_conn *c, struct smn_error *err) {
+/* One step of reading behind what input holds, which is moved to its begin.  A
+   failure is kept, because it may be found while nobody wants to hear it.  */
+static enum smn_io take(struct smn_conn *c) {
   size_t moved = 0;
+  if (c->broken.kind != SMN_OK)
+    return SMN_IO_FAILED;
   memmove(c->input, c->input + c->from, c->to - c->from);
   c->to -= c->from;
   c->from = 0;
-  /* A server that never stops to drip is not let off by having sent much.  */
-  if (smn_now_ms() >= c->deadline_ms)
-    return smn_fail(err, SMN_TIMEOUT, "no answer in time");
-  enum smn_kind kind =
-      c->encrypted
-          ? read_tls(c, c->input + c->to, INPUT - c->to, &moved, err)
-          : read_plain(c, c->input + c->to, INPUT - c->to, &moved, err);
+  char *into = c->input + c->to;
+  const size_t room = INPUT - c->to;
+  enum smn_io step =
+      c->encrypted ? smn_tls_read(c->tls, into, room, &moved, &c->broken)
+                   : smn_io_receive(c->fd, into, room, &moved, &c->broken);
+  step = bounded(c, step, &c->broken);
+  if (step == SMN_IO_END)
+    smn_io_wait(step, c->fd, 0, -1, &c->broken);
   c->to += moved;
-  return kind;
+  return step;
+}
+
+/* Wait until there is more.  */
+static enum smn_kind fill(struct smn_conn *c, struct smn_error *err) {
+  for (;;) {
+    /* A server that never stops to drip is not let off by having sent much.  */
+    if (smn_now_ms() >= c->deadline_ms)
+      return smn_go_on(c->deadline_ms, c->cancel_fd, err);
+    enum smn_io step = take(c);
+    if (step == SMN_IO_DONE)
+      return SMN_OK;
+    if (c->broken.kind != SMN_OK)
+      return smn_fail(err, c->broken.kind, "%s", c->broken.text);
+    enum smn_kind kind =
+        smn_io_wait(step, c->fd, c->deadline_ms, c->cancel_fd, err);
+    if (kind != SMN_OK)
+      return kind;
+  }
 }
 
 enum smn_kind smn_conn_read_line(struct smn_conn *conn, const char **line,
@@ -256,12 +243,14 @@ enum smn_kind smn_conn_read_line(struct smn_conn *conn, const char **line,
 }
 
 bool smn_conn_has_input(struct smn_conn *conn) {
-  struct pollfd fds[2] = {
-      {.fd = conn->fd, .events = POLLIN},
-      {.fd = conn->cancel_fd, .events = POLLIN},
-  };
-  return conn->from < conn->to ||
-         (conn->encrypted && smn_tls_pending(conn->tls)) || poll(fds, 2, 0) > 0;
+  enum smn_io step = SMN_IO_BARREN;
+  while (conn->from == conn->to && step == SMN_IO_BARREN)
+    step = take(conn);
+  return conn->from < conn->to || conn->broken.kind != SMN_OK;
+}
+
+bool smn_conn_cancelled(const struct smn_conn *conn) {
+  return smn_cancelled(conn->cancel_fd);
 }
 
 /* Write */
@@ -271,22 +260,13 @@ static enum smn_kind write_some(struct smn_conn *c, const char *from,
                                 struct smn_error *err) {
   int64_t deadline_ms = smn_now_ms() + c->timeout_ms;
   for (;;) {
-    enum smn_kind kind;
-    if (c->encrypted) {
-      enum smn_tls_result step = smn_tls_write(c->tls, from, len, moved, err);
-      if (step == SMN_TLS_DONE)
-        return SMN_OK;
-      kind = wait_for_tls(c, step, deadline_ms, err);
-    } else {
-      ssize_t n = send(c->fd, from, len, MSG_NOSIGNAL);
-      if (n >= 0) {
-        *moved = (size_t)n;
-        return SMN_OK;
-      }
-      if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-        return smn_fail_errno(err, SMN_NETWORK, errno, "the connection broke");
-      kind = smn_wait(c->fd, SMN_WAIT_WRITE, deadline_ms, c->cancel_fd, err);
-    }
+    enum smn_io step = c->encrypted
+                           ? smn_tls_write(c->tls, from, len, moved, err)
+                           : smn_io_send(c->fd, from, len, moved, err);
+    if (step == SMN_IO_DONE)
+      return SMN_OK;
+    enum smn_kind kind =
+        smn_io_wait(step, c->fd, deadline_ms, c->cancel_fd, err);
     if (kind != SMN_OK)
       return kind;
   }
@@ -315,6 +295,8 @@ enum smn_kind smn_conn_write(struct smn_conn *conn, const void *bytes,
     kind = write_some(conn, from, len, &moved, err);
     from += moved;
     len -= moved;
+    if (kind == SMN_OK && len > 0 && smn_conn_cancelled(conn))
+      kind = smn_fail(err, SMN_CANCELLED, "cancelled");
   }
   if (records)
     gather(conn, false);

@@ -57,9 +57,15 @@ void smn_conn_deadline(struct smn_conn *conn, int64_t ms);
 enum smn_kind smn_conn_read_line(struct smn_conn *conn, const char **line,
                                  size_t *len, struct smn_error *err);
 
-/* Reading would not wait: octets are there, the connection has ended, or the
-   wish to cancel has come, as reading then tells.  */
+/* The server has spoken: octets of it are there, or the connection has ended or
+   failed, as reading then tells.  What TLS sends for its own use (tickets, new
+   keys, warnings) is read, as far as it is there, and counts for nothing, and
+   nor does a cancel.  Does not wait; not to be called between two tries of one
+   write.  */
 bool smn_conn_has_input(struct smn_conn *conn);
+
+/* CANCEL_FD is readable.  */
+bool smn_conn_cancelled(const struct smn_conn *conn);
 
 /* Write all of it; nothing is held back.  */
 enum smn_kind smn_conn_write(struct smn_conn *conn, const void *bytes,

@@ -7,6 +7,7 @@
 #include "net/trust.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <stdint.h>
@@ -29,6 +30,9 @@
 
 struct smn_tls {
   gnutls_session_t session;
+  int fd;     /* borrowed */
+  bool dry;   /* the last look at fd has found nothing to read, */
+  int errnum; /* or this */
   struct smn_trust *trust;
   struct smn_trust *own_trust; /* the same, if it was not given */
   char *const *pins;           /* borrowed */
@@ -179,6 +183,18 @@ static void keep_ticket(struct smn_tls *tls) {
 
 void smn_tls_forget(void) { smn_tickets_forget(); }
 
+/* Called by GnuTLS for the octets of the server.  A socket that has none is
+   noted: GnuTLS asks to be called again after records for its own use, too.  */
+static ssize_t pull(gnutls_transport_ptr_t pointer, void *into, size_t len) {
+  struct smn_tls *tls = pointer;
+  ssize_t n = recv(tls->fd, into, len, 0);
+  tls->dry = n < 0 && errno != EINTR;
+  tls->errnum = n < 0 ? errno : 0;
+  if (n < 0)
+    gnutls_transport_set_errno(tls->session, tls->errnum);
+  return n;
+}
+
 enum smn_kind smn_tls_new(struct smn_tls **tls,
                           const struct smn_tls_options *options, int fd,
                           struct smn_error *err) {
@@ -209,7 +225,9 @@ enum smn_kind smn_tls_new(struct smn_tls **tls,
     gnutls_dh_set_prime_bits(t->session, (unsigned)options->min_prime_bits);
   gnutls_credentials_set(t->session, GNUTLS_CRD_CERTIFICATE,
                          smn_trust_credentials(t->trust));
-  gnutls_transport_set_int(t->session, fd);
+  t->fd = fd;
+  gnutls_transport_set_ptr2(t->session, t, (void *)(intptr_t)fd);
+  gnutls_transport_set_pull_function(t->session, pull);
   t->resumable = options->port > 0 && make_key(t, options);
   offer_ticket(t);
   return SMN_OK;
@@ -227,9 +245,19 @@ void smn_tls_free(struct smn_tls *tls) {
 
 /* Steps */
 
-static enum smn_tls_result want(const struct smn_tls *tls) {
-  return gnutls_record_get_direction(tls->session) ? SMN_TLS_WANT_WRITE
-                                                   : SMN_TLS_WANT_READ;
+/* The step that is left with CODE, which is not the end.  */
+static enum smn_io again(const struct smn_tls *tls, int code) {
+  if (code != GNUTLS_E_AGAIN)
+    return SMN_IO_BARREN;
+  if (gnutls_record_get_direction(tls->session))
+    return SMN_IO_WANT_WRITE;
+  return tls->dry ? SMN_IO_WANT_READ : SMN_IO_BARREN;
+}
+
+static bool may_go_on(int code) {
+  return code == GNUTLS_E_AGAIN || code == GNUTLS_E_INTERRUPTED ||
+         code == GNUTLS_E_WARNING_ALERT_RECEIVED ||
+         code == GNUTLS_E_REHANDSHAKE;
 }
 
 /* What the server's alert means, or "".  */
@@ -271,13 +299,12 @@ static const char *code_hint(int code) {
 static bool cut_off(const struct smn_tls *tls, int code) {
   char octet;
   return code == GNUTLS_E_UNEXPECTED_PACKET_LENGTH &&
-         recv(gnutls_transport_get_int(tls->session), &octet, 1,
-              MSG_PEEK | MSG_DONTWAIT) == 0;
+         recv(tls->fd, &octet, 1, MSG_PEEK) == 0;
 }
 
 /* A step went wrong for good; CODE says how.  */
-static enum smn_tls_result failed(const struct smn_tls *tls, int code,
-                                  struct smn_error *err) {
+static enum smn_io failed(const struct smn_tls *tls, int code,
+                          struct smn_error *err) {
   const char *during = tls->up ? "TLS" : "TLS handshake";
   const char *given = tls->priority ? "; gnutls-algorithm-priority is " : "";
   const char *priority = tls->priority ? tls->priority : "";
@@ -289,6 +316,9 @@ static enum smn_tls_result failed(const struct smn_tls *tls, int code,
              "the server closed the connection without ending TLS");
     break;
   case GNUTLS_E_PULL_ERROR:
+    smn_fail_errno(err, SMN_NETWORK, tls->errnum,
+                   "the connection broke during TLS");
+    break;
   case GNUTLS_E_PUSH_ERROR:
     smn_fail(err, SMN_NETWORK, "the connection broke during TLS");
     break;
@@ -302,7 +332,7 @@ static enum smn_tls_result failed(const struct smn_tls *tls, int code,
     smn_fail(err, SMN_TLS, "%s: %s%s%s%s", during, gnutls_strerror(code),
              code_hint(code), given, priority);
   }
-  return SMN_TLS_FAILED;
+  return SMN_IO_FAILED;
 }
 
 /* What both sides have agreed upon, told by Emacs's names.  */
@@ -339,55 +369,41 @@ static enum smn_kind verify(struct smn_tls *tls, struct smn_error *err) {
                                 err);
 }
 
-enum smn_tls_result smn_tls_handshake(struct smn_tls *tls,
-                                      struct smn_error *err) {
-  int code;
-  do
-    code = gnutls_handshake(tls->session);
-  while (code == GNUTLS_E_INTERRUPTED ||
-         (code == GNUTLS_E_WARNING_ALERT_RECEIVED));
-  if (code == GNUTLS_E_AGAIN)
-    return want(tls);
+enum smn_io smn_tls_handshake(struct smn_tls *tls, struct smn_error *err) {
+  int code = gnutls_handshake(tls->session);
+  if (may_go_on(code))
+    return again(tls, code);
   if (code < 0)
     return failed(tls, code, err);
   tls->up = true;
   smn_trust_settle(tls->trust);
   describe_session(tls);
-  return verify(tls, err) == SMN_OK ? SMN_TLS_DONE : SMN_TLS_FAILED;
+  return verify(tls, err) == SMN_OK ? SMN_IO_DONE : SMN_IO_FAILED;
 }
 
-enum smn_tls_result smn_tls_read(struct smn_tls *tls, void *into, size_t len,
-                                 size_t *moved, struct smn_error *err) {
-  ssize_t n;
-  do
-    n = gnutls_record_recv(tls->session, into, len);
-  while (n == GNUTLS_E_INTERRUPTED || n == GNUTLS_E_WARNING_ALERT_RECEIVED);
+enum smn_io smn_tls_read(struct smn_tls *tls, void *into, size_t len,
+                         size_t *moved, struct smn_error *err) {
+  ssize_t n = gnutls_record_recv(tls->session, into, len);
   if (n > 0) {
     *moved = (size_t)n;
     keep_ticket(tls);
-    return SMN_TLS_DONE;
+    return SMN_IO_DONE;
   }
   if (n == 0)
-    return SMN_TLS_END;
-  return n == GNUTLS_E_AGAIN ? want(tls) : failed(tls, (int)n, err);
+    return SMN_IO_END;
+  return may_go_on((int)n) ? again(tls, (int)n) : failed(tls, (int)n, err);
 }
 
-enum smn_tls_result smn_tls_write(struct smn_tls *tls, const void *from,
-                                  size_t len, size_t *moved,
-                                  struct smn_error *err) {
-  ssize_t n;
-  do
-    n = gnutls_record_send(tls->session, from, len);
-  while (n == GNUTLS_E_INTERRUPTED);
+enum smn_io smn_tls_write(struct smn_tls *tls, const void *from, size_t len,
+                          size_t *moved, struct smn_error *err) {
+  ssize_t n = gnutls_record_send(tls->session, from, len);
   if (n >= 0) {
     *moved = (size_t)n;
-    return SMN_TLS_DONE;
+    return SMN_IO_DONE;
   }
-  return n == GNUTLS_E_AGAIN ? want(tls) : failed(tls, (int)n, err);
-}
-
-bool smn_tls_pending(const struct smn_tls *tls) {
-  return gnutls_record_check_pending(tls->session) > 0;
+  if (n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED)
+    return SMN_IO_WANT_WRITE;
+  return failed(tls, (int)n, err);
 }
 
 void smn_tls_bye(struct smn_tls *tls) {

@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/error.h"
+#include "net/io.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <time.h>
@@ -82,15 +83,6 @@ struct smn_tls_info {
   struct smn_certificate certificate;
 };
 
-enum smn_tls_result {
-  SMN_TLS_DONE,
-  SMN_TLS_WANT_READ,
-  SMN_TLS_WANT_WRITE,
-  SMN_TLS_END,   /* read only: the peer said close_notify */
-  SMN_TLS_FAILED /* *err is set: SMN_TLS, SMN_CERTIFICATE, SMN_NETWORK for a
-                    connection that ended or broke under TLS */
-};
-
 struct smn_tls;
 
 /* Load what *OPTIONS names and prepare a client session on FD.  SMN_FILE for a
@@ -100,22 +92,24 @@ enum smn_kind smn_tls_new(struct smn_tls **tls,
                           const struct smn_tls_options *options, int fd,
                           struct smn_error *err);
 
+/* Each of the following makes one step.  SMN_IO_BARREN is a record that only
+   TLS is interested in: a ticket, a new key, a warning, an empty record, or the
+   wish for another handshake, which is ignored (RFC 5246 7.4.1.1).  Failures
+   are SMN_TLS, SMN_CERTIFICATE, or SMN_NETWORK for a connection that ended or
+   broke under TLS.  */
+
 /* Go on with the handshake; verification (chain, host, stapled OCSP, CRL) is
-   part of it.  Call until SMN_TLS_DONE or SMN_TLS_FAILED.  */
-enum smn_tls_result smn_tls_handshake(struct smn_tls *tls,
-                                      struct smn_error *err);
+   part of it.  */
+enum smn_io smn_tls_handshake(struct smn_tls *tls, struct smn_error *err);
 
-/* Move octets; *MOVED tells how many when the result is SMN_TLS_DONE.  After
-   WANT_WRITE repeat smn_tls_write with the same arguments.  A missing
-   close_notify makes smn_tls_read fail with SMN_NETWORK.  */
-enum smn_tls_result smn_tls_read(struct smn_tls *tls, void *into, size_t len,
-                                 size_t *moved, struct smn_error *err);
-enum smn_tls_result smn_tls_write(struct smn_tls *tls, const void *from,
-                                  size_t len, size_t *moved,
-                                  struct smn_error *err);
-
-/* Octets are decrypted already and waiting: poll would not tell.  */
-bool smn_tls_pending(const struct smn_tls *tls);
+/* Move octets, as smn_io_receive and smn_io_send do.  WANT_READ means that
+   all records that are there whole have been read.  After WANT_WRITE repeat
+   smn_tls_write with the same arguments, and do not read before it is done.  A
+   missing close_notify makes smn_tls_read fail with SMN_NETWORK.  */
+enum smn_io smn_tls_read(struct smn_tls *tls, void *into, size_t len,
+                         size_t *moved, struct smn_error *err);
+enum smn_io smn_tls_write(struct smn_tls *tls, const void *from, size_t len,
+                          size_t *moved, struct smn_error *err);
 
 /* Say close_notify if that needs no waiting.  */
 void smn_tls_bye(struct smn_tls *tls);

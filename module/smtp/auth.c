@@ -104,7 +104,7 @@ static enum smn_kind token_refused(const struct exchange *x,
   if (kind != SMN_REPLY || refusal.code < 500 ||
       (len == 0 && refusal.code != 535))
     return kind;
-  len = smn_redact(x->auth->needles, raw, len < sizeof words ? len : 0, words);
+  len = smn_redact(x->auth->needles, raw, len, true, words, sizeof words);
   smn_quote(quoted, sizeof quoted, words, len);
   smn_fail(x->err, SMN_AUTH, "%s: the server refuses the token%s%s; %d %.900s",
            x->mechanism, len ? ": " : "", quoted, refusal.code, refusal.text);
@@ -259,7 +259,6 @@ enum smn_kind smn_auth_run(const struct smn_auth *auth) {
   if (means.secret && !auth->may_show_secrets)
     return smn_fail(&auth->result->error, SMN_CLEARTEXT,
                     "the connection is not encrypted, nothing secret was sent");
-  smn_redact_add_encoded(auth->needles, server->password.data,
-                         server->password.len);
+  smn_redact_add(auth->needles, server->password.data, server->password.len);
   return auth_in_order(auth, order);
 }

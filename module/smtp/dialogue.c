@@ -19,13 +19,11 @@ void smn_dialogue_trace(const struct smn_session *s, bool from_server,
   if (!s->task || !s->task->job->server.trace)
     return;
   const struct smn_observer *observer = s->task->observer;
+  char shown[2 * SMN_LINE_MAX];
   if (observer->trace)
-    observer->trace(observer->context, from_server, text, len);
-}
-
-/* Take the secrets out of the LEN octets at TEXT, in place.  */
-static size_t redact(const struct smn_session *s, char *text, size_t len) {
-  return smn_redact(&s->needles, text, len, text);
+    observer->trace(
+        observer->context, from_server, shown,
+        smn_redact(&s->needles, text, len, false, shown, sizeof shown));
 }
 
 /* A challenge may hold a secret at any offset of its base64, and tells nobody
@@ -33,16 +31,14 @@ static size_t redact(const struct smn_session *s, char *text, size_t len) {
 static void trace_reply(const struct smn_session *s, const char *line,
                         size_t len) {
   static const char challenge[] = "334 " SMN_OMITTED;
-  char shown[SMN_LINE_MAX];
   if (len > 4 && memcmp(line, "334", 3) == 0)
     smn_dialogue_trace(s, true, challenge, sizeof challenge - 1);
   else
-    smn_dialogue_trace(s, true, shown,
-                       smn_redact(&s->needles, line, len, shown));
+    smn_dialogue_trace(s, true, line, len);
 }
 
-/* The parser sees the raw line, since a challenge may look like anything; what
-   others get to see is redacted.  */
+/* The reply stays as it is: a capability may be spelled like the password.
+   Secrets are taken out of what leaves the session, trace and result.  */
 static enum smn_kind read_reply(struct smn_session *s, int factor) {
   enum smn_kind kind = SMN_OK;
   smn_reply_clear(&s->reply);
@@ -55,14 +51,6 @@ static enum smn_kind read_reply(struct smn_session *s, int factor) {
       trace_reply(s, line, len);
       kind = smn_reply_line(&s->reply, line, len, s->err);
     }
-  }
-  if (s->reply.code != 334) {
-    char *text = s->reply.text.data;
-    s->reply.text.len = redact(s, text, s->reply.text.len);
-  }
-  if (kind == SMN_PROTOCOL) {
-    char *text = s->err->text;
-    text[redact(s, text, strlen(text))] = '\0';
   }
   return kind;
 }

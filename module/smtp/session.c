@@ -275,6 +275,8 @@ static enum smn_kind connect_for(struct smn_session *s,
                                  const struct smn_task *task) {
   end_connection(s);
   smn_dialogue_focus(s, task);
+  smn_buf_clear(&s->needles);
+  smn_server_hide(&task->job->server, &s->needles);
   enum smn_kind kind = open_session(s);
   if (kind == SMN_OK && !task->job->probe)
     kind = authenticate(s);
@@ -347,6 +349,7 @@ static void settle(struct smn_session *s, const struct smn_task *task,
              noted ? "; " : "", s->notes);
   snprintf(result->offered, sizeof result->offered, "%s", s->caps.mechanisms);
   result->tls = s->tls;
+  smn_result_redact(result, &s->needles);
   smn_dialogue_focus(s, NULL);
   if (!again ||
       !supply->back(supply->context, task,
@@ -385,6 +388,7 @@ static enum smn_kind deliver(struct smn_session *s, struct smn_transaction *t,
   smn_dialogue_focus(s, task);
   s->mails++;
   enum smn_kind kind = smn_transaction_envelope(s, t);
+  smn_result_redact(task->result, &s->needles); /* a receipt may be written */
   if (kind == SMN_OK && supply->begin &&
       !supply->begin(supply->context, task)) {
     s->listening = false; /* it waits for content that does not come */

@@ -429,6 +429,8 @@ static enum smn_kind write_block(struct smn_session *s,
   struct smn_blocks *blocks = &s->blocks;
   size_t len = blocks->len;
   enum smn_kind kind = SMN_OK;
+  if (smn_conn_cancelled(s->conn))
+    return smn_fail(s->err, SMN_CANCELLED, "cancelled");
   if (t->chunked && len > 0) {
     char line[64];
     snprintf(line, sizeof line, "BDAT %zu", len);

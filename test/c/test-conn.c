@@ -8,6 +8,7 @@
 #endif
 #include "base/wait.h"
 #include "check.h"
+#include "fds.h"
 #include "net/conn.h"
 #include "net/resolve.h"
 #include "smtp/reply.h"
@@ -15,7 +16,6 @@
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
@@ -125,13 +125,6 @@ static enum smn_kind open_at(struct smn_conn **conn, const char *host, int port,
   return smn_conn_open(conn, &to, timeout_ms, cancel_fd, err);
 }
 
-static int count_fds(void) {
-  int count = 0;
-  for (int fd = 0; fd < 1024; fd++)
-    count += fcntl(fd, F_GETFD) >= 0;
-  return count;
-}
-
 /* A look-up's helper closes its own a moment after it has answered.  */
 static int wait_for_fds(int count) {
   int64_t end = smn_now_ms() + LONG_MS;
@@ -154,23 +147,6 @@ struct pair {
   int cancel[2];
   struct smn_error err;
 };
-
-/* The descriptor of the other end of SERVER, which is in this process, too.  It
-   cannot be foretold: a look-up that nobody awaits may close some at any
-   time.  */
-static int other_end(int server) {
-  struct sockaddr_in wanted = {0}, here = {0};
-  socklen_t size = sizeof wanted;
-  CHECK_INT(getpeername(server, (struct sockaddr *)&wanted, &size), 0);
-  for (int fd = 0; fd < 1024; fd++) {
-    size = sizeof here;
-    if (getsockname(fd, (struct sockaddr *)&here, &size) == 0 &&
-        here.sin_family == AF_INET && here.sin_port == wanted.sin_port)
-      return fd;
-  }
-  CHECK(!"the other end is not here");
-  return -1;
-}
 
 static void pair_open(struct pair *p, int timeout_ms) {
   int port;

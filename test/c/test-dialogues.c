@@ -314,6 +314,8 @@ static bool as_expected(const struct dialogue *d) {
   expect_word(d, "delivered", delivered, &good);
   expect_word(d, "mechanism", r->mechanism, &good);
   expect_word(d, "token-refused", r->token_refused ? "yes" : "no", &good);
+  expect_word(d, "password-untested", r->password_untested ? "yes" : "no",
+              &good);
   expect_word(d, "passphrase-wanted", r->passphrase_wanted ? "yes" : "no",
               &good);
   expect_word(d, "pinned", r->tls.certificate.pinned ? "yes" : "no", &good);
@@ -336,6 +338,8 @@ static bool as_expected(const struct dialogue *d) {
 /* The password, its base64, and what AUTH sent, as the server saw it.  */
 static bool keeps_secrets(const struct dialogue *d, const char *said) {
   const struct smn_buf *password = &d->job->server.password;
+  if (strstr(d->client, "weak="))
+    return true; /* a word of the server's own */
   gnutls_datum_t raw = {(void *)password->data, (unsigned)password->len};
   gnutls_datum_t encoded = {NULL, 0};
   if (raw.size == 0)
@@ -350,6 +354,23 @@ static bool keeps_secrets(const struct dialogue *d, const char *said) {
   if (!good)
     printf("%s: a secret got out\n", d->name);
   return good;
+}
+
+/* All that the result tells, where secrets are looked for.  */
+static void print_result(const struct dialogue *d) {
+  const struct smn_result *r = &d->result;
+  const struct smn_certificate *shown = &r->tls.certificate;
+  const char *const texts[] = {r->error.text,   r->reply,       r->greeting,
+                               r->capabilities, r->notes,       r->offered,
+                               shown->reasons,  shown->subject, shown->issuer};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+    fprintf(d->trace, "%s\n", texts[i] ? texts[i] : "");
+  for (int i = 0; i < shown->chain_len; i++)
+    fprintf(d->trace, "%s\n%s\n", shown->chain[i].subject,
+            shown->chain[i].issuer);
+  for (size_t i = 0; i < r->recipient_count; i++)
+    fprintf(d->trace, "%s\n",
+            r->recipients[i].text ? r->recipients[i].text : "");
 }
 
 static void run(struct dialogue *d) {
@@ -381,8 +402,7 @@ static void run(struct dialogue *d) {
   close(d->listening);
   close(cancel[0]);
   close(cancel[1]);
-  fprintf(d->trace, "%s\n%s\n", d->result.error.text,
-          d->result.reply ? d->result.reply : "");
+  print_result(d);
   fclose(d->peer->log);
   fclose(d->trace);
   bool good = as_expected(d);

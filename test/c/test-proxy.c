@@ -2,11 +2,11 @@
 /* test-proxy.c - through SOCKS 5 and HTTP proxies, good and bad ones.  */
 #include "base/wait.h"
 #include "check.h"
+#include "fds.h"
 #include "net/conn.h"
 #include "net/proxy.h"
 #include "peer-run.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -280,13 +280,6 @@ static void run(const struct dialogue *dialogue, int listening, int port) {
   good = CHECK(proxy.good) && good;
   if (!good)
     printf("  %s: %s\n", dialogue->what, err.text);
-}
-
-static int count_fds(void) {
-  int count = 0;
-  for (int fd = 0; fd < 1024; fd++)
-    count += fcntl(fd, F_GETFD) >= 0;
-  return count;
 }
 
 static void test_dialogues(void) {
