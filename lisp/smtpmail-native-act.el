@@ -66,6 +66,13 @@ look whether it arrived before you send it again")))))
         entry
       (smtpmail-native-act--claimed (smtpmail-native-entry-id entry)))))
 
+(defun smtpmail-native-act--durable (entry)
+  "Wait a moment until what was done to ENTRY survives a loss of power.
+The user may be told of it only then."
+  (when (eq (smtpmail-native-outbox-wait entry smtpmail-native-outbox-patience)
+            'slow)
+    (smtpmail-native-tell-slow)))
+
 (defun smtpmail-native-act-retry (id)
   "Send the entry ID now, whatever it waits for, and whatever came of it.
 The user has asked for that, and so may be asked for a password.  Signal
@@ -109,7 +116,8 @@ Signal `smtpmail-native-usage-error' if it is not waiting for anything."
       (smtpmail-native-error-signal
        'smtpmail-native-usage-error
        "This mail is kept, and is not sent by itself"))
-    (smtpmail-native-act--user-holds entry)))
+    (smtpmail-native-act--user-holds entry)
+    (smtpmail-native-act--durable entry)))
 
 (defun smtpmail-native-act-take-back (id restore)
   "Call the function RESTORE with the entry ID, claimed, and delete the entry.
@@ -125,7 +133,8 @@ Signal `smtpmail-native-usage-error' if it is gone, under way, or sent."
     (prog1 (funcall restore entry)
       (remhash id smtpmail-native-tell--traces)
       (smtpmail-native-attempt-forget-doubt id)
-      (smtpmail-native-outbox-remove entry))))
+      (smtpmail-native-outbox-remove entry)
+      (smtpmail-native-act--durable entry))))
 
 (defun smtpmail-native-act-cancel (id)
   "Stop sending the entry ID; it is held then, unless it has been sent.
@@ -136,8 +145,12 @@ Return nil if it is not under way in this Emacs."
       ;; Should this Emacs end before the attempt does, the next one knows.
       (unless (smtpmail-native-sending-waiter sending)
         (condition-case err
-            (smtpmail-native-outbox-set (smtpmail-native-sending-entry sending)
-                                        :status 'held :hold 'user)
+            (progn
+              (smtpmail-native-outbox-set
+               (smtpmail-native-sending-entry sending)
+               :status 'held :hold 'user)
+              (smtpmail-native-act--durable
+               (smtpmail-native-sending-entry sending)))
           (smtpmail-native-outbox-error
            (display-warning 'smtpmail-native (cadr err)))))
       (smtpmail-native-channel-cancel (smtpmail-native-sending-job sending)))))
@@ -147,13 +160,15 @@ Return nil if it is not under way in this Emacs."
   (smtpmail-native-act--with-claim entry (smtpmail-native-act--claimed id)
     (remhash id smtpmail-native-tell--traces)
     (smtpmail-native-attempt-forget-doubt id)
-    (smtpmail-native-outbox-remove entry)))
+    (smtpmail-native-outbox-remove entry)
+    (smtpmail-native-act--durable entry)))
 
 (defun smtpmail-native-act-mark-sent (id)
   "Take it that the entry ID has arrived: file its copy and delete it."
   (smtpmail-native-act--with-claim entry (smtpmail-native-act--claimed id)
     (smtpmail-native-outbox-set entry :status 'sent :next nil)
-    (smtpmail-native-attempt-finish entry)))
+    (smtpmail-native-attempt-finish entry)
+    (smtpmail-native-act--durable entry)))
 
 (defun smtpmail-native-act-flush ()
   "Send at once all that waits, also what `smtpmail-queue-mail' has held.

@@ -137,24 +137,24 @@ module, else when events are handed on."
   (let ((inhibit-quit t)
         (text (and (not (eq (plist-get plist :kind) 'ok))
                    (smtpmail-native-error-text (plist-get plist :text)))))
-    (cl-decf (smtpmail-native-disk-pending-count pending))
-    (when text
-      (setf (smtpmail-native-disk-pending-failure pending) text))
-    (when (<= (smtpmail-native-disk-pending-count pending) 0)
-      (remhash key smtpmail-native-disk--pending)
-      (let ((claim (smtpmail-native-disk-pending-take-end pending)))
-        (when claim
-          (smtpmail-native-module-release claim))))
-    (when (and text (smtpmail-native-disk-pending-tell pending))
-      (funcall (smtpmail-native-disk-pending-tell pending) text))))
+    (when (eq pending (gethash key smtpmail-native-disk--pending))
+      (when text
+        (setf (smtpmail-native-disk-pending-failure pending) text))
+      (when (= 0 (cl-decf (smtpmail-native-disk-pending-count pending)))
+        (remhash key smtpmail-native-disk--pending)
+        (let ((claim (smtpmail-native-disk-pending-take-end pending)))
+          (when claim
+            (smtpmail-native-module-release claim))))
+      (when (and text (smtpmail-native-disk-pending-tell pending))
+        (funcall (smtpmail-native-disk-pending-tell pending) text)))))
 
 (defun smtpmail-native-disk-forget (key)
   "Let no task that the disk has for the object KEY matter any more.
-What it does for the object from here on is another matter."
+Those who wait for one go on.  What it does for the object from here on is
+another matter."
   (let ((pending (gethash key smtpmail-native-disk--pending)))
     (when pending
-      (setf (smtpmail-native-disk-pending-tell pending) nil
-            (smtpmail-native-disk-pending-count pending) most-positive-fixnum)
+      (setf (smtpmail-native-disk-pending-count pending) 0)
       (remhash key smtpmail-native-disk--pending))))
 
 (defun smtpmail-native-disk-hand-in (key steps tell)
@@ -192,7 +192,7 @@ else."
             (setf (smtpmail-native-disk-pending-tell pending) nil)
             (smtpmail-native-channel-await
              (lambda ()
-               (<= (smtpmail-native-disk-pending-count pending) 0))
+               (= (smtpmail-native-disk-pending-count pending) 0))
              seconds)
             (if (> (smtpmail-native-disk-pending-count pending) 0)
                 'slow

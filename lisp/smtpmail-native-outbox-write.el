@@ -26,6 +26,9 @@
 
 (defvar smtpmail-queue-dir)
 
+(defconst smtpmail-native-outbox-patience 2
+  "Seconds that a command waits for the disk.")
+
 (defun smtpmail-native-outbox--tell (entry reason)
   "Warn that something of ENTRY did not get to the disk, and give the REASON."
   (let* ((envelope (smtpmail-native-entry-envelope entry))

@@ -42,16 +42,17 @@
           account))
 
 (defun smtpmail-native-queue-make-durable (entry &optional wait)
-  "Make ENTRY survive a loss of power; wait for that at most 2 seconds.
+  "Make ENTRY survive a loss of power, and wait a moment for that.
 With WAIT, wait as long as it takes, as batch mode always does.  Return
 non-nil if it does.  No error is signalled; a failure is a warning."
   (condition-case err
       (if (eq (smtpmail-native-outbox-make-durable
-               entry (if (or wait noninteractive) nil 2))
+               entry (if (or wait noninteractive)
+                         nil
+                       smtpmail-native-outbox-patience))
               t)
           t
-        (smtpmail-native-tell-say
-         "The disk is slow: a loss of power may still lose the message")
+        (smtpmail-native-tell-slow)
         nil)
     (smtpmail-native-outbox-error
      (display-warning 'smtpmail-native (cadr err))
@@ -107,7 +108,11 @@ left behind then."
                                                      '(:status ready)))
           (if (or (plist-get found :typed)
                   (smtpmail-native-schedule-free-p envelope))
-              (smtpmail-native-attempt-begin entry found)
+              (progn
+                ;; First: what comes of it must not be heard before the
+                ;; caller, which files the copy, has heard of the entry.
+                (smtpmail-native-queue-make-durable entry)
+                (smtpmail-native-attempt-begin entry found))
             (smtpmail-native-auth-release found)
             (smtpmail-native-queue--leave entry)
             (smtpmail-native-schedule-look-at

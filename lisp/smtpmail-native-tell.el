@@ -32,6 +32,11 @@ The argument is its id, or nil when it may concern all of them.")
   (let ((inhibit-message (or inhibit-message (active-minibuffer-window))))
     (apply #'message format args)))
 
+(defun smtpmail-native-tell-slow ()
+  "Say that what the user has just done may not be on the disk yet."
+  (smtpmail-native-tell-say
+   "The disk is slow: a loss of power may still undo this"))
+
 (defun smtpmail-native-tell-date (time)
   "Return TIME, in seconds, as people write it; of today without a date."
   (format-time-string (if (equal (format-time-string "%F" time)
