@@ -40,6 +40,73 @@ int smn_file_open_regular(int directory, const char *name) {
   return -1;
 }
 
+enum smn_kind smn_file_open_named(const char *file, const char *what, int *fd,
+                                  uint64_t *size, struct smn_error *err) {
+  struct stat stat;
+  *fd = open_at(AT_FDCWD, file, O_RDONLY);
+  if (*fd < 0 || fstat(*fd, &stat) != 0)
+    smn_fail_errno(err, SMN_FILE, errno, "cannot read the %s %s", what, file);
+  else if (!S_ISREG(stat.st_mode))
+    smn_fail(err, SMN_FILE, "cannot read the %s %s: not a regular file", what,
+             file);
+  else {
+    *size = (uint64_t)stat.st_size;
+    return SMN_OK;
+  }
+  if (*fd >= 0)
+    close(*fd);
+  *fd = -1;
+  return SMN_FILE;
+}
+
+/* Read FD to its end.  *CONTENT has room for one octet more than there should
+   be, by which growth is noticed.  Returns an errno, 0 for good.  */
+static int read_all(int fd, struct smn_buf *content) {
+  size_t room;
+  while ((room = content->max - content->len) > 0) {
+    char *into = smn_buf_reserve(content, room);
+    if (!into)
+      return ENOMEM;
+    ssize_t n = read(fd, into, room);
+    if (n == 0) {
+      *into = '\0';
+      return 0;
+    }
+    if (n > 0)
+      content->len += (size_t)n;
+    else if (errno != EINTR)
+      return errno;
+  }
+  return EFBIG;
+}
+
+enum smn_kind smn_file_load(const char *file, const char *what, size_t max,
+                            bool secret, struct smn_buf *content,
+                            struct smn_error *err) {
+  int fd;
+  uint64_t size;
+  smn_buf_init(content, 0);
+  enum smn_kind kind = smn_file_open_named(file, what, &fd, &size, err);
+  if (kind != SMN_OK)
+    return kind;
+  if (size > max)
+    kind = smn_fail(err, SMN_FILE,
+                    "cannot read the %s %s: it is larger than %zu octets", what,
+                    file, max);
+  else if (secret && !smn_buf_init_secret(content, (size_t)size + 1))
+    kind = smn_fail(err, SMN_SYSTEM, "no memory");
+  else {
+    if (!secret)
+      smn_buf_init(content, (size_t)size + 1);
+    int errnum = read_all(fd, content);
+    if (errnum)
+      kind = smn_fail_errno(err, SMN_FILE, errnum, "cannot read the %s %s",
+                            what, file);
+  }
+  close(fd);
+  return kind;
+}
+
 bool smn_file_write_all(int fd, const void *bytes, size_t len) {
   const char *at = bytes;
   while (len > 0) {

@@ -3,13 +3,16 @@
    Every call is checked, one that a signal interrupts is repeated, and what
    fails leaves its errno.  A name is one component below the open directory
    that comes with it, or a whole path with AT_FDCWD.  Owns nothing; any
-   thread.  What stands in a directory is untrusted: nothing here follows a
-   link by its last component or waits for a FIFO or a device.  */
+   thread.  What stands in a directory is untrusted: nothing here waits for a
+   FIFO or a device, and only what the user has named may be a link.  */
 #ifndef SMN_FILE_H
 #define SMN_FILE_H
 
+#include "base/buf.h"
+#include "base/error.h"
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Open a directory.  FOLLOW: it may be a symbolic link.  Returns a descriptor
    or -1.  */
@@ -18,6 +21,19 @@ int smn_file_open_directory(int directory, const char *name, bool follow);
 /* Open a regular file to be read; anything else is EINVAL (ELOOP for a
    link).  Returns a descriptor or -1.  */
 int smn_file_open_regular(int directory, const char *name);
+
+/* Open the regular FILE that the user has named, and may be a link, to be read.
+   On SMN_OK the caller owns *FD, and *SIZE is its length; else *FD is -1, and
+   SMN_FILE calls it WHAT.  */
+enum smn_kind smn_file_open_named(const char *file, const char *what, int *fd,
+                                  uint64_t *size, struct smn_error *err);
+
+/* Read the whole of FILE, which has at most MAX octets, as above, into
+   *CONTENT, which the caller frees in any case.  What is looked at is what is
+   used, even if FILE is replaced meanwhile.  */
+enum smn_kind smn_file_load(const char *file, const char *what, size_t max,
+                            bool secret, struct smn_buf *content,
+                            struct smn_error *err);
 
 bool smn_file_write_all(int fd, const void *bytes, size_t len);
 

@@ -3,12 +3,12 @@
 #include "mail/content.h"
 #include "base/buf.h"
 #include "base/errand.h"
+#include "base/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define LARGE 1048576     /* octets from which on a thread is worth it */
@@ -138,16 +138,12 @@ enum smn_kind smn_content_measured(struct smn_content *content, int cancel_fd,
 enum smn_kind smn_content_open(struct smn_content *content, const char *file,
                                bool raw, struct smn_blocks *blocks,
                                struct smn_error *err) {
-  struct stat stat;
   *content = (struct smn_content){.file = file, .raw = raw};
-  content->fd = open(file, O_RDONLY | O_CLOEXEC);
-  if (content->fd < 0 || fstat(content->fd, &stat) != 0)
-    return smn_fail_errno(err, SMN_FILE, errno, "cannot open %s", file);
-  if (!S_ISREG(stat.st_mode))
-    return smn_fail(err, SMN_FILE, "%s is not a regular file", file);
-  content->size = content->octets = (uint64_t)stat.st_size;
-  if (raw)
-    return SMN_OK;
+  enum smn_kind kind =
+      smn_file_open_named(file, "message", &content->fd, &content->size, err);
+  content->octets = content->size;
+  if (kind != SMN_OK || raw)
+    return kind;
   if (content->size >= LARGE && start_measure(content))
     return SMN_OK;
   return measure(content, blocks, err);

@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* trust.c - what TLS trusts and shows.  */
 #include "net/trust.h"
+#include "base/file.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include <gnutls/abstract.h>
 #include <gnutls/pkcs11.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#define PEM_HEAD                                                               \
-  65536 /* octets of a file in which "-----BEGIN" has to stand                 \
-         */
+#define KEY_MAX 1048576   /* octets of a key with its certificates */
+#define CHAIN_MAX 16      /* certificates that the client shows */
+#define LIST_MAX 67108864 /* of authorities or revocations */
 
 struct smn_trust {
   gnutls_certificate_credentials_t credentials;
@@ -40,29 +39,37 @@ void smn_trust_free(struct smn_trust *trust) {
   free(trust);
 }
 
-static enum smn_kind unusable(struct smn_error *err, const char *what,
-                              const char *file, int code) {
-  return smn_fail(err, SMN_FILE, "cannot use the %s %s: %s", what, file,
-                  gnutls_strerror(code));
+static bool is_uri(const char *name) {
+  return strncmp(name, "pkcs11:", strlen("pkcs11:")) == 0;
 }
 
-static enum smn_kind load_authorities(struct smn_trust *trust,
-                                      const struct smn_tls_options *options,
-                                      struct smn_error *err) {
-  gnutls_certificate_credentials_t cred = trust->credentials;
-  int code;
-  for (char *const *f = options->trustfiles; f && *f; f++) {
-    code =
-        gnutls_certificate_set_x509_trust_file(cred, *f, GNUTLS_X509_FMT_PEM);
-    if (code < 0)
-      return unusable(err, "trust file", *f, code);
+static gnutls_datum_t datum(const struct smn_buf *content) {
+  return (gnutls_datum_t){(unsigned char *)content->data,
+                          (unsigned)content->len};
+}
+
+/* One of the ways in which GnuTLS takes a list.  */
+typedef int take_list(gnutls_certificate_credentials_t credentials,
+                      const gnutls_datum_t *list, gnutls_x509_crt_fmt_t format);
+
+/* Load the FILES, each of which is a WHAT.  */
+static enum smn_kind load_lists(const struct smn_trust *trust,
+                                char *const *files, const char *what,
+                                take_list *take, struct smn_error *err) {
+  enum smn_kind kind = SMN_OK;
+  for (; kind == SMN_OK && files && *files; files++) {
+    struct smn_buf content;
+    kind = smn_file_load(*files, what, LIST_MAX, false, &content, err);
+    if (kind == SMN_OK) {
+      const gnutls_datum_t list = datum(&content);
+      int code = take(trust->credentials, &list, GNUTLS_X509_FMT_PEM);
+      if (code < 0)
+        kind = smn_fail(err, SMN_FILE, "cannot use the %s %s: %s", what, *files,
+                        gnutls_strerror(code));
+    }
+    smn_buf_free(&content);
   }
-  for (char *const *f = options->crlfiles; f && *f; f++) {
-    code = gnutls_certificate_set_x509_crl_file(cred, *f, GNUTLS_X509_FMT_PEM);
-    if (code < 0)
-      return unusable(err, "revocation list", *f, code);
-  }
-  return SMN_OK;
+  return kind;
 }
 
 bool smn_trust_add_system(struct smn_trust *trust) {
@@ -76,12 +83,10 @@ bool smn_trust_add_system(struct smn_trust *trust) {
 
 struct pair {
   const char *cert, *key; /* file names or pkcs11: URIs; maybe the same */
-  bool pem, encrypted;    /* the file of the key, if it is one */
+  struct smn_buf cert_octets, key_octets; /* of the files; one for both, if they
+                                             are the same */
+  bool pem, encrypted; /* the file of the key, if it is one */
 };
-
-static bool is_uri(const char *name) {
-  return strncmp(name, "pkcs11:", strlen("pkcs11:")) == 0;
-}
 
 /* NAME as it may be shown: behind "?" a URI may tell a PIN (RFC 7512 2.4).  */
 static int shown(const char *name) {
@@ -106,39 +111,29 @@ static int give_pin(void *userdata, int attempt, const char *url,
   return 0;
 }
 
-/* What kind of file the key stands in; *pair is told.  */
-static enum smn_kind look_into(struct pair *pair, struct smn_error *err) {
-  static const char begin[] = "-----BEGIN ";
-  enum smn_kind kind = SMN_OK;
-  char *head = calloc(1, PEM_HEAD);
-  int fd = open(pair->key, O_RDONLY | O_CLOEXEC);
-  ssize_t len = head && fd >= 0 ? read(fd, head, PEM_HEAD - 1) : -1;
-  if (!head)
-    kind = smn_fail(err, SMN_SYSTEM, "no memory");
-  else if (len < 0)
-    kind = smn_fail_errno(err, SMN_FILE, errno, "cannot read the client key %s",
-                          pair->key);
-  else {
-    /* The text of a PEM file ends before any NUL.  */
-    pair->pem = strstr(head, begin) != NULL;
-    pair->encrypted = strstr(head, "BEGIN ENCRYPTED ") != NULL ||
-                      strstr(head, "Proc-Type: 4,ENCRYPTED") != NULL;
-  }
-  if (fd >= 0)
-    close(fd);
-  if (head)
-    smn_wipe(head, PEM_HEAD);
-  free(head);
-  return kind;
+static bool same_file(const struct pair *pair) {
+  return strcmp(pair->cert, pair->key) == 0;
 }
 
-static enum smn_kind check_readable(const char *file, struct smn_error *err) {
-  int fd = open(file, O_RDONLY | O_CLOEXEC);
-  if (fd < 0)
-    return smn_fail_errno(err, SMN_FILE, errno,
-                          "cannot read the client certificate %s", file);
-  close(fd);
-  return SMN_OK;
+/* Read the files, and see what that of the key is.  */
+static enum smn_kind read_pair(struct pair *pair, struct smn_error *err) {
+  enum smn_kind kind = SMN_OK;
+  pair->pem = true;
+  if (!is_uri(pair->key)) {
+    kind = smn_file_load(pair->key, "client key", KEY_MAX, true,
+                         &pair->key_octets, err);
+    if (kind != SMN_OK)
+      return kind;
+    /* The text of a PEM file ends before any NUL.  */
+    const char *text = pair->key_octets.data;
+    pair->pem = strstr(text, "-----BEGIN ") != NULL;
+    pair->encrypted = strstr(text, "BEGIN ENCRYPTED ") != NULL ||
+                      strstr(text, "Proc-Type: 4,ENCRYPTED") != NULL;
+  }
+  if (!is_uri(pair->cert) && !same_file(pair))
+    kind = smn_file_load(pair->cert, "client certificate", KEY_MAX, false,
+                         &pair->cert_octets, err);
+  return kind;
 }
 
 static bool about_passphrase(const struct smn_trust *trust,
@@ -187,35 +182,81 @@ static enum smn_kind key_failed(const struct smn_trust *trust,
                   trust->few_left ? "; the token locks itself soon" : "");
 }
 
+/* Use PAIR, of which one half is a file and the other in a token.  */
+static int use_halves(struct smn_trust *trust, const struct pair *pair,
+                      const char *passphrase) {
+  gnutls_pcert_st chain[CHAIN_MAX];
+  unsigned count = CHAIN_MAX;
+  gnutls_privkey_t key = NULL;
+  const gnutls_datum_t key_file = datum(&pair->key_octets);
+  const gnutls_datum_t cert_file = datum(&pair->cert_octets);
+  int code = is_uri(pair->cert)
+                 ? gnutls_pcert_list_import_x509_file(chain, &count, pair->cert,
+                                                      GNUTLS_X509_FMT_PEM,
+                                                      give_pin, trust, 0)
+                 : gnutls_pcert_list_import_x509_raw(chain, &count, &cert_file,
+                                                     GNUTLS_X509_FMT_PEM,
+                                                     GNUTLS_X509_CRT_LIST_SORT);
+  if (code < 0)
+    return code;
+  code = gnutls_privkey_init(&key);
+  if (code == 0) {
+    gnutls_privkey_set_pin_function(key, give_pin, trust);
+    code = is_uri(pair->key)
+               ? gnutls_privkey_import_url(key, pair->key, 0)
+               : gnutls_privkey_import_x509_raw(
+                     key, &key_file, GNUTLS_X509_FMT_PEM, passphrase, 0);
+  }
+  if (code == 0)
+    code = gnutls_certificate_set_key(trust->credentials, NULL, 0, chain,
+                                      (int)count, key);
+  if (code < 0) { /* else the credentials own them */
+    gnutls_privkey_deinit(key);
+    for (unsigned i = 0; i < count; i++)
+      gnutls_pcert_deinit(&chain[i]);
+  }
+  return code;
+}
+
+static int use_pair(struct smn_trust *trust, const struct pair *pair) {
+  const char *passphrase = trust->passphrase && trust->passphrase->len
+                               ? trust->passphrase->data
+                               : NULL;
+  const gnutls_datum_t key = datum(&pair->key_octets);
+  const gnutls_datum_t cert = same_file(pair) ? key : datum(&pair->cert_octets);
+  if (is_uri(pair->cert) != is_uri(pair->key))
+    return use_halves(trust, pair, passphrase);
+  if (is_uri(pair->cert))
+    return gnutls_certificate_set_x509_key_file2(trust->credentials, pair->cert,
+                                                 pair->key, GNUTLS_X509_FMT_PEM,
+                                                 NULL, 0);
+  if (same_file(pair) && !pair->pem)
+    return gnutls_certificate_set_x509_simple_pkcs12_mem(
+        trust->credentials, &key, GNUTLS_X509_FMT_DER, passphrase);
+  return gnutls_certificate_set_x509_key_mem2(
+      trust->credentials, &cert, &key, GNUTLS_X509_FMT_PEM, passphrase, 0);
+}
+
 static enum smn_kind load_key(struct smn_trust *trust,
                               const struct smn_tls_options *options,
                               bool *passphrase_wanted, struct smn_error *err) {
   struct pair pair = {
       .cert = options->cert_file ? options->cert_file : options->key_file,
       .key = options->key_file ? options->key_file : options->cert_file,
-      .pem = true,
   };
   if (!pair.cert)
     return SMN_OK;
-  enum smn_kind kind = is_uri(pair.key) ? SMN_OK : look_into(&pair, err);
-  if (kind == SMN_OK && !is_uri(pair.cert))
-    kind = check_readable(pair.cert, err);
-  if (kind != SMN_OK)
-    return kind;
-  const char *passphrase = trust->passphrase && trust->passphrase->len
-                               ? trust->passphrase->data
-                               : NULL;
-  trust->keyed = true;
-  gnutls_certificate_set_pin_function(trust->credentials, give_pin, trust);
-  int code =
-      pair.pem || strcmp(pair.cert, pair.key) != 0
-          ? gnutls_certificate_set_x509_key_file2(
-                trust->credentials, pair.cert, pair.key, GNUTLS_X509_FMT_PEM,
-                is_uri(pair.key) ? NULL : passphrase, 0)
-          : gnutls_certificate_set_x509_simple_pkcs12_file(
-                trust->credentials, pair.cert, GNUTLS_X509_FMT_DER, passphrase);
-  return code < 0 ? key_failed(trust, &pair, code, passphrase_wanted, err)
-                  : SMN_OK;
+  enum smn_kind kind = read_pair(&pair, err);
+  if (kind == SMN_OK) {
+    trust->keyed = true;
+    gnutls_certificate_set_pin_function(trust->credentials, give_pin, trust);
+    int code = use_pair(trust, &pair);
+    if (code < 0)
+      kind = key_failed(trust, &pair, code, passphrase_wanted, err);
+  }
+  smn_buf_free(&pair.key_octets);
+  smn_buf_free(&pair.cert_octets);
+  return kind;
 }
 
 enum smn_kind smn_trust_load(struct smn_trust **trust,
@@ -229,7 +270,11 @@ enum smn_kind smn_trust_load(struct smn_trust **trust,
     return smn_fail(err, SMN_SYSTEM, "no memory");
   }
   t->passphrase = options->passphrase;
-  enum smn_kind kind = load_authorities(t, options, err);
+  enum smn_kind kind = load_lists(t, options->trustfiles, "trust file",
+                                  gnutls_certificate_set_x509_trust_mem, err);
+  if (kind == SMN_OK)
+    kind = load_lists(t, options->crlfiles, "revocation list",
+                      gnutls_certificate_set_x509_crl_mem, err);
   if (kind == SMN_OK)
     kind = load_key(t, options, passphrase_wanted, err);
   if (kind == SMN_OK)

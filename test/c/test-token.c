@@ -164,6 +164,12 @@ int main(void) {
     check_key(path, KEY, PIN, NULL);
     check_key(CERT, KEY, PIN, NULL);
     check_key(TOKEN ";object=client", NULL, PIN, NULL);
+    snprintf(text, sizeof text, "%s/client.key", folder);
+    check_key(CERT, text, NULL, NULL);
+    snprintf(text, sizeof text, "%s/good.key", folder);
+    check_key(CERT, text, NULL, "does not belong to the key");
+    snprintf(text, sizeof text, "%s/good.pem", folder);
+    check_key(text, KEY, PIN, "does not belong to the key");
     check_key(path, TOKEN ";object=nothing;type=private", PIN, "cannot use");
   } else {
     puts("   SKIPPED  no-SoftHSM-for-PKCS#11");
