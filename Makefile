@@ -17,7 +17,7 @@ MODULE ?= smtpmail-native-module$(SUFFIX)
 EL = smtpmail-native.el $(wildcard lisp/*.el)
 TESTS_EL = $(wildcard test/*-tests.el)
 SOURCES = Makefile $(EL) $(wildcard module/*/*.[ch] test/*.el test/c/*.[ch] \
-  module/*.org tools/* test/kill-test *.org test/*/*.org .ci/* .dir-locals.el)
+  module/*.org tools/* test/kill-test test/deb-test debian/rules *.org test/*/*.org .ci/* .dir-locals.el)
 # The glue alone knows Emacs; the core is a library without it.
 GLUE = $(patsubst module/%.c,%,$(wildcard module/emacs/*.c))
 CORE = $(filter-out $(GLUE),$(patsubst module/%.c,%,$(wildcard module/*/*.c)))
