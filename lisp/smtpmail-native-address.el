@@ -37,7 +37,8 @@
   (angle nil :documentation "Non-nil if it stands in angle brackets.")
   (beg nil :documentation "Where it begins, and with it its display name.")
   (phrase nil :documentation "Tokens of its display name.")
-  (at nil :documentation "Tokens of its domain."))
+  (tokens nil :documentation "Tokens of its address.")
+  (at nil :documentation "Those of its domain."))
 
 ;; A token is a list (TEXT BEG END).
 
@@ -196,6 +197,7 @@ The address begins at BEG."
     (smtpmail-native-address--new
      :local local :beg beg
      :domain (and domain (smtpmail-native-address-domain-to-ascii domain))
+     :tokens tokens
      :at (last tokens (max 0 (1- (length at)))))))
 
 (defun smtpmail-native-address--angle-addr (beg)
@@ -394,9 +396,11 @@ another one has; if it is part of a name, quote the name"
   "Return DOMAIN with its labels in ASCII (RFC 5890, 2.3.2.1)."
   (if (string-match-p "\\`[[:ascii:]]*\\'" domain)
       domain
-    (puny-encode-domain
-     (ucs-normalize-NFKC-string
-      (downcase (replace-regexp-in-string "[\u3002\uff0e\uff61]" "." domain t t))))))
+    (save-match-data
+      (puny-encode-domain
+       (ucs-normalize-NFKC-string
+        (downcase (replace-regexp-in-string "[\u3002\uff0e\uff61]" "." domain
+                                            t t)))))))
 
 (defun smtpmail-native-address-string (mailbox)
   "Return the address of MAILBOX, a string without its display name."

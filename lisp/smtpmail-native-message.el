@@ -13,15 +13,19 @@
 
 ;;; Code:
 
+(require 'cl-lib)
 (require 'mailalias)
+(require 'qp)
 (require 'rfc2047)
 (require 'sendmail)
 (require 'seq)
 (require 'smtpmail)
 (require 'subr-x)
 (require 'smtpmail-native-address)
+(require 'smtpmail-native-encode)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-header)
+(require 'smtpmail-native-seven-bit)
 (require 'smtpmail-native-wishes)
 
 (defconst smtpmail-native-message--inherited-regexp
@@ -187,19 +191,68 @@ empty line if no such line ends the header.  Point moves."
                  (smtpmail-native-address-quote separator)))))
      (t (smtpmail-native-header-fail-line (line-number-at-pos))))))
 
+(defun smtpmail-native-message--beside-raw ()
+  "Return the characters of the current buffer that are not ASCII, each once.
+Leave out raw octets; return nil if there are none of these."
+  (let ((seen (make-hash-table :test #'eq))
+        (raw nil))
+    (save-excursion
+      (goto-char (point-min))
+      (while (progn (skip-chars-forward "\0-\177")
+                    (not (eobp)))
+        (if (eq (char-charset (char-after)) 'eight-bit)
+            (setq raw t)
+          (puthash (char-after) t seen))
+        (forward-char)))
+    (and raw
+         (apply #'string (hash-table-keys seen)))))
+
+(defun smtpmail-native-message--raw-p ()
+  "Return non-nil if the current buffer has octets of no known character."
+  (save-excursion
+    (goto-char (point-min))
+    (skip-chars-forward "^\x3fff80-\x3fffff")
+    (not (eobp))))
+
+(defun smtpmail-native-message--first-coding (text)
+  "Return the first coding system in the usual order that can encode TEXT.
+TEXT is nil for the text of the current buffer."
+  (or (seq-find
+       (lambda (coding)
+         (and coding
+              (coding-system-get coding :mime-charset)
+              (null (if text
+                        (unencodable-char-position 0 (length text) coding
+                                                   nil text)
+                      (unencodable-char-position (point-min) (point-max)
+                                                 coding)))))
+       (list (and (local-variable-p 'buffer-file-coding-system)
+                  buffer-file-coding-system)
+             smtpmail-code-conv-from
+             default-sendmail-coding-system
+             (default-value 'buffer-file-coding-system)
+             'utf-8))
+      ;; What is no Unicode can be sent by no coding system at all.
+      (smtpmail-native-message--fail
+       "The text has a character that is not in Unicode: see\
+ `smtpmail-code-conv-from'")))
+
 (defun smtpmail-native-message--coding ()
   "Return the coding system for the mail in the current buffer.
-Nil means that its text is octets already.  This asks the user if no
-coding system of theirs can encode the text."
-  (when enable-multibyte-characters
-    (or (let ((sendmail-coding-system smtpmail-code-conv-from))
-          (condition-case nil
-              (select-message-coding-system)
-            (end-of-file                ; batch, and nobody to ask
-             (smtpmail-native-message--fail
-              "No coding system can encode the text: see\
- `smtpmail-code-conv-from'"))))
-        'raw-text)))
+Nil means that its text is octets already.  Octets of no known character
+are sent as they are, beside the text.  If no coding system of the user can
+encode the text, ask, but not in batch mode."
+  (cond
+   ((not enable-multibyte-characters) nil)
+   ((smtpmail-native-message--ascii-p)
+    (smtpmail-native-message--first-coding ""))
+   ((smtpmail-native-message--raw-p)
+    (smtpmail-native-message--first-coding
+     (smtpmail-native-message--beside-raw)))
+   (noninteractive (smtpmail-native-message--first-coding nil))
+   (t (or (let ((sendmail-coding-system smtpmail-code-conv-from))
+            (select-message-coding-system))
+          'utf-8))))
 
 (defun smtpmail-native-message--ascii-p ()
   "Return non-nil if the current buffer, which is multibyte, is pure ASCII."
@@ -256,7 +309,7 @@ coding system of theirs can encode the text."
       (goto-char (point-min))
       (insert prefix)
       (unless (smtpmail-native-message--ascii-p)
-        (smtpmail-native-message--encode (point-min) (point-max)))
+        (smtpmail-native-encode-region (point-min) (point-max)))
       (goto-char (point-min)))))
 
 (defun smtpmail-native-message--complete (prefix position fields)
@@ -279,75 +332,67 @@ PREFIX, \"Resent-\" or \"\", is part of their names."
   "Insert the fields that the header lacks; drop a blank Subject."
   (smtpmail-native-header-delete
    (lambda (field)
-     (and (null (smtpmail-native-header-text field))
-          (member (smtpmail-native-field-key field)
-                  '("subject" "from" "message-id" "date" "resent-from"
-                    "resent-message-id" "resent-date")))))
+     (let ((key (smtpmail-native-field-key field)))
+       (or (and (null (smtpmail-native-header-text field))
+                (member key '("subject" "date" "resent-date")))
+           (and (member key '("from" "message-id" "resent-from"
+                              "resent-message-id"))
+                (smtpmail-native-address-blank-p
+                 (smtpmail-native-field-text field)))))))
   (let* ((fields (smtpmail-native-header-fields))
          (block (smtpmail-native-header-resent-block fields)))
     (when block
       (smtpmail-native-message--complete "Resent-" (smtpmail-native-field-beg (car block)) block))
     (smtpmail-native-message--complete "" (point-min) fields)))
 
-(defun smtpmail-native-message--insert-mime (coding)
-  "Say in MIME fields that the body is 8-bit text encoded with CODING."
+(defun smtpmail-native-message--plain-p (fields)
+  "Return non-nil if a body of plain text is all that FIELDS tell of.
+It can be encoded then as is suitable."
+  (let ((type (smtpmail-native-header-value "content-type" fields)))
+    (and (or (null type)
+             (string-match-p "\\`text/plain\\_>" (downcase type)))
+         (null (smtpmail-native-header-value "content-transfer-encoding"
+                                             fields)))))
+
+(defun smtpmail-native-message--wanted-encoding (text)
+  "Return the encoding that the body of TEXT needs, if it is plain text.
+The value is nil if it can go as it is."
+  (cond ((smtpmail-native-message--text-long text) "quoted-printable")
+        ((and (smtpmail-native-message--text-coding text)
+              (not (smtpmail-native-message--text-ascii text)))
+         "8bit")))
+
+(defun smtpmail-native-message--insert-mime (text)
+  "Say in MIME fields what TEXT is, if it needs some and the header has none.
+Note in TEXT how its body has to be encoded, if it does."
   (let* ((fields (smtpmail-native-header-fields))
-         (type (smtpmail-native-header-value "content-type" fields))
-         (charset (coding-system-get coding :mime-charset)))
-    (when (and charset
-               (eq mail-send-nonascii 'mime)
-               (not (smtpmail-native-header-select '("mime-version") fields)))
+         (encoding
+          (and (eq mail-send-nonascii 'mime)
+               (not (smtpmail-native-header-select '("mime-version") fields))
+               (smtpmail-native-message--wanted-encoding text)))
+         (charset (and encoding
+                       (smtpmail-native-message--text-charset text))))
+    (when charset
       (goto-char (point-max))
       (insert "MIME-Version: 1.0\n")
       ;; The charset that is used overrides one that is only said; what is
       ;; not plain text, or is encoded by hand, speaks for itself.
-      (when (and (or (null type)
-                     (string-match-p "\\`text/plain\\_>" (downcase type)))
-                 (null (smtpmail-native-header-value
-                        "content-transfer-encoding" fields)))
+      (when (smtpmail-native-message--plain-p fields)
         (smtpmail-native-header-remove '("content-type"
-                                           "content-transfer-encoding"))
+                                         "content-transfer-encoding"))
         (goto-char (point-max))
         (insert (format "Content-Type: text/plain; charset=%s\n" charset)
-                "Content-Transfer-Encoding: 8bit\n")))))
+                (format "Content-Transfer-Encoding: %s\n" encoding))
+        (setf (smtpmail-native-message--text-encoding text) encoding)))))
 
-(defun smtpmail-native-message--encode (beg end)
-  "Encode the header between BEG and END according to RFC 2047."
-  ;; The coding system has been chosen; nobody is to be asked again.
-  (let ((select-safe-coding-system-function nil))
-    (mail-encode-header beg end)))
-
-(defun smtpmail-native-message--utf-8-address-p (field)
-  "Return non-nil if FIELD has an address that needs SMTPUTF8 (RFC 6532)."
-  (and (string-match-p "\\`\\(?:resent-\\)?\\(?:from\\|sender\\|reply-to\\|\
-to\\|cc\\|mail-\\(?:followup\\|reply\\)-to\\|disposition-notification-to\\)\\'"
-                       (smtpmail-native-field-key field))
-       (condition-case nil
-           (seq-some #'smtpmail-native-address-utf-8-p
-                     (smtpmail-native-address-parse
-                      (smtpmail-native-field-text field)
-                      (smtpmail-native-field-name field)))
-         (smtpmail-native-usage-error nil))))
-
-(defun smtpmail-native-message--encode-fields (coding)
-  "Encode the header with CODING according to RFC 2047.
-A field with an address that is not ASCII stays as it is, for UTF-8."
-  (setq-local buffer-file-coding-system coding)
-  (dolist (field (nreverse (smtpmail-native-header-fields)))
-    (unless (or (string-match-p "\\`[[:ascii:]]*\\'"
-                                (smtpmail-native-field-text field))
-                (smtpmail-native-message--utf-8-address-p field))
-      (smtpmail-native-message--encode (smtpmail-native-field-beg field)
-                                       (smtpmail-native-field-end field)))))
-
-(defun smtpmail-native-message--finish-header (coding ascii given beside)
+(defun smtpmail-native-message--finish-header (text given beside)
   "Finish the header in the current buffer; return the plist of its message.
-CODING is nil if the header is encoded already; ASCII says whether the
-whole mail is.  GIVEN and BESIDE are as in
+TEXT is a `smtpmail-native-message--text'.  GIVEN and BESIDE are as in
 `smtpmail-native-message--all-recipients'.  The plist is that of
 `smtpmail-native-message-prepare' without the buffer."
   (smtpmail-native-message--expand-aliases)
   (let* ((fields (smtpmail-native-header-fields))
+         (foreign (smtpmail-native-message--text-foreign text))
          (recipients (smtpmail-native-message--all-recipients
                       fields given beside))
          (fcc (delete "" (mapcar #'smtpmail-native-field-text
@@ -359,15 +404,35 @@ whole mail is.  GIVEN and BESIDE are as in
                   (smtpmail-native-header-fields)))
     (smtpmail-native-header-remove
      (list "fcc" "bcc" "resent-bcc" smtpmail-native-wishes-header))
-    (when coding
-      (unless ascii
-        (smtpmail-native-message--insert-mime coding))
-      (smtpmail-native-message--encode-fields coding))
+    (unless (smtpmail-native-encode-signed-p fields foreign)
+      (smtpmail-native-message--encode text))
     (smtpmail-native-header-tidy)
     (smtpmail-native-message--plist
      (list :sender sender :recipients recipients :fcc fcc)
      (smtpmail-native-header-fields)
-     (smtpmail-native-header-value smtpmail-native-wishes-header fields))))
+     (and (not foreign)
+          (null (smtpmail-native-header-resent-block fields))
+          (smtpmail-native-header-value smtpmail-native-wishes-header
+                                        fields)))))
+
+(defun smtpmail-native-message--encode (text)
+  "Encode the header in the current buffer as it suits TEXT.
+Note in TEXT how its body has to be encoded, if it does."
+  (let ((coding (smtpmail-native-message--text-coding text)))
+    (smtpmail-native-message--insert-mime text)
+    (setq-local buffer-file-coding-system (or coding 'utf-8))
+    (smtpmail-native-encode-header
+     (not (smtpmail-native-message--text-foreign text)))))
+
+(defun smtpmail-native-message--utf-8-p (envelope fields)
+  "Return non-nil if a message of ENVELOPE and FIELDS needs SMTPUTF8.
+It does if a local part is not ASCII; other octets in a header have been
+there before, and get through without."
+  (or (seq-some #'smtpmail-native-encode-utf-8-p fields)
+      (seq-some (lambda (address)
+                  (string-match-p "[^[:ascii:]]" address))
+                (cons (plist-get envelope :sender)
+                      (plist-get envelope :recipients)))))
 
 (defun smtpmail-native-message--plist (envelope fields wishes)
   "Return ENVELOPE with what FIELDS tell people, and with its wishes.
@@ -376,14 +441,10 @@ WISHES is the text of the field that has them, or nil."
     (append envelope
             (list :wishes (smtpmail-native-wishes
                            wishes
-                           (smtpmail-native-header-value "tls-required"
-                                                           fields)
+                           (smtpmail-native-header-value "tls-required" fields)
                            (plist-get titles :message-id))
-                  :utf-8 (seq-some (lambda (field)
-                                     (string-match-p
-                                      "[^[:ascii:]]"
-                                      (smtpmail-native-field-text field)))
-                                   fields)
+                  :utf-8 (and (smtpmail-native-message--utf-8-p envelope fields)
+                              t)
                   :binary (equal "binary"
                                  (downcase
                                   (or (smtpmail-native-header-value
@@ -393,62 +454,138 @@ WISHES is the text of the field that has them, or nil."
 
 ;;;; Entry point
 
-(defun smtpmail-native-message--assemble (target header source start coding)
-  "Put the octets of a message into TARGET, a new buffer.
-HEADER is the buffer of its header.  The body begins at START in the
-buffer SOURCE and is encoded with CODING; nil means that it is octets."
-  (with-current-buffer target
-    (set-buffer-multibyte nil)
-    (setq buffer-undo-list t
-          buffer-file-coding-system 'no-conversion)
-    (insert (encode-coding-string
-             (with-current-buffer header (buffer-string)) 'utf-8-unix)
-            "\n")
-    (if coding
-        (with-current-buffer source
-          (encode-coding-region
-           start (point-max) (coding-system-change-eol-conversion coding 'unix)
-           target))
-      (insert-buffer-substring-no-properties source start))
-    (goto-char (point-max))
-    (unless (bolp)
-      (insert "\n"))
-    (set-buffer-modified-p nil)
-    (goto-char (point-min))))
+(cl-defstruct (smtpmail-native-message--text
+               (:constructor smtpmail-native-message--text)
+               (:copier nil))
+  "What is known of the text of a mail."
+  (source nil :documentation "Its buffer.")
+  (start nil :documentation "Where its body begins.")
+  (coding nil :documentation "Its coding system, nil for octets.")
+  (ascii nil :documentation "Non-nil if it is text, and all of it ASCII.")
+  (foreign nil :documentation "Non-nil if somebody else may have written it.")
+  (encoding nil :documentation "Content-Transfer-Encoding that we say, or nil."))
 
-(defun smtpmail-native-message--make (buffer finish)
+(defun smtpmail-native-message--text-long (text)
+  "Return non-nil if the body of TEXT has a line that is too long for servers."
+  (with-current-buffer (smtpmail-native-message--text-source text)
+    (smtpmail-native-message--long-p
+     (smtpmail-native-message--text-start text))))
+
+(defun smtpmail-native-message--text-charset (text)
+  "Return the name of the charset of TEXT, a symbol or string."
+  (let ((coding (smtpmail-native-message--text-coding text)))
+    (cond ((smtpmail-native-message--text-ascii text) 'us-ascii)
+          (coding (coding-system-get coding :mime-charset))
+          (t (with-current-buffer (smtpmail-native-message--text-source text)
+               (smtpmail-native-seven-bit-charset
+                (smtpmail-native-message--text-start text) (point-max)))))))
+
+(defun smtpmail-native-message--long-p (start)
+  "Return non-nil if a line of the current buffer from START on is too long."
+  ;; One step for each 998 octets, whatever the lines are like.
+  (save-excursion
+    (let ((long nil)
+          (limit (if (smtpmail-native-message--narrow-characters-p) 998 249)))
+      (goto-char start)
+      (while (and (not long) (< (+ start limit) (point-max)))
+        (goto-char (+ start limit))
+        (skip-chars-backward "^\n" start)
+        (if (> (point) start)
+            (setq start (point))
+          (goto-char start)
+          (setq long (> (- (position-bytes (line-end-position))
+                           (position-bytes start))
+                        998)
+                start (line-beginning-position 2))))
+      long)))
+
+(defun smtpmail-native-message--narrow-characters-p ()
+  "Return non-nil if each character of the current buffer is one octet."
+  (or (not enable-multibyte-characters)
+      (smtpmail-native-message--ascii-p)))
+
+(defun smtpmail-native-message--encode-body (start text)
+  "Encode the octets from START on as the header of TEXT says."
+  (when (equal (smtpmail-native-message--text-encoding text)
+               "quoted-printable")
+    (goto-char start)
+    (while (search-forward "\r\n" nil t)
+      (replace-match "\n" t t))
+    (quoted-printable-encode-region start (point-max) t)))
+
+(defun smtpmail-native-message--assemble (target header text)
+  "Put the octets of a message into TARGET, a new buffer.
+HEADER is the buffer of its header, TEXT what is known of the rest."
+  (let ((source (smtpmail-native-message--text-source text))
+        (start (smtpmail-native-message--text-start text))
+        (coding (smtpmail-native-message--text-coding text)))
+    (with-current-buffer target
+      (set-buffer-multibyte nil)
+      (setq buffer-undo-list t
+            buffer-file-coding-system 'no-conversion)
+      (insert (encode-coding-string
+               (with-current-buffer header (buffer-string)) 'utf-8-unix)
+              "\n")
+      (let ((body (point)))
+        (if coding
+            (with-current-buffer source
+              (encode-coding-region
+               start (point-max)
+               (coding-system-change-eol-conversion coding 'unix) target))
+          (insert-buffer-substring-no-properties source start))
+        (smtpmail-native-message--encode-body body text))
+      (goto-char (point-max))
+      (unless (bolp)
+        (insert "\n"))
+      (set-buffer-modified-p nil)
+      (goto-char (point-min)))))
+
+(defun smtpmail-native-message--read (foreign)
+  "Return the text of the mail in the current, widened buffer, and its header.
+The value is (TEXT . END): a `smtpmail-native-message--text', and where its
+header ends.  FOREIGN is as in `smtpmail-native-message-prepare'."
+  (pcase-let* ((`(,end . ,start) (smtpmail-native-message--split))
+               (coding (smtpmail-native-message--coding)))
+    (cons (smtpmail-native-message--text
+           :source (current-buffer)
+           :start start
+           :coding coding
+           :ascii (and coding (smtpmail-native-message--ascii-p))
+           :foreign foreign)
+          end)))
+
+(defun smtpmail-native-message--make (buffer foreign finish)
   "Make the plist of a message of the mail in BUFFER, with its octets.
-FINISH is called in a buffer that holds the header, with the coding system
-of the mail, nil for octets, and whether the mail is ASCII; it returns the
-rest of the plist, and leaves the header as it is to be sent."
+FINISH is called in a buffer that holds the header, with a
+`smtpmail-native-message--text'; it returns the rest of the plist, and
+leaves the header as it is to be sent.  FOREIGN is as in
+`smtpmail-native-message-prepare'."
   (with-current-buffer buffer
     (save-match-data
       (save-excursion
         (save-restriction
           (widen)
-          (let* ((source (current-buffer))
-                 (case-fold-search t)
-                 (ends (smtpmail-native-message--split))
-                 (coding (smtpmail-native-message--coding))
-                 (ascii (and coding (smtpmail-native-message--ascii-p)))
-                 (header (generate-new-buffer " *smtpmail-native header*" t))
-                 (target (generate-new-buffer " *smtpmail-native message*" t))
-                 result)
+          (let ((case-fold-search t)
+                (header (generate-new-buffer " *smtpmail-native header*" t))
+                (target (generate-new-buffer " *smtpmail-native message*" t))
+                result)
             (unwind-protect
-                (let ((plist
-                       (with-current-buffer header
-                         (smtpmail-native-message--copy-header
-                          source (car ends))
-                         (funcall finish coding ascii))))
-                  (smtpmail-native-message--assemble
-                   target header source (cdr ends) coding)
+                (pcase-let* ((`(,text . ,end)
+                              (smtpmail-native-message--read foreign))
+                             (plist
+                              (with-current-buffer header
+                                (smtpmail-native-message--copy-header
+                                 (smtpmail-native-message--text-source text)
+                                 end)
+                                (funcall finish text))))
+                  (smtpmail-native-message--assemble target header text)
                   (setq result (append (list :buffer target) plist)))
               (kill-buffer header)
               (unless result
                 (kill-buffer target)))
             result))))))
 
-(defun smtpmail-native-message-prepare (&optional buffer given beside)
+(defun smtpmail-native-message-prepare (&optional buffer given beside foreign)
   "Make envelope and octets of the mail in BUFFER, by default the current one.
 BUFFER holds header fields, a line that is `mail-header-separator', and a
 body; an empty line may stand for the separator if the message is final.
@@ -456,6 +593,10 @@ It is read as a whole even if it is narrowed, and not altered in any way.
 
 GIVEN is a list of strings, address lists, or nil.  They name the
 recipients in place of the header, or beside it if BESIDE is non-nil.
+
+FOREIGN non-nil means that the message is finished, and maybe somebody
+else's.  A signed one is then not altered, and X-Smtpmail-Native does not
+count; nor does it in a message that is resent.  It is removed in any case.
 
 Return a plist:
   :buffer      a new unibyte buffer that holds exactly the octets to send,
@@ -466,29 +607,32 @@ Return a plist:
   :fcc         the file names in Fcc fields, which are removed
   :wishes      what it asks of the server, from options and from the field
                X-Smtpmail-Native, which is removed: `smtpmail-native-wishes'
-  :utf-8       non-nil if its header is not ASCII, which takes SMTPUTF8
+  :utf-8       non-nil if a local part is not ASCII, which takes SMTPUTF8
   :binary      non-nil if its octets must go as they are, or be encoded
   :subject :message-id :from
                the text of these fields, decoded, \"\" if there is none
 
-Addresses are text: one that is not ASCII is UTF-8 on the wire (RFC 6531).
+Addresses are text: a local part that is not ASCII is UTF-8 on the wire
+\(RFC 6531).  Domains are in ASCII.
 
 As in `smtpmail-send-it', mail aliases are expanded, a blank Subject is
 dropped, From, Message-ID and Date (and their Resent- forms, if the
 message is resent) are added if missing, header fields are encoded
 according to RFC 2047, and the body as `smtpmail-code-conv-from' and
-`select-message-coding-system' say.  Bcc and Resent-Bcc are removed.  A
-complete, encoded message loses these and Fcc, and is otherwise kept
-octet by octet.
+`select-message-coding-system' say.  Bcc and Resent-Bcc are removed.
+Besides, the header becomes one that servers can read, see
+`smtpmail-native-encode-header', and plain text with a line that is too
+long goes as quoted-printable.  A complete, encoded message loses Bcc and
+Fcc, and is otherwise kept octet by octet.
 
 Signal `smtpmail-native-usage-error' if there is no recipient or an
 address cannot be read, and its child `smtpmail-native-malformed-message'
 if the header is malformed; nothing is left behind then."
   (let ((plist (smtpmail-native-message--make
-                (or buffer (current-buffer))
-                (lambda (coding ascii)
+                (or buffer (current-buffer)) foreign
+                (lambda (text)
                   (smtpmail-native-message--finish-header
-                   coding ascii given beside)))))
+                   text given beside)))))
     (setq smtpmail-recipient-address-list (plist-get plist :recipients))
     plist))
 
@@ -503,8 +647,8 @@ sender is the one that smtpmail would choose.  Signal
 address cannot be read, and `smtpmail-native-malformed-message' if the
 header is malformed."
   (smtpmail-native-message--make
-   buffer
-   (lambda (_coding _ascii)
+   buffer t
+   (lambda (_text)
      (smtpmail-native-message--describe (smtpmail-native-header-fields)
                                         recipients))))
 

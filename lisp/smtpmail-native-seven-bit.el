@@ -63,12 +63,13 @@ It goes to the end of the header, in place of the one before."
     (narrow-to-region beg end)
     (mm-qp-or-base64)))
 
-(defun smtpmail-native-seven-bit--charset (beg end)
+(defun smtpmail-native-seven-bit-charset (beg end)
   "Return a name for the charset of the octets between BEG and END."
-  (if (memq 'utf-8 (mapcar #'coding-system-base
-                           (detect-coding-region beg end)))
-      "utf-8"
-    "unknown-8bit"))
+  (cond ((not (smtpmail-native-seven-bit--p beg end)) "us-ascii")
+        ((memq 'utf-8 (mapcar #'coding-system-base
+                              (detect-coding-region beg end)))
+         "utf-8")
+        (t "unknown-8bit")))
 
 (defun smtpmail-native-seven-bit--leaf (body type encoding top)
   "Encode the narrowed entity, whose body begins at BODY.
@@ -80,7 +81,7 @@ TOP non-nil means that it is the message itself."
   (let ((wanted (if (equal encoding "binary")
                     'base64
                   (smtpmail-native-seven-bit--encoding body (point-max))))
-        (charset (smtpmail-native-seven-bit--charset body (point-max))))
+        (charset (smtpmail-native-seven-bit-charset body (point-max))))
     (if (eq wanted 'quoted-printable)
         (quoted-printable-encode-region body (point-max) t)
       (smtpmail-native-seven-bit--base64

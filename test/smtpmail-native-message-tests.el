@@ -606,7 +606,7 @@ dATE: today\nsubject: S\n\nbody\n"))
                    '("jörg@xn--exmple-cua.test" "b@y")))
     (should (equal (smtpmail-native-message-tests-field "To" octets)
                    (list (encode-coding-string
-                          "Jörg <jörg@exämple.test>, b@y" 'utf-8))))
+                          "Jörg <jörg@xn--exmple-cua.test>, b@y" 'utf-8))))
     (should (string-prefix-p "=?" (car (smtpmail-native-message-tests-field
                                         "Subject" octets))))))
 
@@ -692,26 +692,135 @@ dATE: today\nsubject: S\n\nbody\n"))
                      encoding)))))
 
 (ert-deftest smtpmail-native-message-tests-raw-octets ()
-  "Octets in a unibyte mail pass, in header and body, valid UTF-8 or not."
-  (let ((mail "From: b@y\nTo: \"J\366rg\" <a@x>\nSubject: \303\274 \377\200\n\
+  "Octets in the body of a unibyte mail pass, valid UTF-8 or not."
+  (let ((mail "From: b@y\nTo: a@x\nSubject: x\n\
 Date: x\nMessage-ID: <1@x>\n\nbody \0 \377 \r \303\274\n"))
     (smtpmail-native-message-tests-prepare mail
-      (should (equal octets mail))
-      (should (equal (plist-get plist :recipients) '("a@x"))))))
+      (should (equal octets mail)))))
+
+(ert-deftest smtpmail-native-message-tests-raw-in-text ()
+  "Octets of no known character go as they are, beside any text."
+  (cl-letf (((symbol-function 'read-coding-system)
+             (lambda (&rest _) (error "Nothing to ask"))))
+    (pcase-dolist (`(,wanted ,text ,body ,charset)
+                   '((nil "a\377" "a\377" "utf-8")
+                     (nil "ü\377" "\303\274\377" "utf-8")
+                     (iso-latin-1 "ü\377" "\374\377" "iso-8859-1")
+                     (iso-latin-1 "ж\377" "\320\266\377" "utf-8")
+                     (iso-latin-1 "ж" "\320\266" "utf-8")
+                     (iso-latin-1 "ü" "\374" "iso-8859-1")))
+      (dolist (batch '(t nil))
+        (ert-info ((format "%S %S %S" wanted text batch))
+          (smtpmail-native-message-tests-prepare
+              (lambda ()
+                (setq smtpmail-code-conv-from wanted)
+                (insert (smtpmail-native-message-tests-mail "To: a@x" t))
+                (seq-doseq (char text)
+                  (insert (if (= char #xff) (string-to-multibyte "\377")
+                            char))))
+            (should (equal (smtpmail-native-message-tests-body octets)
+                           (concat body "\n")))
+            (should (equal (smtpmail-native-message-tests-field
+                            "Content-Type" octets)
+                           (list (concat "text/plain; charset=" charset))))
+            (should-not (plist-get plist :utf-8))))))))
 
 (ert-deftest smtpmail-native-message-tests-unencodable ()
-  "With nobody to ask, a text that cannot be encoded is refused."
+  "What is no Unicode is refused where there is nobody to ask."
   (skip-unless noninteractive)
-  (smtpmail-native-message-tests-with-user
-    (with-temp-buffer
-      (insert (smtpmail-native-message-tests-mail "To: a@x" t "ü")
-              (string-to-multibyte "\377"))
-      (cl-letf (((symbol-function 'read-coding-system)
-                 (lambda (&rest _) (signal 'end-of-file nil))))
-        (let ((error (should-error (smtpmail-native-message-prepare)
-                                   :type 'smtpmail-native-usage-error)))
-          (should (string-search "smtpmail-code-conv-from"
-                                 (cadr error))))))))
+  (should (string-search
+           "smtpmail-code-conv-from"
+           (smtpmail-native-message-tests-error
+            (smtpmail-native-message-tests-mail
+             "To: a@x" t (string #x110001))))))
+
+;;;; Long lines
+
+(defun smtpmail-native-message-tests--long (header body octets)
+  "Return what is sent of BODY under HEADER, as (BODY TYPE ENCODING).
+OCTETS non-nil means that the mail is in a unibyte buffer.  The body is
+decoded, TYPE and ENCODING are the texts of its fields."
+  (smtpmail-native-message-tests-prepare
+      (lambda ()
+        (set-buffer-multibyte (not octets))
+        (let ((text (smtpmail-native-message-tests-mail
+                     header "To: a@x" t body)))
+          (insert (if (and octets (multibyte-string-p text))
+                      (encode-coding-string text 'utf-8)
+                    text))))
+    (let ((encoding (car (smtpmail-native-message-tests-field
+                          "Content-Transfer-Encoding" octets)))
+          (sent (smtpmail-native-message-tests-body octets)))
+      (dolist (line (and (equal encoding "quoted-printable")
+                         (split-string sent "\n")))
+        (should (<= (length line) 76)))
+      (list (if (equal encoding "quoted-printable")
+                (quoted-printable-decode-string sent)
+              sent)
+            (car (smtpmail-native-message-tests-field "Content-Type" octets))
+            encoding))))
+
+(ert-deftest smtpmail-native-message-tests-long ()
+  "Plain text with a line of more than 998 octets is quoted-printable."
+  (let ((x (make-string 999 ?x))
+        (ue (make-string 500 ?ü)))
+    (dolist (octets '(nil t))
+      (pcase-dolist (`(,header ,body ,type)
+                     `(("Subject: x" ,x "text/plain; charset=us-ascii")
+                       ("Subject: x" ,(concat "a=b \n.\n" x "\nend\n")
+                        "text/plain; charset=us-ascii")
+                       ("Subject: x" ,ue "text/plain; charset=utf-8")
+                       ("Subject: x" ,(concat "ab\n" ue "\n\nFrom x")
+                        "text/plain; charset=utf-8")
+                       ("Content-Type: text/plain" ,x
+                        "text/plain; charset=us-ascii")))
+        (ert-info ((format "%S %S %s" header body octets))
+          (should (equal (smtpmail-native-message-tests--long header body
+                                                              octets)
+                         (list (encode-coding-string (concat body "\n") 'utf-8)
+                               type "quoted-printable")))))
+      (should (equal (smtpmail-native-message-tests--long
+                      "Subject: x" (concat x "\r\nb\r\n") octets)
+                     (list (concat x "\nb\n\n") "text/plain; charset=us-ascii"
+                           "quoted-printable"))))
+    (should (equal (smtpmail-native-message-tests--long
+                    "Subject: x" (concat x "\377") t)
+                   (list (concat x "\377\n")
+                         "text/plain; charset=unknown-8bit"
+                         "quoted-printable")))))
+
+(ert-deftest smtpmail-native-message-tests-not-long ()
+  "What is finished, or no longer than allowed, goes as it is."
+  (let ((x (make-string 998 ?x))
+        (ue (make-string 499 ?ü)))
+    (dolist (octets '(nil t))
+      (pcase-dolist (`(,header ,body ,type ,encoding)
+                     `(("Subject: x" ,x nil nil)
+                       ("Subject: x" ,(concat x "\n" x "\n" x) nil nil)
+                       ("MIME-Version: 1.0" ,(concat x "x") nil nil)
+                       ("MIME-Version: 1.0\nContent-Type: text/html"
+                        ,(concat x "x") "text/html" nil)
+                       ("Content-Type: text/html" ,(concat x "x") "text/html"
+                        nil)
+                       ("Content-Transfer-Encoding: base64" ,(concat x "x")
+                        nil "base64")))
+        (ert-info ((format "%S %s" header octets))
+          (should (equal (smtpmail-native-message-tests--long header body
+                                                              octets)
+                         (list (concat body "\n") type encoding))))))
+    (should (equal (nth 2 (smtpmail-native-message-tests--long
+                           "Subject: x" (concat ue "\n" ue) nil))
+                   "8bit"))
+    (smtpmail-native-message-tests-with-user
+      (setq mail-send-nonascii t)
+      (with-temp-buffer
+        (insert (smtpmail-native-message-tests-mail "To: a@x" t x x))
+        (goto-char (point-max))
+        (insert x "x\n")
+        (let ((plist (smtpmail-native-message-prepare)))
+          (with-current-buffer (plist-get plist :buffer)
+            (should (string-suffix-p (concat x "x\n") (buffer-string)))
+            (kill-buffer)))))))
 
 ;;;; The result as a whole
 
@@ -790,7 +899,8 @@ Date: x\nMessage-ID: <1@x>\n\nbody \0 \377 \r \303\274\n"))
         (setq buffer-read-only t)
         (push-mark 7 t t)
         (narrow-to-region 3 (- (point-max) 3))
-        (goto-char 9)
+        (goto-char 8)
+        (should (looking-at "."))
         (let* ((state (lambda ()
                         (list (save-restriction (widen) (buffer-string))
                               (point) (mark) mark-active deactivate-mark
@@ -801,7 +911,7 @@ Date: x\nMessage-ID: <1@x>\n\nbody \0 \377 \r \303\274\n"))
                               (copy-tree buffer-undo-list)
                               (length (buffer-local-variables))
                               (current-buffer) (match-data))))
-               (before (progn (looking-at ".") (funcall state)))
+               (before (funcall state))
                (plist (ignore-error smtpmail-native-usage-error
                         (smtpmail-native-message-prepare))))
           (should (equal-including-properties (car before)
