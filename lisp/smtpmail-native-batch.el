@@ -14,7 +14,10 @@
 (require 'json)
 (require 'seq)
 (require 'smtpmail-native-auth)
+(require 'smtpmail-native-encode)
 (require 'smtpmail-native-error)
+(require 'smtpmail-native-load)
+(require 'smtpmail-native-lookup)
 (require 'smtpmail-native-message)
 (require 'smtpmail-native-options)
 (require 'smtpmail-native-leftovers)
@@ -51,10 +54,22 @@ USAGE is the code for `smtpmail-native-usage-error'."
 
 (defconst smtpmail-native-batch--send-options
   '(("-t" :headers nil)
-    ("-i" :ignored nil)
-    ("-oi" :ignored nil)
     ("-f" :from t)
+    ("-r" :from t)
     ("--from" :from t)
+    ("-F" :name t)
+    ("-N" :notify t)
+    ("-R" :return t)
+    ("-V" :envid t)
+    ("-i" :ignored nil)
+    ("-bm" :ignored nil)
+    ("-m" :ignored nil)
+    ("-n" :ignored nil)
+    ("-v" :ignored nil)
+    ("-o" :ignored attached)
+    ("-B" :ignored t)
+    ("-L" :ignored t)
+    ("--obey-header" :obey nil)
     ("--file" :file t)
     ("--server" :server t)
     ("--port" :port t)
@@ -64,7 +79,10 @@ USAGE is the code for `smtpmail-native-usage-error'."
     ("--queue" :queue nil)
     ("--result" :result nil)
     ("--help" :help nil))
-  "Options of `smtpmail-native-batch-send': (NAME KEY HAS-A-VALUE).")
+  "Options of `smtpmail-native-batch-send': (NAME KEY VALUE).
+VALUE is t for an option with a value, `attached' if that can only follow
+at once.  What programs pass to sendmail and means nothing here is
+ignored.")
 
 (defconst smtpmail-native-batch--flush-options
   '(("--timeout" :timeout t)
@@ -78,16 +96,22 @@ Usage: emacs --batch -l smtpmail-native -f smtpmail-native-batch-send \\
 Send a message, and wait until the mail server has it.
 
   -t               send to To, Cc and Bcc of the message, too
-  -f, --from=ADDR  the envelope sender; \"\" is the null sender
+  -f, --from=ADDR  the envelope sender; \"\" is the null sender; also -r ADDR
+  -F NAME          the name of the author, if the message has no From
+  -N WHEN          report never, or on success, failure and delay
+  -R full|hdrs     what a report of failure brings back
+  -V ID            the identifier of the message in reports
   --file=FILE      read the message from FILE, not from standard input
   --server=HOST    the mail server
   --port=PORT      its port, a number or the name of a service
   --stream=TYPE    auto, starttls, ssl (or tls), plain
   --user=USER      whose password to look for
   --timeout=SEC    how long the server may take for each answer
-  --queue          leave the mail in the outbox, do not send it
+  --queue          leave the message in the outbox, do not send it
+  --obey-header    do what X-Smtpmail-Native of the message asks for
   --result         print what came of it as a line of JSON
-  -i, -oi          nothing: a line with a dot never ends the message
+  -i, -oi, -o..., -bm, -m, -n, -v, -B TYPE, -L TAG
+                   nothing; a line with a dot never ends the message
   --help           print this
   --               the end of the options
 
@@ -140,6 +164,7 @@ OPTIONS is a plist with the keys of TABLE, OTHERS a list of strings."
              ((null key)
               (smtpmail-native-batch--fail
                "Unknown option %s; -- --help shows all" name))
+             ((eq valued 'attached))
              (valued
               (unless (or value args)
                 (smtpmail-native-batch--fail "Option %s needs a value" name))
@@ -165,9 +190,8 @@ The value is that of `smtpmail-native-batch--getopt'."
 
 (defun smtpmail-native-batch--port (value)
   "Return VALUE, the argument of --port, if it names a port."
-  (unless (if (string-match-p "\\`[0-9]+\\'" value)
-              (<= 1 (string-to-number value) 65535)
-            (assoc (downcase value) smtpmail-native-auth-services))
+  (smtpmail-native-load)
+  (unless (smtpmail-native-lookup-service value)
     (smtpmail-native-batch--fail "--port names no port: %s" value))
   value)
 
@@ -212,6 +236,8 @@ It is the author as well, should the message name none."
       (when value
         (set variable (funcall reader value)))))
   (smtpmail-native-batch--set-timeout (plist-get options :timeout))
+  (when (plist-get options :name)
+    (setq user-full-name (plist-get options :name)))
   (smtpmail-native-batch--set-sender (plist-get options :from)))
 
 ;;;; The message
@@ -242,7 +268,42 @@ Lines that end by CR alone end by LF then, as a header is read by lines."
     (smtpmail-native-batch--insert-input))
   (goto-char (point-min))
   (unless (search-forward "\n" nil t)
-    (subst-char-in-region (point-min) (point-max) ?\r ?\n)))
+    (subst-char-in-region (point-min) (point-max) ?\r ?\n))
+  (smtpmail-native-batch--skip-mbox-line))
+
+(defun smtpmail-native-batch--skip-mbox-line ()
+  "Delete the line that stands before a message in an mbox (RFC 4155)."
+  (goto-char (point-min))
+  (let ((case-fold-search nil))
+    (when (looking-at ">?From [^\n]*\n")
+      (replace-match ""))))
+
+(defun smtpmail-native-batch--wishes (options wishes)
+  "Return WISHES, a plist, with what OPTIONS ask of reports."
+  (let ((asked (smtpmail-native-wishes-parse
+                (mapconcat (pcase-lambda (`(,key . ,name))
+                             (let ((value (plist-get options key)))
+                               (if value (format "%s=%s; " name value) "")))
+                           '((:notify . "notify") (:return . "return")
+                             (:envid . "envid"))
+                           ""))))
+    (while asked
+      (setq wishes (plist-put wishes (pop asked) (pop asked))))
+    wishes))
+
+(defun smtpmail-native-batch--complete-author ()
+  "Give the author of the message in the current buffer an address.
+Programs like cron write From: root (Cron Daemon).  The address is the
+user's; nothing is changed if that is not known either."
+  (let ((address (smtpmail-user-mail-address)))
+    (save-restriction
+      (goto-char (point-min))
+      (narrow-to-region (point) (if (re-search-forward "^\r?\n" nil 'move)
+                                    (match-beginning 0)
+                                  (point)))
+      (when address
+        (smtpmail-native-encode-complete-author
+         (encode-coding-string address 'utf-8))))))
 
 (defun smtpmail-native-batch--prepare (options recipients)
   "Read the message that OPTIONS name and make it ready for RECIPIENTS.
@@ -251,9 +312,14 @@ Return the plist of `smtpmail-native-message-prepare'."
     (set-buffer-multibyte nil)
     (smtpmail-native-batch--insert (plist-get options :file))
     ;; A message, not a draft: only an empty line ends its header.
-    (let ((mail-header-separator ""))
-      (smtpmail-native-message-prepare nil recipients
-                                       (plist-get options :headers)))))
+    (let* ((mail-header-separator "")
+           (mail (progn
+                   (smtpmail-native-batch--complete-author)
+                   (smtpmail-native-message-prepare
+                    nil recipients (plist-get options :headers)
+                    (not (plist-get options :obey))))))
+      (plist-put mail :wishes (smtpmail-native-batch--wishes
+                               options (plist-get mail :wishes))))))
 
 ;;;; The report
 

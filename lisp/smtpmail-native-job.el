@@ -14,6 +14,7 @@
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-load)
+(require 'smtpmail-native-lookup)
 (require 'smtpmail-native-options)
 (require 'smtpmail-native-disk)
 (require 'smtpmail-native-outbox)
@@ -48,19 +49,12 @@
 
 (defun smtpmail-native-job--port ()
   "Return the port that `smtpmail-smtp-service' names, an integer."
-  (let* ((service smtpmail-smtp-service)
-         (port (cond
-                ((integerp service) service)
-                ((not (stringp service)) nil)
-                ((string-match-p "\\`[0-9]+\\'" service)
-                 (string-to-number service))
-                (t (cdr (assoc (downcase service)
-                               smtpmail-native-auth-services))))))
-    (if (and port (<= 1 port 65535))
-        port
+  (smtpmail-native-load)
+  (or (smtpmail-native-lookup-service smtpmail-smtp-service)
       (smtpmail-native-error-signal
        'smtpmail-native-usage-error
-       (format "`smtpmail-smtp-service' names no port: %S" service)))))
+       (format "`smtpmail-smtp-service' names no port: %S"
+               smtpmail-smtp-service))))
 
 (defun smtpmail-native-job--helo ()
   "Return the name for EHLO."

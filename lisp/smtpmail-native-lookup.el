@@ -15,6 +15,8 @@
 (require 'smtpmail-native-options)
 (require 'smtpmail-native-secrets)
 
+(declare-function smtpmail-native-module-port "smtpmail-native-module"
+                  (service))
 (declare-function auth-source-search "auth-source" (&rest spec))
 (declare-function auth-source-recall "auth-source" (spec))
 (declare-function auth-source-remember "auth-source" (spec found))
@@ -27,6 +29,12 @@
 (defconst smtpmail-native-auth-services
   '(("smtp" . 25) ("submission" . 587) ("smtps" . 465) ("submissions" . 465))
   "The services of mail, by name.")
+
+(defun smtpmail-native-lookup-service (service)
+  "Return the port that SERVICE means, an integer, or nil if it means none.
+SERVICE is an integer, a string of digits, or the name of a service.  The
+module must be loaded."
+  (smtpmail-native-module-port service))
 
 (cl-defstruct (smtpmail-native-request
                (:constructor smtpmail-native-request--new)

@@ -212,6 +212,91 @@ Return the octets that arrive."
              (smtpmail-native-batch-tests--envelope
               "" to '("--from=" "-t") smtpmail-native-batch-tests--mail)))))
 
+;;;; As other programs write and call it
+
+(ert-deftest smtpmail-native-batch-tests-sendmail ()
+  "What programs pass to sendmail is understood, or means nothing."
+  (dolist (args '(("-oi" "-odi" "-odb" "-oem" "-i" "-bm" "-m" "-n" "-v"
+                   "-B8BITMIME" "-L" "tag" "-F" "Ann Other" "-N" "never"
+                   "-R" "hdrs" "-V" "id1" "-r" "cron@example.org" "-t" "--")
+                  ("-odi" "-i" "-FAnn Other" "-Nnever" "-Rhdrs" "-Vid1"
+                   "-fcron@example.org" "--" "bob@example.org")))
+    (smtpmail-native-test-with-server
+        (smtpmail-native-test-script
+         (smtpmail-native-test-ehlo "DSN")
+         "C: MAIL FROM:<cron@example.org> RET=HDRS ENVID=id1" "S: 250 x"
+         "C: RCPT TO:<bob@example.org> NOTIFY=NEVER*" "S: 250 x"
+         "C: DATA" "S: 354 go" "data" "S: 250 ok" "C: QUIT")
+      (smtpmail-native-batch-tests--passes
+       (smtpmail-native-batch-tests--send
+        folder (apply #'smtpmail-native-batch-tests--to port args)
+        "To: bob@example.org\nSubject: x\n\nbody\n"))
+      (smtpmail-native-test-verdict server)
+      (should (string-match-p "^From: Ann Other <cron@example\\.org>\r$"
+                              (smtpmail-native-test-delivered folder))))))
+
+(ert-deftest smtpmail-native-batch-tests-mbox ()
+  "A line of an mbox before the message is none of it."
+  (dolist (line '("From alice Tue Nov 24 12:00:00 2026\n"
+                  ">From alice Tue Nov 24 12:00:00 2026\n"
+                  "From MAILER-DAEMON Tue Nov 24 12:00:00 2026\r\n"))
+    (smtpmail-native-batch-tests--arrives
+     (concat line smtpmail-native-batch-tests--mail)
+     (string-replace "\n" "\r\n" smtpmail-native-batch-tests--mail))))
+
+(ert-deftest smtpmail-native-batch-tests-author-without-domain ()
+  "An author without a domain gets the address of the user."
+  (pcase-dolist (`(,args ,from ,sent ,sender)
+                 '((() "root (Cron Daemon)"
+                    "script@example.org (Cron Daemon)" "script@example.org")
+                   (() "\"(Cron Daemon)\" <root>"
+                    "\"(Cron Daemon)\" <script@example.org>"
+                    "script@example.org")
+                   (("-f" "ann@example.org") "J\303\266rg <root>"
+                    "=?utf-8?Q?J=C3=B6rg?= <ann@example.org>" "ann@example.org")
+                   (() "root@example.net (Cron Daemon)"
+                    "root@example.net (Cron Daemon)" "root@example.net")
+                   (("-f" "ann@example.org") "root@example.net"
+                    "root@example.net" "ann@example.org")))
+    (ert-info (from)
+      (should (string-search
+               (format "\nFrom: %s\r\n" sent)
+               (smtpmail-native-batch-tests--envelope
+                sender '("bob@example.org")
+                (append args '("bob@example.org"))
+                (concat "To: bob@example.org\nFrom: " from
+                        "\nSubject: x\n\nbody\n")))))))
+
+(ert-deftest smtpmail-native-batch-tests-wishes-of-others ()
+  "X-Smtpmail-Native of a message that another one wrote does not count."
+  (dolist (wish '("later=+520w" "notify=never" "bogus=x"))
+    (smtpmail-native-batch-tests--arrives
+     (concat "X-Smtpmail-Native: " wish "\n" smtpmail-native-batch-tests--mail)
+     (string-replace "\n" "\r\n" smtpmail-native-batch-tests--mail)))
+  (smtpmail-native-batch-tests--with-folder
+    (let ((ran (smtpmail-native-batch-tests--send
+                folder '("--server=127.0.0.1" "--port=1" "-t" "--result"
+                         "--obey-header")
+                (concat "X-Smtpmail-Native: later=+2h\n"
+                        smtpmail-native-batch-tests--mail))))
+      (should (equal (alist-get 'outcome (smtpmail-native-batch-tests--report
+                                          ran))
+                     "queued"))
+      (should (equal (smtpmail-native-batch-tests--statuses folder)
+                     '(ready))))))
+
+(ert-deftest smtpmail-native-batch-tests-service ()
+  "The port may have any name that the services database knows."
+  (smtpmail-native-batch-tests--with-folder
+    (skip-unless (file-readable-p "/etc/services"))
+    (skip-unless (with-temp-buffer
+                   (insert-file-contents "/etc/services")
+                   (re-search-forward "^discard[ \t]+9/tcp" nil t)))
+    (smtpmail-native-batch-tests--fails
+     (smtpmail-native-batch-tests--send
+      folder '("-t" "--server=127.0.0.1" "--port=discard"))
+     75 "127.0.0.1:9")))
+
 ;;;; Exit codes
 
 (ert-deftest smtpmail-native-batch-tests-arguments ()
@@ -226,7 +311,8 @@ Return the octets that arrive."
                (("bob@example.org" "-f") "-f needs a value")
                (("-t" "--queue=x") "--queue takes no value")
                (("-t" "--port" "0") "names no port")
-               (("-t" "--port" "imap") "names no port")
+               (("-t" "--port" "no-such-service") "names no port")
+               (("-t" "-bs") "Unknown option -b")
                (("-t" "--stream" "x") "must be auto")
                (("-t" "--timeout" "soon") "number of seconds")
                (("-t" "--timeout=0") "number of seconds")
@@ -286,7 +372,7 @@ Return the octets that arrive."
     (let ((file (smtpmail-native-batch-tests--file folder "")))
       (dolist (case
                `((nil () 78 "smtpmail-smtp-server")
-                 ((setq smtpmail-smtp-service "imap") ("--server=localhost")
+                 ((setq smtpmail-smtp-service "no-such-service") ("--server=localhost")
                   78 "smtpmail-smtp-service")
                  ((setq smtpmail-stream-type 'x) ("--server=localhost")
                   78 "smtpmail-stream-type")

@@ -649,6 +649,23 @@ static emacs_value Ffind_starttls(emacs_env *env, ptrdiff_t count,
   return find_credentials(env, args, SMN_CREDENTIALS_STARTTLS);
 }
 
+static const char port_doc[] =
+    "Return the port that SERVICE means, an integer, or nil if it means none.\n"
+    "SERVICE is an integer, a decimal string, or the name of a service of "
+    "mail\n"
+    "or of the services database of this machine.\n"
+    "\n(fn SERVICE)";
+
+static emacs_value Fport(emacs_env *env, ptrdiff_t count, emacs_value *args,
+                         void *unused) {
+  (void)count;
+  (void)unused;
+  int port = smn_credentials_port(env, args[0]);
+  if (!smn_lisp_ok(env))
+    return NULL;
+  return port ? env->make_integer(env, port) : env->intern(env, "nil");
+}
+
 static const char cancel_doc[] =
     "Ask the job ID to stop; return nil if it is not under way.\n"
     "The outcome still arrives as an event.\n"
@@ -762,6 +779,7 @@ int emacs_module_init(struct emacs_runtime *runtime) {
     const char *doc;
   } primitives[] = {
       {"smtpmail-native-module-find-auth", 2, 2, Ffind_auth, find_auth_doc},
+      {"smtpmail-native-module-port", 1, 1, Fport, port_doc},
       {"smtpmail-native-module-find-starttls", 2, 2, Ffind_starttls,
        find_starttls_doc},
       {"smtpmail-native-module-send", 1, 1, Fsend, send_doc},
