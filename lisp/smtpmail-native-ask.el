@@ -74,6 +74,7 @@ there is nothing to ask for."
       t)
      ((and (eq (plist-get result :kind) 'auth)
            (eql (plist-get result :code) 535)
+           (not (plist-get result :password-untested))
            (not (plist-get result :token-refused)))
       (smtpmail-native-auth-ask-again host port
                                       :user (plist-get envelope :user))))))

@@ -60,6 +60,23 @@
 
 ;;;; Outcomes
 
+(ert-deftest smtpmail-native-queue-tests-password-untested ()
+  "A password that no server has looked at is not called wrong."
+  (dolist (case '((auth nil password) (auth t refused)
+                  (unsupported t refused) (cancelled t cancelled)))
+    (let ((receipt (list :kind (car case) :stage 'auth :code 535
+                         :enhanced "5.7.8" :text "x"
+                         :password-untested (nth 1 case))))
+      (should (eq (smtpmail-native-verdict--kind receipt) (nth 2 case)))
+      (should (eq (smtpmail-native-verdict--kind
+                   (append '(:in-doubt t) receipt))
+                  'unknown))))
+  (should (string-match-p
+           "your password was not tested"
+           (smtpmail-native-verdict-describe
+            '(:kind auth :stage auth :code 535 :text "x" :password-untested t)
+            "h" 25))))
+
 (ert-deftest smtpmail-native-queue-tests-enhanced ()
   "The enhanced status code refines what a reply means, and what to do."
   (pcase-dolist

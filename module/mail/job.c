@@ -6,7 +6,7 @@
 #include "net/conn.h"
 #include "net/connect.h"
 #include "net/proxy.h"
-#include "sasl/sasl.h"
+#include "sasl/mechanisms.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -256,7 +256,7 @@ static enum smn_kind check_address(struct smn_error *err, const char *field,
 }
 
 bool smn_server_secretless(const struct smn_server *server) {
-  return server->mechanisms ? smn_sasl_list_secretless(server->mechanisms)
+  return server->mechanisms ? smn_mechanisms_secretless(server->mechanisms)
                             : server->cert_file || server->key_file;
 }
 
@@ -265,7 +265,8 @@ static enum smn_kind check_credentials(const struct smn_server *server,
                                        struct smn_error *err) {
   if (server->password.data ? server->user || server->token
                             : smn_server_secretless(server))
-    return SMN_OK;
+    return smn_credentials_check(server->user, server->authzid,
+                                 &server->password, err);
   return smn_fail(err, SMN_USAGE, "user or password is missing");
 }
 

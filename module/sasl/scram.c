@@ -15,14 +15,13 @@
 #define PRINTABLE_FROM '!'  /* what a nonce may hold, */
 #define PRINTABLE_UP_TO '~' /* but for the comma */
 
-struct smn_scram {
-  const char *name;
-  const struct smn_credentials *credentials;
+struct scram {
+  struct smn_exchange exchange;
   gnutls_mac_algorithm_t mac;
   gnutls_digest_algorithm_t digest;
-  size_t size; /* octets of a hash */
-  int step;
-  bool proved;
+  size_t size;           /* octets of a hash */
+  bool answered;         /* the server's first message */
+  bool proved;           /* the server has shown that it knows the password */
   char *nonce;           /* the client's own */
   struct smn_buf header; /* gs2-header, with which the channel is bound */
   struct smn_buf log;    /* AuthMessage, as far as it goes */
@@ -33,9 +32,10 @@ static enum smn_kind no_memory(struct smn_error *err) {
   return smn_fail(err, SMN_SYSTEM, "no memory");
 }
 
-static enum smn_kind lies(const struct smn_scram *scram, const char *how,
+static enum smn_kind lies(const struct scram *scram, const char *how,
                           struct smn_error *err) {
-  return smn_fail(err, SMN_AUTH, "%s: %s", scram->name, how);
+  return smn_fail(err, SMN_AUTH, "%s: %s", scram->exchange.mechanism->name,
+                  how);
 }
 
 /* Strings */
@@ -43,7 +43,7 @@ static enum smn_kind lies(const struct smn_scram *scram, const char *how,
 /* SASLprep (RFC 4013) of TEXT into *OUT, which is wiped and freed by the
    caller.  Printable ASCII stays as it is, and so no copies of it are left in
    the library's memory.  WHAT names it in the error.  */
-static enum smn_kind prepare(const struct smn_scram *scram, const char *text,
+static enum smn_kind prepare(const struct scram *scram, const char *text,
                              const char *what, char **out,
                              struct smn_error *err) {
   int code = GSASL_OK;
@@ -56,89 +56,56 @@ static enum smn_kind prepare(const struct smn_scram *scram, const char *text,
     *out = strdup(text);
   if (code != GSASL_OK)
     return smn_fail(err, SMN_AUTH,
-                    "%s: the %s holds what no such string may hold, or is not "
-                    "UTF-8 (SASLprep)",
-                    scram->name, what);
+                    "%s: the %s is not UTF-8, or contains a character not "
+                    "allowed by SASLprep",
+                    scram->exchange.mechanism->name, what);
   return *out ? SMN_OK : no_memory(err);
 }
 
 /* "p=TYPE" binds; "y" tells a server that could bind, and of which somebody
    took -PLUS away on the way, that it is being deceived; "n" is all else.  */
-static bool make_header(struct smn_scram *scram) {
-  const struct smn_credentials *c = scram->credentials;
+static bool make_header(struct scram *scram) {
+  const struct smn_credentials *c = scram->exchange.credentials;
   const struct smn_binding *bound =
-      smn_sasl_binds(scram->name) ? c->binding : NULL;
+      scram->exchange.mechanism->binds ? c->binding : NULL;
   struct smn_buf *header = &scram->header;
-  const char *flag = !c->binding || c->server_binds ? "n" : "y";
+  const char *flag = c->could_bind ? "y" : "n";
   return (bound ? smn_buf_add_string(header, "p=") &&
                       smn_buf_add_string(header, bound->type)
                 : smn_buf_add_string(header, flag)) &&
          smn_buf_add_string(header, ",") &&
          (!c->authzid || (smn_buf_add_string(header, "a=") &&
-                          smn_sasl_add_name(header, c->authzid))) &&
+                          smn_saslname_add(header, c->authzid))) &&
          smn_buf_add_string(header, ",");
 }
 
-static enum smn_kind make_bare(struct smn_scram *scram, struct smn_error *err) {
-  char nonce[NONCE_OCTETS], *user = NULL;
-  enum smn_kind kind =
-      prepare(scram, scram->credentials->user, "user name", &user, err);
+static bool make_nonce(struct scram *scram) {
+  const char *given = scram->exchange.credentials->nonce;
+  char octets[NONCE_OCTETS];
+  if (given)
+    return (scram->nonce = strdup(given)) != NULL;
+  return gsasl_nonce(octets, sizeof octets) == GSASL_OK &&
+         gsasl_base64_to(octets, sizeof octets, &scram->nonce, NULL) ==
+             GSASL_OK;
+}
+
+static enum smn_kind make_bare(struct scram *scram, struct smn_error *err) {
+  char *user = NULL;
+  enum smn_kind kind = prepare(scram, scram->exchange.credentials->user,
+                               "user name", &user, err);
   if (kind == SMN_OK && !*user)
-    kind = smn_fail(err, SMN_AUTH, "%s: the user name is empty", scram->name);
-  if (kind == SMN_OK &&
-      (gsasl_nonce(nonce, sizeof nonce) != GSASL_OK ||
-       gsasl_base64_to(nonce, sizeof nonce, &scram->nonce, NULL) != GSASL_OK))
+    kind = smn_fail(err, SMN_AUTH, "%s: the user name is empty",
+                    scram->exchange.mechanism->name);
+  if (kind == SMN_OK && !make_nonce(scram))
     kind = smn_fail(err, SMN_SYSTEM, "no random octets");
   if (kind == SMN_OK && !(smn_buf_add_string(&scram->log, "n=") &&
-                          smn_sasl_add_name(&scram->log, user) &&
+                          smn_saslname_add(&scram->log, user) &&
                           smn_buf_add_string(&scram->log, ",r=") &&
                           smn_buf_add_string(&scram->log, scram->nonce)))
     kind = no_memory(err);
   free(user);
   return kind;
 }
-
-enum smn_kind smn_scram_new(struct smn_scram **scram, const char *name,
-                            const struct smn_credentials *credentials,
-                            struct smn_error *err) {
-  struct smn_scram *s = calloc(1, sizeof *s);
-  *scram = NULL;
-  if (!s)
-    return no_memory(err);
-  bool sha256 = strstr(name, "SHA-256") != NULL;
-  s->name = name;
-  s->credentials = credentials;
-  s->mac = sha256 ? GNUTLS_MAC_SHA256 : GNUTLS_MAC_SHA1;
-  s->digest = sha256 ? GNUTLS_DIG_SHA256 : GNUTLS_DIG_SHA1;
-  s->size = sha256 ? 32 : 20;
-  smn_buf_init(&s->header, MESSAGES_MAX);
-  smn_buf_init(&s->log, MESSAGES_MAX);
-  enum smn_kind kind = SMN_OK;
-  if (smn_sasl_binds(name) && !credentials->binding)
-    kind =
-        smn_fail(err, SMN_AUTH, "%s: there is no TLS channel to bind to", name);
-  if (kind == SMN_OK && !make_header(s))
-    kind = no_memory(err);
-  if (kind == SMN_OK)
-    kind = make_bare(s, err);
-  if (kind == SMN_OK)
-    *scram = s;
-  else
-    smn_scram_free(s);
-  return kind;
-}
-
-void smn_scram_free(struct smn_scram *scram) {
-  if (!scram)
-    return;
-  smn_buf_free(&scram->header);
-  smn_buf_free(&scram->log);
-  free(scram->nonce);
-  smn_wipe(scram, sizeof *scram);
-  free(scram);
-}
-
-bool smn_scram_proved(const struct smn_scram *scram) { return scram->proved; }
 
 /* Messages of the server */
 
@@ -147,7 +114,7 @@ struct value {
   size_t len;
 };
 
-/* Take "NAME=VALUE" off the front of *REST, and the comma behind it.  */
+/* Take "NAME=VALUE" off the front of *REST, and the comma after it.  */
 static bool take(struct value *rest, char name, struct value *value) {
   if (rest->len < 2 || rest->at[0] != name || rest->at[1] != '=')
     return false;
@@ -160,15 +127,19 @@ static bool take(struct value *rest, char name, struct value *value) {
   return true;
 }
 
-/* The server's own words for a refusal (RFC 5802 7).  */
-static enum smn_kind refused(const struct smn_scram *scram, struct value words,
+/* The server's own words for a refusal (RFC 5802 7), which in SMTP stand in the
+   place of 535.  */
+static enum smn_kind refused(const struct scram *scram, struct value words,
                              struct smn_error *err) {
   char quoted[256];
   smn_quote(quoted, sizeof quoted, words.at, words.len);
-  return smn_fail(err, SMN_AUTH, "%s: the server says %s", scram->name, quoted);
+  smn_fail(err, SMN_AUTH, "%s: the server says %s",
+           scram->exchange.mechanism->name, quoted);
+  err->code = 535;
+  return err->kind;
 }
 
-static bool good_nonce(const struct smn_scram *scram, struct value nonce) {
+static bool good_nonce(const struct scram *scram, struct value nonce) {
   size_t own = strlen(scram->nonce);
   for (size_t i = 0; i < nonce.len; i++)
     if (nonce.at[i] < PRINTABLE_FROM || nonce.at[i] > PRINTABLE_UP_TO)
@@ -176,7 +147,7 @@ static bool good_nonce(const struct smn_scram *scram, struct value nonce) {
   return nonce.len > own && memcmp(nonce.at, scram->nonce, own) == 0;
 }
 
-/* 0 for anything that is no count, or more than is bearable.  */
+/* 0 for anything that is no count between the bounds.  */
 static unsigned iteration_count(struct value digits) {
   unsigned long count = 0;
   if (digits.len == 0 || digits.len > ITERATION_DIGITS)
@@ -188,7 +159,7 @@ static unsigned iteration_count(struct value digits) {
     if (count > SMN_SCRAM_ITERATIONS_MAX)
       return 0;
   }
-  return (unsigned)count;
+  return count < SMN_SCRAM_ITERATIONS_MIN ? 0 : (unsigned)count;
 }
 
 struct server_first {
@@ -197,8 +168,8 @@ struct server_first {
   unsigned count;
 };
 
-static enum smn_kind parse_first(const struct smn_scram *scram,
-                                 struct value rest, struct server_first *first,
+static enum smn_kind parse_first(const struct scram *scram, struct value rest,
+                                 struct server_first *first,
                                  struct smn_error *err) {
   struct value error, salt, digits;
   if (take(&rest, 'e', &error))
@@ -210,8 +181,9 @@ static enum smn_kind parse_first(const struct smn_scram *scram,
   if (first->count == 0)
     return smn_fail(err, SMN_AUTH,
                     "%s: the server asks for an iteration count that is not "
-                    "between 1 and %d",
-                    scram->name, SMN_SCRAM_ITERATIONS_MAX);
+                    "between %d and %d",
+                    scram->exchange.mechanism->name, SMN_SCRAM_ITERATIONS_MIN,
+                    SMN_SCRAM_ITERATIONS_MAX);
   if (!good_nonce(scram, first->nonce))
     return lies(scram, "the server answers with a wrong nonce", err);
   gnutls_datum_t text = {(unsigned char *)(size_t)salt.at, (unsigned)salt.len};
@@ -222,19 +194,20 @@ static enum smn_kind parse_first(const struct smn_scram *scram,
 
 /* Proof */
 
-static bool hmac(const struct smn_scram *scram, const void *key,
-                 const void *text, size_t len, unsigned char *out) {
+static bool hmac(const struct scram *scram, const void *key, const void *text,
+                 size_t len, unsigned char *out) {
   return gnutls_hmac_fast(scram->mac, key, scram->size, text, len, out) == 0;
 }
 
 /* SaltedPassword, the root of all keys.  */
-static enum smn_kind salted_password(const struct smn_scram *scram,
+static enum smn_kind salted_password(const struct scram *scram,
                                      const struct server_first *first,
                                      unsigned char *out,
                                      struct smn_error *err) {
   char *password = NULL;
-  enum smn_kind kind = prepare(scram, scram->credentials->password->data,
-                               "password", &password, err);
+  enum smn_kind kind =
+      prepare(scram, scram->exchange.credentials->password->data, "password",
+              &password, err);
   if (kind != SMN_OK)
     return kind;
   gnutls_datum_t key = {(unsigned char *)password, (unsigned)strlen(password)};
@@ -248,7 +221,7 @@ static enum smn_kind salted_password(const struct smn_scram *scram,
 
 /* From AuthMessage: the client's proof, and what the server will have to
    show.  */
-static enum smn_kind prove(struct smn_scram *scram,
+static enum smn_kind prove(struct scram *scram,
                            const struct server_first *first,
                            unsigned char *proof, struct smn_error *err) {
   struct {
@@ -273,9 +246,9 @@ static enum smn_kind prove(struct smn_scram *scram,
 }
 
 /* "c=...,r=..." with what binds the channel.  */
-static bool add_final(const struct smn_scram *scram, struct value nonce,
+static bool add_final(const struct scram *scram, struct value nonce,
                       struct smn_buf *out) {
-  const struct smn_binding *binding = scram->credentials->binding;
+  const struct smn_binding *binding = scram->exchange.credentials->binding;
   struct smn_buf bound;
   smn_buf_init(&bound, MESSAGES_MAX);
   bool fits = smn_buf_add(&bound, scram->header.data, scram->header.len) &&
@@ -289,7 +262,7 @@ static bool add_final(const struct smn_scram *scram, struct value nonce,
   return fits;
 }
 
-static enum smn_kind answer_first(struct smn_scram *scram, struct value message,
+static enum smn_kind answer_first(struct scram *scram, struct value message,
                                   struct smn_buf *out, struct smn_error *err) {
   struct server_first first = {.salt = {NULL, 0}};
   unsigned char proof[HASH_MAX];
@@ -310,7 +283,7 @@ static enum smn_kind answer_first(struct smn_scram *scram, struct value message,
   return kind;
 }
 
-static enum smn_kind check_last(struct smn_scram *scram, struct value message,
+static enum smn_kind check_last(struct scram *scram, struct value message,
                                 struct smn_error *err) {
   struct value words;
   gnutls_datum_t shown = {NULL, 0};
@@ -332,21 +305,101 @@ static enum smn_kind check_last(struct smn_scram *scram, struct value message,
                               err);
 }
 
-enum smn_kind smn_scram_step(struct smn_scram *scram, const char *message,
-                             size_t len, struct smn_buf *out,
-                             struct smn_error *err) {
-  struct value said = {message, len};
-  switch (scram->step++) {
-  case 0:
-    return smn_buf_add(out, scram->header.data, scram->header.len) &&
-                   smn_buf_add(out, scram->log.data, scram->log.len)
-               ? SMN_OK
-               : no_memory(err);
-  case 1:
-    return answer_first(scram, said, out, err);
-  case 2:
+/* As an exchange */
+
+static enum smn_kind first(struct smn_exchange *exchange, struct smn_buf *out,
+                           struct smn_error *err) {
+  const struct scram *scram = (const struct scram *)exchange;
+  return smn_buf_add(out, scram->header.data, scram->header.len) &&
+                 smn_buf_add(out, scram->log.data, scram->log.len)
+             ? SMN_OK
+             : no_memory(err);
+}
+
+static enum smn_kind next(struct smn_exchange *exchange, const char *challenge,
+                          size_t len, struct smn_buf *out,
+                          struct smn_error *err) {
+  struct scram *scram = (struct scram *)exchange;
+  const struct value said = {challenge, len};
+  if (scram->answered)
     return check_last(scram, said, err);
-  default:
-    return lies(scram, "the server asks once too often", err);
+  scram->answered = true;
+  return answer_first(scram, said, out, err);
+}
+
+static enum smn_kind finish(const struct smn_exchange *x,
+                            struct smn_error *err) {
+  return ((const struct scram *)x)->proved
+             ? SMN_OK
+             : smn_fail(err, SMN_AUTH, SMN_UNPROVED, x->mechanism->name);
+}
+
+static void end(struct smn_exchange *exchange) {
+  struct scram *scram = (struct scram *)exchange;
+  smn_buf_free(&scram->header);
+  smn_buf_free(&scram->log);
+  free(scram->nonce);
+  smn_wipe(scram, sizeof *scram);
+  free(scram);
+}
+
+static const struct smn_exchange_operations operations = {
+    .first = first, .next = next, .finish = finish, .free = end};
+
+/* A password that SASLprep forbids is known before anything is sent.  */
+static enum smn_kind check_password(const struct scram *scram,
+                                    struct smn_error *err) {
+  char *password = NULL;
+  enum smn_kind kind =
+      prepare(scram, scram->exchange.credentials->password->data, "password",
+              &password, err);
+  if (password) {
+    smn_wipe(password, strlen(password));
+    gsasl_free(password);
   }
+  return kind;
+}
+
+static enum smn_kind start(const struct scram *hash,
+                           struct smn_exchange **exchange,
+                           const struct smn_mechanism *mechanism,
+                           const struct smn_credentials *credentials,
+                           struct smn_error *err) {
+  if (mechanism->binds && !credentials->binding)
+    return smn_fail(err, SMN_AUTH, "%s: there is no TLS channel to bind to",
+                    mechanism->name);
+  struct scram *scram = malloc(sizeof *scram);
+  if (!scram)
+    return no_memory(err);
+  *scram = *hash;
+  scram->exchange = (struct smn_exchange){&operations, mechanism, credentials};
+  smn_buf_init(&scram->header, MESSAGES_MAX);
+  smn_buf_init(&scram->log, MESSAGES_MAX);
+  enum smn_kind kind =
+      make_header(scram) ? make_bare(scram, err) : no_memory(err);
+  if (kind == SMN_OK)
+    kind = check_password(scram, err);
+  if (kind == SMN_OK)
+    *exchange = &scram->exchange;
+  else
+    end(&scram->exchange);
+  return kind;
+}
+
+enum smn_kind smn_scram_sha_1_start(struct smn_exchange **x,
+                                    const struct smn_mechanism *mechanism,
+                                    const struct smn_credentials *credentials,
+                                    struct smn_error *err) {
+  static const struct scram sha_1 = {
+      .mac = GNUTLS_MAC_SHA1, .digest = GNUTLS_DIG_SHA1, .size = 20};
+  return start(&sha_1, x, mechanism, credentials, err);
+}
+
+enum smn_kind smn_scram_sha_256_start(struct smn_exchange **x,
+                                      const struct smn_mechanism *mechanism,
+                                      const struct smn_credentials *credentials,
+                                      struct smn_error *err) {
+  static const struct scram sha_256 = {
+      .mac = GNUTLS_MAC_SHA256, .digest = GNUTLS_DIG_SHA256, .size = HASH_MAX};
+  return start(&sha_256, x, mechanism, credentials, err);
 }

@@ -1,14 +1,22 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* token.c - messages of OAUTHBEARER (RFC 7628) and XOAUTH2.  */
+/* token.c - OAUTHBEARER (RFC 7628) and XOAUTH2.  */
 #include "sasl/token.h"
+#include "base/ascii.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define SEPARATOR "\001" /* kvsep */
+#define WORDS_MAX 1024   /* of a refusal */
 
-/* Nothing below a space ends up in a message whose parts such an octet
-   ends.  */
+struct token {
+  struct smn_exchange exchange;
+  bool refused;
+  struct smn_buf words; /* of the refusal */
+};
+
+/* No octet of a token ends a part of the message.  */
 static bool printable(const char *text, size_t len) {
   for (size_t i = 0; i < len; i++)
     if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
@@ -23,7 +31,7 @@ static bool add_bearer(struct smn_buf *out, const struct smn_credentials *c) {
   /* The gs2-header names whom to act as (RFC 5801 4).  */
   return smn_buf_add_string(out, "n,") &&
          (!name ||
-          (smn_buf_add_string(out, "a=") && smn_sasl_add_name(out, name))) &&
+          (smn_buf_add_string(out, "a=") && smn_saslname_add(out, name))) &&
          smn_buf_add_string(out, ",") &&
          smn_buf_add_string(out, SEPARATOR "host=") &&
          smn_buf_add_string(out, c->host ? c->host : "") &&
@@ -37,24 +45,104 @@ static bool add_xoauth2(struct smn_buf *out, const struct smn_credentials *c) {
          smn_buf_add_string(out, SEPARATOR);
 }
 
-enum smn_kind smn_token_message(bool bearer,
-                                const struct smn_credentials *credentials,
-                                struct smn_buf *out, struct smn_error *err) {
-  const struct smn_credentials *c = credentials;
-  const char *user = c->user ? c->user : "";
-  if (!printable(user, strlen(user)) ||
-      (c->authzid && !printable(c->authzid, strlen(c->authzid))))
-    return smn_fail(err, SMN_AUTH, "the user name holds a control character");
-  if (c->password->len == 0)
-    return smn_fail(err, SMN_AUTH, "the token is empty");
+static enum smn_kind message(const struct smn_credentials *c,
+                             bool (*add_head)(struct smn_buf *,
+                                              const struct smn_credentials *),
+                             struct smn_buf *out, struct smn_error *err) {
   if (!printable(c->password->data, c->password->len))
-    return smn_fail(err, SMN_AUTH, "the token holds a control character");
-  if ((bearer ? add_bearer(out, c) : add_xoauth2(out, c)) &&
-      smn_buf_add_string(out, "auth=Bearer ") &&
+    return smn_fail(err, SMN_AUTH, "the token contains a control character");
+  if (add_head(out, c) && smn_buf_add_string(out, "auth=Bearer ") &&
       smn_buf_add(out, c->password->data, c->password->len) &&
       smn_buf_add_string(out, SEPARATOR SEPARATOR))
     return SMN_OK;
   return smn_fail(err, SMN_AUTH, "the token is too long to send");
+}
+
+static enum smn_kind first_bearer(struct smn_exchange *x, struct smn_buf *out,
+                                  struct smn_error *err) {
+  return message(x->credentials, add_bearer, out, err);
+}
+
+static enum smn_kind first_xoauth2(struct smn_exchange *x, struct smn_buf *out,
+                                   struct smn_error *err) {
+  return message(x->credentials, add_xoauth2, out, err);
+}
+
+/* A challenge after the token is the server's refusal, whose reply it wants to
+   be asked for: by nothing, */
+static enum smn_kind next_xoauth2(struct smn_exchange *exchange,
+                                  const char *challenge, size_t len,
+                                  struct smn_buf *out, struct smn_error *err) {
+  struct token *x = (struct token *)exchange;
+  (void)out;
+  (void)err;
+  x->refused = true;
+  smn_token_words(challenge, len, &x->words);
+  return SMN_OK;
+}
+
+/* or by kvsep (RFC 7628 3.2.3).  */
+static enum smn_kind next_bearer(struct smn_exchange *x, const char *challenge,
+                                 size_t len, struct smn_buf *out,
+                                 struct smn_error *err) {
+  if (!smn_buf_add_string(out, SEPARATOR))
+    return smn_fail(err, SMN_SYSTEM, "no memory");
+  return next_xoauth2(x, challenge, len, out, err);
+}
+
+static enum smn_kind finish(const struct smn_exchange *x,
+                            struct smn_error *err) {
+  return ((const struct token *)x)->refused
+             ? smn_fail(err, SMN_AUTH,
+                        "%s: the server accepts the token that it has refused",
+                        x->mechanism->name)
+             : SMN_OK;
+}
+
+static const char *refusal(const struct smn_exchange *x, size_t *len) {
+  const struct smn_buf *words = &((const struct token *)x)->words;
+  *len = words->len;
+  return words->len ? words->data : "";
+}
+
+static void end(struct smn_exchange *exchange) {
+  struct token *x = (struct token *)exchange;
+  smn_buf_free(&x->words);
+  free(x);
+}
+
+static const struct smn_exchange_operations bearer = {first_bearer, next_bearer,
+                                                      finish, refusal, end},
+                                            xoauth2 = {first_xoauth2,
+                                                       next_xoauth2, finish,
+                                                       refusal, end};
+
+static enum smn_kind start(const struct smn_exchange_operations *operations,
+                           struct smn_exchange **exchange,
+                           const struct smn_mechanism *mechanism,
+                           const struct smn_credentials *credentials,
+                           struct smn_error *err) {
+  struct token *x = calloc(1, sizeof *x);
+  if (!x)
+    return smn_fail(err, SMN_SYSTEM, "no memory");
+  x->exchange = (struct smn_exchange){operations, mechanism, credentials};
+  smn_buf_init(&x->words, WORDS_MAX);
+  *exchange = &x->exchange;
+  return SMN_OK;
+}
+
+enum smn_kind smn_bearer_start(struct smn_exchange **x,
+                               const struct smn_mechanism *mechanism,
+                               const struct smn_credentials *credentials,
+                               struct smn_error *err) {
+  return start(&bearer, x, mechanism, credentials, err);
+}
+
+enum smn_kind smn_xoauth2_start(struct smn_exchange **x,
+                                const struct smn_mechanism *mechanism,
+                                const struct smn_credentials *credentials,
+                                struct smn_error *err) {
+  return start(&xoauth2, x, mechanism, credentials, err);
 }
 
 /* JSON, as far as an error needs it: keys and scalars in their order.  */
@@ -89,19 +177,15 @@ static void put_character(struct reader *r, unsigned c) {
 static unsigned hex_digits(struct reader *r) {
   unsigned value = 0;
   for (int i = 0; i < 4 && r->at < r->end; i++, r->at++) {
-    char c = *r->at;
-    unsigned digit = c >= '0' && c <= '9'   ? (unsigned)(c - '0')
-                     : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
-                     : c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10
-                                            : 16;
-    if (digit == 16)
+    int digit = smn_ascii_hex(*r->at);
+    if (digit < 0)
       return '?';
-    value = value << 4 | digit;
+    value = value << 4 | (unsigned)digit;
   }
   return value;
 }
 
-/* Behind the opening quote.  */
+/* After the opening quote.  */
 static void put_string(struct reader *r) {
   static const char escapes[] = "bfnrt", octets[] = "\b\f\n\r\t";
   while (r->at < r->end && *r->at != '"') {
@@ -124,7 +208,7 @@ static bool blank(char c) {
   return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
-/* The string at hand is a key: a colon comes behind it.  */
+/* The string at hand is a key: a colon follows it.  */
 static bool is_key(const struct reader *r) {
   const char *at = r->at;
   while (at < r->end && *at != '"')

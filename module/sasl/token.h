@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* token.h - messages of OAUTHBEARER (RFC 7628) and XOAUTH2.
-   No I/O.  What the server says is untrusted.  */
+/* token.h - OAUTHBEARER (RFC 7628) and XOAUTH2.  */
 #ifndef SMN_TOKEN_H
 #define SMN_TOKEN_H
 
-#include "sasl/sasl.h"
+#include "sasl/exchange.h"
 
-/* Append to *OUT (a secret buffer) the client's first message, which holds the
-   token.  SMN_AUTH for a user or token that would break out of its place.  */
-enum smn_kind smn_token_message(bool bearer,
+enum smn_kind smn_bearer_start(struct smn_exchange **x,
+                               const struct smn_mechanism *mechanism,
+                               const struct smn_credentials *credentials,
+                               struct smn_error *err);
+enum smn_kind smn_xoauth2_start(struct smn_exchange **x,
+                                const struct smn_mechanism *mechanism,
                                 const struct smn_credentials *credentials,
-                                struct smn_buf *out, struct smn_error *err);
+                                struct smn_error *err);
 
 /* Append to *OUT, until it is full, the words of the error that the server
    tells in JSON ("status invalid_token, scope mail"), decoded but not quoted;

@@ -1,242 +1,271 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* auth.c - the dialogue of AUTH (RFC 4954): mechanisms in turn.  */
-#include "smtp/auth.h"
-#include "base/redact.h"
+/* auth.c - who the user is (RFC 4954): mechanisms in turn.  */
+#include "sasl/worked.h"
+#include "smtp/auth-one.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define AUTH_LINE_MAX 510 /* RFC 5321 4.5.3.1.4, without CRLF */
-#define AUTH_STEPS_MAX 8  /* challenges before a server is looping */
-
-/* One mechanism under way.  */
-struct exchange {
-  const struct smn_auth *auth;
-  const char *mechanism;
-  struct smn_sasl *sasl;
-  struct smn_buf response; /* secret: base64 */
-  struct smn_error *err;   /* that of the result */
-  bool sent;               /* AUTH went out */
-};
-
-/* Send AUTH, with the initial response where it fits on the line.  *HELD tells
-   that it did not and waits for the first 334.  */
-static enum smn_kind begin(struct exchange *x, bool *held) {
-  struct smn_buf *command = x->auth->command;
-  bool has = false;
-  char shown[64];
-  *held = false;
-  enum smn_kind kind = smn_sasl_first(x->sasl, &x->response, &has, x->err);
-  if (kind != SMN_OK)
-    return kind;
-  if (has)
-    smn_redact_add_response(x->auth->needles, x->response.data,
-                            x->response.len);
-  *held = has && strlen("AUTH ") + strlen(x->mechanism) + 1 + x->response.len >
-                     AUTH_LINE_MAX;
-  bool inlined = has && !*held;
-  snprintf(shown, sizeof shown, "AUTH %s%s", x->mechanism,
-           inlined ? " " SMN_OMITTED : "");
-  smn_buf_clear(command);
-  if (!smn_buf_add_string(command, "AUTH ") ||
-      !smn_buf_add_string(command, x->mechanism) ||
-      (inlined && (!smn_buf_add_string(command, " ") ||
-                   !smn_buf_add(command, x->response.data, x->response.len))))
-    return smn_fail(x->err, SMN_USAGE, "the credentials are too long");
-  x->sent = true;
-  return x->auth->exchange(x->auth->session, shown);
-}
-
-static enum smn_kind respond(struct exchange *x) {
-  struct smn_buf *command = x->auth->command;
-  smn_buf_clear(command);
-  if (x->response.len &&
-      !smn_buf_add(command, x->response.data, x->response.len))
-    return smn_fail(x->err, SMN_USAGE, "the credentials are too long");
-  return x->auth->exchange(x->auth->session,
-                           x->response.len ? SMN_OMITTED : "");
-}
-
-/* "*" ends the exchange (RFC 4954 4); its reply tells nothing new, so *err
-   stays as it is.  */
-static void cancel(struct exchange *x) {
-  struct smn_error kept = *x->err;
-  smn_buf_clear(x->auth->command);
-  if (smn_buf_add_string(x->auth->command, "*"))
-    (void)x->auth->exchange(x->auth->session, NULL);
-  *x->err = kept;
-}
-
-static enum smn_kind run(struct exchange *x) {
-  const struct smn_reply *reply = x->auth->reply;
-  bool held;
-  enum smn_kind kind = begin(x, &held);
-  for (int step = 0; kind == SMN_OK && reply->code == 334; step++) {
-    if (step == AUTH_STEPS_MAX)
-      kind = smn_fail(x->err, SMN_AUTH, "%s: the server asks without end",
-                      x->mechanism);
-    else if (!held) {
-      kind = smn_sasl_next(x->sasl, reply->text.data, reply->text.len,
-                           &x->response, x->err);
-      smn_redact_add_response(x->auth->needles, x->response.data,
-                              x->response.len);
-    }
-    held = false;
-    if (kind != SMN_OK) {
-      cancel(x);
-      return kind;
-    }
-    kind = respond(x);
-  }
-  if (kind == SMN_OK && reply->code != 235)
-    kind = smn_reply_unexpected(reply, x->err);
-  return kind == SMN_OK ? smn_sasl_finish(x->sasl, x->err) : kind;
-}
-
-/* The server refused the token: tell in its own words why, and that it was the
-   token, for which there may be a fresh one.  */
-static enum smn_kind token_refused(const struct exchange *x,
-                                   enum smn_kind kind) {
-  struct smn_error refusal = *x->err;
-  char words[1024], quoted[1024];
-  size_t len = 0;
-  const char *raw = smn_sasl_refusal(x->sasl, &len);
-  if (kind != SMN_REPLY || refusal.code < 500 ||
-      (len == 0 && refusal.code != 535))
-    return kind;
-  len = smn_redact(x->auth->needles, raw, len, true, words, sizeof words);
-  smn_quote(quoted, sizeof quoted, words, len);
-  smn_fail(x->err, SMN_AUTH, "%s: the server refuses the token%s%s; %d %.900s",
-           x->mechanism, len ? ": " : "", quoted, refusal.code, refusal.text);
-  x->err->code = refusal.code;
-  memcpy(x->err->enhanced, refusal.enhanced, sizeof refusal.enhanced);
-  x->auth->result->token_refused = true;
-  return SMN_AUTH;
-}
-
-/* A wrong password looks the same to the client as a server that has heard the
-   flag "y" and knows channel binding.  */
-static void hint_at_downgrade(struct smn_error *err) {
-  size_t have = strlen(err->text);
-  snprintf(err->text + have, sizeof err->text - have,
-           " (either the password is wrong, or somebody on the way has taken "
-           "-PLUS from the server's list of mechanisms)");
-}
-
-/* The course of all exchanges of one session.  */
+/* The course of all attempts on one connection.  */
 struct course {
   const struct smn_auth *auth;
-  bool server_binds;   /* the server knows channel binding */
-  bool fell_back;      /* to a mechanism that shows the password */
-  bool plaintext_only; /* only such a one may follow */
-  bool no_plaintext;   /* no such one may follow */
-  bool sent;           /* the server has heard of the last one */
+  struct smn_credentials credentials;
+  const struct smn_mechanism *tried; /* the last one, NULL at first */
+  struct smn_attempt attempt;        /* what came of it */
+  bool server_binds; /* it offers channel binding, as far as is known */
+  bool known;        /* what comes of this password was known before */
+  bool refused;      /* the password, or what was made of it */
+  bool transition;   /* another mechanism may work from the next time on */
+  bool stopped;      /* by a refusal without TLS, before the last mechanism */
+  int tests;         /* of it by the server: accounts are locked after few */
 };
 
-static enum smn_kind auth_by(struct course *course, const char *mechanism) {
-  const struct smn_auth *auth = course->auth;
-  const struct smn_server *server = auth->server;
-  const struct smn_credentials credentials = {
-      .user = server->user,
-      .authzid = server->authzid,
-      .password = &server->password,
-      .host = smn_server_name(server),
-      .port = server->port,
-      .timeout_ms = server->timeout_ms,
-      .cancel_fd = auth->cancel_fd,
-      .binding = auth->binding,
-      .server_binds = course->server_binds,
-  };
-  struct exchange x = {
-      .auth = auth, .mechanism = mechanism, .err = &auth->result->error};
-  if (!smn_buf_init_secret(&x.response, SMN_SASL_RESPONSE_MAX))
-    return smn_fail(x.err, SMN_SYSTEM, "no memory");
-  enum smn_kind kind = smn_sasl_start(&x.sasl, mechanism, &credentials, x.err);
-  if (kind == SMN_OK) {
-    kind = run(&x);
-    if (smn_sasl_token(mechanism))
-      kind = token_refused(&x, kind);
-  }
-  course->sent = x.sent;
-  if (kind == SMN_REPLY && x.err->code == 535 && smn_sasl_scram(mechanism) &&
-      !smn_sasl_binds(mechanism) && auth->binding && !course->server_binds)
-    hint_at_downgrade(x.err);
-  smn_sasl_free(x.sasl);
-  smn_buf_free(&x.response);
-  smn_buf_clear(auth->command);
-  return kind;
+static bool is(const struct smn_mechanism *mechanism, const char *name) {
+  return mechanism == smn_mechanism(name);
 }
 
-/* May the next of the mechanisms be tried after this refusal?  A mechanism that
-   is refused makes room for any other, but SCRAM only inside TLS for one that
-   shows the password.  A password that is refused makes room, once, for one
-   that shows it to a server whose name TLS has proved, if it was a digest that
-   some servers hold no secret for (CRAM-MD5); who offers SCRAM holds one.  */
-static bool next_mechanism(struct course *course, const char *refused) {
-  const struct smn_error *err = &course->auth->result->error;
-  if (err->kind == SMN_UNSUPPORTED)
-    return true;
-  /* It was no password that was refused, or there is no ticket.  */
-  if (smn_sasl_list_secretless(refused) &&
-      ((err->kind == SMN_REPLY && err->code == 535) ||
-       (err->kind == SMN_AUTH && !course->sent)))
-    return true;
-  if (err->kind != SMN_REPLY)
+/* What may follow
+
+   A mechanism that is refused as such makes room for any other one.  A password
+   that is refused makes room for one more try with it where servers are known
+   to need that: those that keep no secret for CRAM-MD5 or DIGEST-MD5, and those
+   that take LOGIN and refuse PLAIN.  A server that has tested a password by
+   SCRAM has no such excuse.  All of this holds inside TLS, where the server is
+   known to be the right one.  In clear anyone may have forged the refusal, and
+   so it is the end.  */
+
+static bool second_try(const struct course *course,
+                       const struct smn_mechanism *next) {
+  const struct smn_mechanism *tried = course->tried;
+  if (course->known || course->tests > 1)
     return false;
-  if (err->code == 504 || err->code == 534) {
-    /* A server that takes it back never knew it, or is to learn by the flag
-       "y" that somebody says so in its name.  */
-    if (smn_sasl_binds(refused))
-      course->server_binds = false;
-    if (smn_sasl_scram(refused) && !course->auth->encrypted)
-      course->no_plaintext = true;
+  return tried->digest ? next->plaintext
+                       : is(tried, "PLAIN") && is(next, "LOGIN");
+}
+
+static bool may_follow(const struct course *course,
+                       const struct smn_mechanism *next) {
+  const struct smn_mechanism *tried = course->tried;
+  if (!tried)
     return true;
-  }
-  if (err->code != 535 || course->fell_back || smn_sasl_plaintext(refused) ||
-      smn_sasl_scram(refused) || !course->auth->encrypted)
+  if (course->attempt.sent && !course->auth->encrypted)
     return false;
-  return course->fell_back = course->plaintext_only = true;
-}
-
-static bool passed_over(const struct course *course, const char *mechanism) {
-  return smn_sasl_plaintext(mechanism) ? course->no_plaintext
-                                       : course->plaintext_only;
-}
-
-static enum smn_kind auth_in_order(const struct smn_auth *auth, char *order) {
-  struct smn_result *result = auth->result;
-  struct course course = {.auth = auth,
-                          .server_binds = smn_sasl_list_binds(auth->offered)};
-  enum smn_kind kind = SMN_AUTH;
-  for (char *mechanism = order, *end; *mechanism; mechanism = end) {
-    end = mechanism + strcspn(mechanism, " ");
-    if (*end)
-      *end++ = '\0';
-    if (passed_over(&course, mechanism))
-      continue;
-    kind = auth_by(&course, mechanism);
-    if (kind == SMN_OK) {
-      snprintf(result->mechanism, sizeof result->mechanism, "%.31s", mechanism);
-      break;
-    }
-    if (!next_mechanism(&course, mechanism))
-      break;
+  switch (course->attempt.refusal) {
+  case SMN_REFUSED_MECHANISM:
+    return course->tests < 2 && (!course->refused || next->plaintext);
+  case SMN_REFUSED_PASSWORD:
+    return second_try(course, next);
+  case SMN_REFUSED_TRANSITION:
+    return !tried->plaintext && is(next, "PLAIN");
+  case SMN_REFUSED_FIRST:
+    /* Only by the word of the user, whose list has a weaker one in it; a
+       disagreement about channel binding would meet each SCRAM alike.  */
+    return course->auth->server->mechanisms && !tried->binds &&
+           !(course->credentials.could_bind && next->scram);
+  case SMN_REFUSED_NOTHING:
+    break;
   }
-  /* 4yz is the server's trouble, and so is 421; the rest is ours.  */
+  return false;
+}
+
+/* What is learned from an attempt.  */
+static void learn(struct course *course) {
+  const struct smn_attempt *attempt = &course->attempt;
+  course->tests += attempt->tested;
+  course->refused |= attempt->refusal == SMN_REFUSED_PASSWORD;
+  course->transition |= attempt->refusal == SMN_REFUSED_TRANSITION;
+  /* A server that takes -PLUS back never knew it, or is to learn by the flag
+     "y" that somebody says so in its name.  */
+  if (course->tried->binds && attempt->refusal == SMN_REFUSED_MECHANISM)
+    course->server_binds = false;
+}
+
+/* The client says "y" when it would bind and believes that the server cannot;
+   not when the user has named mechanisms, and none with -PLUS.  */
+static bool could_bind(const struct course *course) {
+  const char *wanted = course->auth->server->mechanisms;
+  return course->auth->binding && !course->server_binds &&
+         (!wanted || smn_mechanisms_bind(wanted));
+}
+
+/* Texts */
+
+/* Put before the server's words that MECHANISM WAS refused, and after them what
+   the user can do about it.  */
+static void explain(struct smn_error *err,
+                    const struct smn_mechanism *mechanism, const char *was,
+                    const char *advice) {
+  const struct smn_error refusal = *err;
+  char before[128] = "";
+  if (refusal.kind == SMN_REPLY)
+    snprintf(before, sizeof before, "%s %s: %d ", mechanism->name, was,
+             refusal.code);
+  smn_fail(err, refusal.kind, "%s%s%s", before, refusal.text, advice);
+  err->code = refusal.code;
+  memcpy(err->enhanced, refusal.enhanced, sizeof err->enhanced);
+}
+
+static const char *advice_on_first(const struct course *course) {
+  if (course->tried->binds)
+    return "; channel binding does not work with this server, to do without "
+           "it, name mechanisms without -PLUS";
+  if (course->credentials.could_bind)
+    return "; the server may know channel binding without offering it, or "
+           "someone between you and the server removed -PLUS from its list of "
+           "mechanisms; to do without channel binding, name this mechanism and "
+           "none with -PLUS";
+  return "; the user may be unknown, or have no password for this mechanism";
+}
+
+static const char *advice_on_transition(const struct course *course) {
+  if (!course->auth->encrypted)
+    return "; the server wants one login by PLAIN, which needs TLS";
+  return "; the server wants one login by PLAIN, which it does not offer or "
+         "you do not want";
+}
+
+static void explain_refusal(const struct course *course,
+                            struct smn_error *err) {
+  const struct smn_mechanism *tried = course->tried;
+  switch (course->attempt.refusal) {
+  case SMN_REFUSED_MECHANISM:
+    explain(err, tried, "was refused",
+            course->stopped ? "; no other mechanism is tried without TLS" : "");
+    break;
+  case SMN_REFUSED_FIRST:
+    explain(err, tried, "was refused before any password was tested",
+            advice_on_first(course));
+    break;
+  case SMN_REFUSED_PASSWORD:
+    /* To the client a wrong password looks the same as a server that has heard
+       "y" and knows channel binding.  */
+    if (tried->scram && course->credentials.could_bind)
+      explain(err, tried, "was refused",
+              " (either the password is wrong, or someone between you and the "
+              "server removed -PLUS from its list of mechanisms)");
+    break;
+  case SMN_REFUSED_TRANSITION:
+    explain(err, tried, "was refused", advice_on_transition(course));
+    break;
+  case SMN_REFUSED_NOTHING:
+    break;
+  }
+}
+
+/* The error as it leaves here: 4yz is the server's trouble, and so is 421; the
+   rest is about the mechanisms, as long as no password was tested, or else
+   about the credentials.  */
+static enum smn_kind conclude(const struct course *course, enum smn_kind kind) {
+  struct smn_result *result = course->auth->result;
+  const struct smn_attempt *attempt = &course->attempt;
+  const bool binding = attempt->refusal == SMN_REFUSED_FIRST &&
+                       (course->tried->binds || course->credentials.could_bind);
+  if (kind == SMN_OK)
+    return kind;
+  explain_refusal(course, &result->error);
   if (kind == SMN_REPLY && result->error.code >= 500)
-    kind = result->error.kind = SMN_AUTH;
+    kind = SMN_AUTH;
+  if (kind != SMN_AUTH && kind != SMN_UNSUPPORTED)
+    return kind;
+  if (course->tests == 0 && attempt->sent && !course->tried->secretless &&
+      (binding || attempt->refusal == SMN_REFUSED_MECHANISM))
+    kind = SMN_UNSUPPORTED;
+  result->password_untested = course->tests == 0 && !attempt->unusable &&
+                              course->credentials.password->len > 0;
+  return result->error.kind = kind;
+}
+
+/* What is kept of it
+
+   Only what TLS has carried is kept, and of no token, which comes and goes.  */
+
+static bool keeps(const struct course *course) {
+  return course->auth->encrypted && course->credentials.password->len > 0 &&
+         !course->auth->server->token;
+}
+
+/* What this password has worked with goes before what it may have failed with:
+   mechanisms of its own kind, none that is stronger.  */
+static void prefer(const struct smn_mechanism *order[], size_t count,
+                   const struct smn_mechanism *worked) {
+  size_t from = 0, to = 0;
+  while (from < count && order[from] != worked)
+    from++;
+  while (to < from && !order[to]->digest && !order[to]->plaintext)
+    to++;
+  if (from == count)
+    return;
+  for (; from > to; from--)
+    order[from] = order[from - 1];
+  order[to] = worked;
+}
+
+static void recall(struct course *course, const struct smn_mechanism *order[],
+                   size_t count) {
+  const struct smn_mechanism *worked = NULL;
+  if (!keeps(course))
+    return;
+  course->known = smn_worked_recall(&course->credentials, &worked);
+  if (worked)
+    prefer(order, count, worked);
+}
+
+static void keep(const struct course *course, enum smn_kind kind) {
+  const struct smn_mechanism *tried = course->tried;
+  if (!keeps(course))
+    return;
+  if (kind == SMN_OK && !course->transition && !tried->secretless &&
+      !tried->token)
+    smn_worked_note(&course->credentials, tried);
+  else if (kind != SMN_OK && course->tests > 1)
+    smn_worked_note(&course->credentials, NULL);
+}
+
+/* Mechanisms in turn */
+
+static enum smn_kind in_turn(struct course *course,
+                             const struct smn_mechanism *order[],
+                             size_t count) {
+  struct smn_result *result = course->auth->result;
+  const struct smn_mechanism *first = NULL;
+  enum smn_kind kind = SMN_AUTH;
+  recall(course, order, count);
+  for (size_t i = 0; i < count; i++) {
+    if (!may_follow(course, order[i])) {
+      course->stopped = !course->auth->encrypted;
+      continue;
+    }
+    course->tried = order[i];
+    course->credentials.could_bind = could_bind(course);
+    kind = smn_auth_one(course->auth, order[i], &course->credentials,
+                        &course->attempt);
+    learn(course);
+    if (course->attempt.refusal == SMN_REFUSED_FIRST)
+      first = order[i];
+  }
+  keep(course, kind);
+  if (kind != SMN_OK)
+    return conclude(course, kind);
+  smn_fail(&result->error, SMN_OK, "%s", ""); /* what was refused before */
+  snprintf(result->mechanism, sizeof result->mechanism, "%s",
+           course->tried->name);
+  if (first)
+    snprintf(result->notes, sizeof result->notes,
+             "%s was refused before any password was tested, and %s was used",
+             first->name, course->tried->name);
   return kind;
 }
 
 static enum smn_kind nothing_common(const struct smn_auth *auth) {
   const char *wanted = auth->server->mechanisms;
   return smn_fail(&auth->result->error, SMN_UNSUPPORTED,
-                  "no common mechanism: the server offers %s, wanted is %s%s",
+                  "no common mechanism: the server offers %s, %s%s%s",
                   auth->offered[0] ? auth->offered : "none",
-                  wanted                ? wanted
-                  : auth->server->token ? "one for a token"
-                                        : "any that is known here",
-                  wanted && smn_sasl_list_binds(wanted) && !auth->binding
+                  wanted                ? "and you want "
+                  : auth->server->token ? "and none of them supports tokens"
+                                        : "and none of them is supported here",
+                  wanted ? wanted : "",
+                  wanted && smn_mechanisms_bind(wanted) && !auth->binding
                       ? " (without TLS there is no channel to bind to)"
                       : "");
 }
@@ -249,16 +278,29 @@ enum smn_kind smn_auth_run(const struct smn_auth *auth) {
       .certificate = auth->certificate && auth->encrypted,
       .binding = auth->binding != NULL,
   };
-  char order[256];
+  struct course course = {
+      .auth = auth,
+      .credentials = {.user = server->user,
+                      .authzid = server->authzid,
+                      .password = &server->password,
+                      .host = smn_server_name(server),
+                      .port = server->port,
+                      .timeout_ms = server->timeout_ms,
+                      .cancel_fd = auth->cancel_fd,
+                      .binding = auth->binding},
+      .server_binds = smn_mechanisms_bind(auth->offered),
+  };
+  const struct smn_mechanism *order[SMN_MECHANISMS];
   /* A relay that knows no AUTH says 530 if it wants one after all.  */
   if (!auth->offered[0] && (!server->mechanisms || server->if_offered))
     return SMN_OK;
-  if (smn_sasl_choose(auth->offered, server->mechanisms, &means, order,
-                      sizeof order) == 0)
+  size_t count =
+      smn_mechanisms_choose(auth->offered, server->mechanisms, &means, order);
+  if (count == 0)
     return !means.secret && !server->mechanisms ? SMN_OK : nothing_common(auth);
   if (means.secret && !auth->may_show_secrets)
-    return smn_fail(&auth->result->error, SMN_CLEARTEXT,
-                    "the connection is not encrypted, nothing secret was sent");
-  smn_redact_add(auth->needles, server->password.data, server->password.len);
-  return auth_in_order(auth, order);
+    return smn_fail(
+        &auth->result->error, SMN_CLEARTEXT,
+        "the connection is not encrypted, so no password or token was sent");
+  return in_turn(&course, order, count);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* auth.h - the dialogue of AUTH (RFC 4954): mechanisms in turn.
+/* auth.h - who the user is (RFC 4954): mechanisms in turn.
    It knows no connection: the session that calls it sends what stands in the
    command and reads the reply.  One thread; all pointers are borrowed for the
    call.  Replies are untrusted.  */
@@ -7,7 +7,7 @@
 #define SMN_AUTH_H
 
 #include "mail/job.h"
-#include "sasl/sasl.h"
+#include "sasl/mechanisms.h"
 #include "smtp/reply.h"
 
 struct smn_auth {
@@ -28,10 +28,11 @@ struct smn_auth {
   void *session;
 };
 
-/* Authenticate as the server of the job says; a server that offers no AUTH to a
-   job that asks for no certain mechanism is left alone, and so is one that
-   offers no EXTERNAL to a client certificate without a password.  Mechanism,
-   and token_refused, stand in the result.  */
+/* Authenticate as the server of the job says.  A server that offers no AUTH to
+   a job that asks for no particular mechanism is left in peace, and so is one
+   that offers no EXTERNAL to a client certificate without a password.
+   Mechanism, token_refused, password_untested and notes stand in the result.
+ */
 enum smn_kind smn_auth_run(const struct smn_auth *auth);
 
 #endif

@@ -44,16 +44,21 @@ static const struct {
 };
 
 static void check_choices(void) {
-  char order[256];
+  const struct smn_mechanism *order[SMN_MECHANISMS];
   for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
-    size_t count = smn_sasl_choose(EVERYTHING, choices[i].wanted,
-                                   choices[i].means, order, sizeof order);
-    CHECK_STRING(order, choices[i].order);
-    CHECK((count == 0) == (order[0] == '\0'));
+    char names[256] = "";
+    size_t count = smn_mechanisms_choose(EVERYTHING, choices[i].wanted,
+                                         choices[i].means, order);
+    for (size_t m = 0; m < count; m++)
+      snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s",
+               m ? " " : "", order[m]->name);
+    CHECK_STRING(names, choices[i].order);
   }
-  CHECK(smn_sasl_list_binds("PLAIN SCRAM-SHA-1-PLUS"));
-  CHECK(!smn_sasl_list_binds("PLAIN SCRAM-SHA-1 SCRAM-SHA-1-PLUSX"));
-  CHECK(smn_sasl_token("xoauth2") && !smn_sasl_token("PLAIN"));
+  CHECK(smn_mechanisms_bind("PLAIN SCRAM-SHA-1-PLUS"));
+  CHECK(!smn_mechanisms_bind("PLAIN SCRAM-SHA-1 SCRAM-SHA-1-PLUSX"));
+  CHECK(smn_mechanisms_secretless("PLAIN gssapi"));
+  CHECK(smn_mechanisms_secretless("EXTERNAL"));
+  CHECK(!smn_mechanisms_secretless("PLAIN NTLM X-EXTERNAL"));
 }
 
 /* One side */
@@ -78,8 +83,8 @@ static void prepare(struct client *c, const char *user, const char *secret) {
 }
 
 static enum smn_kind first(struct client *c, const char *mechanism) {
-  enum smn_kind kind =
-      smn_sasl_start(&c->sasl, mechanism, &c->credentials, &c->err);
+  enum smn_kind kind = smn_sasl_start(&c->sasl, smn_mechanism(mechanism),
+                                      &c->credentials, &c->err);
   return kind == SMN_OK
              ? smn_sasl_first(c->sasl, &c->response, &c->has, &c->err)
              : kind;
@@ -201,15 +206,14 @@ static void check_flags(void) {
   static const struct {
     const char *mechanism;
     const struct smn_binding *binding;
-    bool server_binds;
+    bool could_bind;
     const char *header, *authzid;
   } cases[] = {
       {"SCRAM-SHA-256", NULL, false, "n,,n=", NULL},
-      {"SCRAM-SHA-256", NULL, true, "n,,n=", NULL},
-      {"SCRAM-SHA-256", &exporter, false, "y,,n=", NULL},
-      {"SCRAM-SHA-256", &exporter, true, "n,,n=", NULL},
-      {"SCRAM-SHA-1", &exporter, false, "y,a=ur=3Dsel,n=", "ur=sel"},
-      {"SCRAM-SHA-1-PLUS", &exporter, true, "p=tls-exporter,,n=", NULL},
+      {"SCRAM-SHA-256", &exporter, true, "y,,n=", NULL},
+      {"SCRAM-SHA-256", &exporter, false, "n,,n=", NULL},
+      {"SCRAM-SHA-1", &exporter, true, "y,a=ur=3Dsel,n=", "ur=sel"},
+      {"SCRAM-SHA-1-PLUS", &exporter, false, "p=tls-exporter,,n=", NULL},
       {"SCRAM-SHA-256-PLUS", &exporter, true, "p=tls-exporter,a=u,n=", "u"},
   };
   struct client c;
@@ -217,7 +221,7 @@ static void check_flags(void) {
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     prepare(&c, "user", "pencil");
     c.credentials.binding = cases[i].binding;
-    c.credentials.server_binds = cases[i].server_binds;
+    c.credentials.could_bind = cases[i].could_bind;
     c.credentials.authzid = cases[i].authzid;
     CHECK_INT(first(&c, cases[i].mechanism), SMN_OK);
     size_t len = strlen(cases[i].header);
@@ -257,6 +261,7 @@ static void check_last_lies(void) {
              strstr(said(&c), ",r=") + 1);
     CHECK_INT(next(&c, message, strlen(message)), SMN_OK);
     CHECK_INT(next(&c, last[i], strlen(last[i])), SMN_AUTH);
+    CHECK_INT(c.err.code, last[i][0] == 'e' ? 535 : 0);
     CHECK(strstr(c.err.text, "SCRAM-SHA-256: the server") == c.err.text);
     CHECK_INT(smn_sasl_finish(c.sasl, &c.err), SMN_AUTH);
     end(&c);
@@ -282,6 +287,24 @@ static void check_tokens(void) {
                          "auth=Bearer "
                          "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==||");
   end(&c);
+  /* RFC 7628 4.1 and 4.3, octet by octet.  */
+  prepare(&c, "user@example.com", "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==");
+  c.credentials.host = "server.example.com";
+  c.credentials.port = 143;
+  CHECK_INT(first(&c, "OAUTHBEARER"), SMN_OK);
+  CHECK_STRING(
+      c.response.data,
+      "bixhPXVzZXJAZXhhbXBsZS5jb20sAWhvc3Q9c2VydmVyLmV4YW1wbGUuY29tAXBvcnQ9MTQz"
+      "AWF1dGg9QmVhcmVyIHZGOWRmdDRxbVRjMk52YjNSbGNrQmhiSFJoZG1semRHRXVZMjl0Q2c9"
+      "PQEB");
+  static const char refusal[] =
+      "{\"status\":\"invalid_token\",\"scope\":\"example_scope\","
+      "\"openid-configuration\":\"https://example.com/.well-known/"
+      "openid-configuration\"}";
+  CHECK_INT(next(&c, refusal, sizeof refusal - 1), SMN_OK);
+  CHECK_STRING(c.response.data, "AQ==");
+  CHECK_INT(smn_sasl_finish(c.sasl, &c.err), SMN_AUTH);
+  end(&c);
   /* The very octets of Google's description of XOAUTH2.  */
   prepare(&c, "someuser@example.com",
           "ya29.vF9dft4qmTc2Nvb3RlckBhdHRhdmlzdGEu"
@@ -300,7 +323,8 @@ static void check_tokens(void) {
   } bad[] = {{"u", ""}, {"u", "a\1b"}, {"u", "token\n"}, {"u\1auth=x", "t"}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     prepare(&c, bad[i].user, bad[i].token);
-    CHECK_INT(first(&c, i % 2 ? "XOAUTH2" : "OAUTHBEARER"), SMN_AUTH);
+    CHECK_INT(first(&c, i % 2 ? "XOAUTH2" : "OAUTHBEARER"),
+              strchr(bad[i].user, '\1') ? SMN_USAGE : SMN_AUTH);
     end(&c);
   }
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* test-redact.c - no secret is left in any text, and all else is.  */
+#define _GNU_SOURCE /* memmem */
 #include "base/redact.h"
 #include "check.h"
+#include "mail/job.h"
 
 #include <gnutls/gnutls.h>
 #include <stdlib.h>
@@ -265,6 +267,80 @@ static void check_full(void) {
   }
 }
 
+/* Every text of a result, and every secret of a server.  */
+
+#define SECRET "s3cret!word"
+
+#define FILL(field) snprintf(field, sizeof field, "x " SECRET)
+
+static void fill(struct smn_result *result) {
+  struct smn_certificate *shown = &result->tls.certificate;
+  FILL(result->error.text);
+  FILL(result->notes);
+  FILL(result->offered);
+  FILL(shown->reasons);
+  FILL(shown->subject);
+  FILL(shown->issuer);
+  shown->chain_len = SMN_CHAIN_MAX;
+  for (int i = 0; i < SMN_CHAIN_MAX; i++) {
+    FILL(shown->chain[i].subject);
+    FILL(shown->chain[i].issuer);
+  }
+  result->reply = strdup("x " SECRET);
+  result->greeting = strdup("x " SECRET);
+  result->capabilities = strdup("x " SECRET);
+  for (size_t i = 0; i < result->recipient_count; i++)
+    result->recipients[i].text = strdup("x " SECRET);
+}
+
+static void check_result(void) {
+  static const char *const one[] = {SECRET, NULL};
+  struct smn_job *job = smn_job_new();
+  struct smn_result result;
+  job->recipients = calloc(3, sizeof(char *));
+  job->recipients[0] = strdup("a@example.org");
+  job->recipients[1] = strdup("b@example.org");
+  CHECK(smn_result_init(&result, job));
+  fill(&result);
+  hide(one);
+  CHECK(memmem(&result, sizeof result, SECRET, strlen(SECRET)) != NULL);
+  smn_result_redact(&result, &needles);
+  CHECK(memmem(&result, sizeof result, SECRET, strlen(SECRET)) == NULL);
+  const char *const texts[] = {result.reply,
+                               result.greeting,
+                               result.capabilities,
+                               result.error.text,
+                               result.recipients[0].text,
+                               result.notes,
+                               result.recipients[1].text};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+    CHECK_STRING(texts[i], "x " SMN_OMITTED);
+  smn_result_free(&result);
+  smn_job_free(job);
+}
+
+static void check_server(void) {
+  static const char text[] =
+      "pa-ssword pa-ssphrase pr%6Fxy:s%65cret! proxy:secret!";
+  struct smn_server server = {.port = 25};
+  smn_buf_clear(&needles);
+  CHECK(smn_buf_init_secret(&server.password, 64) &&
+        smn_buf_init_secret(&server.passphrase, 64) &&
+        smn_buf_init_secret(&server.proxy, 64));
+  smn_server_hide(&server, &needles);
+  CHECK_INT(needles.len, 0);
+  CHECK(smn_buf_add_string(&server.password, "pa-ssword") &&
+        smn_buf_add_string(&server.passphrase, "pa-ssphrase") &&
+        smn_buf_add_string(&server.proxy,
+                           "socks5://user:pr%6Fxy:s%65cret%21@h:1"));
+  smn_server_hide(&server, &needles);
+  CHECK_STRING(shown(text, strlen(text), false),
+               "<omitted> <omitted> <omitted> <omitted>");
+  smn_buf_free(&server.password);
+  smn_buf_free(&server.passphrase);
+  smn_buf_free(&server.proxy);
+}
+
 int main(void) {
   CHECK(smn_buf_init_secret(&needles, 4096));
   check_cases();
@@ -274,6 +350,8 @@ int main(void) {
   check_places();
   check_responses();
   check_full();
+  check_result();
+  check_server();
   smn_buf_free(&needles);
   return check_done("test-redact");
 }

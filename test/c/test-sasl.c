@@ -29,14 +29,20 @@ static const struct {
 
 static void check_choices(void) {
   static const struct smn_sasl_means password = {.secret = true};
-  char order[256];
+  const struct smn_mechanism *order[SMN_MECHANISMS];
   for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
-    smn_sasl_choose(choices[i].offered, choices[i].wanted, &password, order,
-                    sizeof order);
-    CHECK_STRING(order, choices[i].order);
+    char names[256] = "";
+    size_t count = smn_mechanisms_choose(choices[i].offered, choices[i].wanted,
+                                         &password, order);
+    for (size_t m = 0; m < count; m++)
+      snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s",
+               m ? " " : "", order[m]->name);
+    CHECK_STRING(names, choices[i].order);
   }
-  CHECK(smn_sasl_plaintext("PLAIN") && smn_sasl_plaintext("login"));
-  CHECK(!smn_sasl_plaintext("CRAM-MD5") && !smn_sasl_plaintext("SCRAM-SHA-1"));
+  CHECK(smn_mechanism("login") == smn_mechanism("LOGIN"));
+  CHECK(smn_mechanism("X-NONE") == NULL && smn_mechanism("") == NULL);
+  CHECK(smn_mechanism_listed("a plain", smn_mechanism("PLAIN")));
+  CHECK(!smn_mechanism_listed("plainx  xplain", smn_mechanism("PLAIN")));
 }
 
 /* One side */
@@ -48,15 +54,20 @@ struct client {
   struct smn_error err;
 };
 
+static const char *given_nonce; /* of the client; NULL: its own */
+
 static void begin(struct client *c, const char *mechanism, const char *user,
                   const char *password, const char *authzid) {
   memset(c, 0, sizeof *c);
   CHECK(smn_buf_init_secret(&c->password, 512));
   CHECK(smn_buf_init_secret(&c->response, SMN_SASL_RESPONSE_MAX));
   CHECK(smn_buf_add_string(&c->password, password));
-  c->credentials = (struct smn_credentials){
-      .user = user, .authzid = authzid, .password = &c->password};
-  CHECK_INT(smn_sasl_start(&c->sasl, mechanism, &c->credentials, &c->err),
+  c->credentials = (struct smn_credentials){.user = user,
+                                            .authzid = authzid,
+                                            .password = &c->password,
+                                            .nonce = given_nonce};
+  CHECK_INT(smn_sasl_start(&c->sasl, smn_mechanism(mechanism), &c->credentials,
+                           &c->err),
             SMN_OK);
 }
 
@@ -106,28 +117,6 @@ static void check_vectors(void) {
   end(&c);
 }
 
-/* GNU SASL makes its own client nonce, and encodes it by this function, which
-   it calls like any foreign program would: so ours takes its place.  While
-   FORCED_NONCE is set, what is encoded becomes just that.  It is set while a
-   session starts, which is when the nonce is made.  */
-
-static const char *forced_nonce;
-
-__attribute__((visibility("default"))) int
-gsasl_base64_to(const char *in, size_t inlen, char **out, size_t *outlen) {
-  const gnutls_datum_t raw = {(unsigned char *)(size_t)in, (unsigned)inlen};
-  gnutls_datum_t text = {NULL, 0};
-  if (forced_nonce)
-    *out = strdup(forced_nonce);
-  else if (gnutls_base64_encode2(&raw, &text) == 0)
-    *out = (char *)text.data;
-  else
-    return GSASL_BASE64_ERROR;
-  if (outlen)
-    *outlen = strlen(*out);
-  return GSASL_OK;
-}
-
 /* RFC 5802 5, RFC 7677 3: every message as it stands there.  */
 static const struct {
   const char *mechanism, *nonce;
@@ -172,9 +161,9 @@ static void check_scram_vectors(void) {
   struct client c;
   bool has;
   for (size_t i = 0; i < sizeof dialogues / sizeof *dialogues; i++) {
-    forced_nonce = dialogues[i].nonce;
+    given_nonce = dialogues[i].nonce;
     begin(&c, dialogues[i].mechanism, "user", "pencil", NULL);
-    forced_nonce = NULL;
+    given_nonce = NULL;
     CHECK_INT(smn_sasl_first(c.sasl, &c.response, &has, &c.err), SMN_OK);
     CHECK(has);
     check_response(&c, dialogues[i].client_first);
@@ -272,7 +261,22 @@ static const struct {
 } lies[] = {
     {"r=%.*sx,s=QSXCR+Q6sek8bf92,i=4096", NULL},
     {"r=zz%.*s,s=QSXCR+Q6sek8bf92,i=4096", "SCRAM"},
-    {"r=%.*sx,s=QSXCR+Q6sek8bf92,i=1000001", "iteration"},
+    {"r=%.*sx,s=QSXCR+Q6sek8bf92,i=10000", NULL},
+    {"r=%.*sx,s=QSXCR+Q6sek8bf92,i=4095", "between 4096 and 1000000"},
+    {"r=%.*sx,s=QSXCR+Q6sek8bf92,i=1", "iteration"},
+    {"r=%.*sx,s=QSXCR+Q6sek8bf92,i=1000001", "between 4096 and 1000000"},
+    {"r=%.*s\x1fy,s=QSXCR+Q6sek8bf92,i=4096", "nonce"},
+    {"r=%.*s y,s=QSXCR+Q6sek8bf92,i=4096", "nonce"},
+    {"r=%.*sx\x7f,s=QSXCR+Q6sek8bf92,i=4096", "nonce"},
+    {"r=%.*s\x80x,s=QSXCR+Q6sek8bf92,i=4096", "nonce"},
+    {"r=%.*s!~x,s=QSXCR+Q6sek8bf92,i=4096", NULL},
+    {"r=%.*s,s=QSXCR+Q6sek8bf92,i=4096", "nonce"},
+    {"r=%.*sx,s=,i=4096", "salt"},
+    {"r=%.*sx,s=!,i=4096", "salt"},
+    {"r=%.*sx,i=4096", "malformed"},
+    {"r=%.*sx,s=QSXCR+Q6sek8bf92", "malformed"},
+    {"r=%.*sx,s=QSXCR+Q6sek8bf92,i=", "iteration"},
+    {"r=%.*sx,s=QSXCR+Q6sek8bf92,i=4096,x=y", NULL},
     {"r=%.*sx,s=QSXCR+Q6sek8bf92,i=99999999999999999999999", "iteration"},
     {"r=%.*sx,s=QSXCR+Q6sek8bf92,i=0", "iteration"},
     {"r=%.*sx,s=QSXCR+Q6sek8bf92,i=-5", "iteration"},
@@ -321,8 +325,91 @@ static void check_junk(void) {
   CHECK(strstr(c.err.text, "longer than") != NULL);
   CHECK_INT(smn_sasl_next(c.sasl, "", 0, &c.response, &c.err), SMN_AUTH);
   end(&c);
-  CHECK_INT(smn_sasl_start(&c.sasl, "X-NONE", &c.credentials, &c.err),
-            SMN_UNSUPPORTED);
+}
+
+/* LOGIN: what servers say, and what is to be answered.  */
+
+#define U "dXNlcg==" /* user */
+#define P "cGVuY2ls" /* pencil */
+static const struct {
+  const char *first, *answer, *second, *second_answer;
+} prompts[] = {
+    {"VXNlcm5hbWU6", U, "UGFzc3dvcmQ6", P},
+    {"VXNlcm5hbWU", U, "UGFzc3dvcmQ", P},         /* no colon */
+    {"VXNlciBOYW1lAA==", U, "UGFzc3dvcmQA", P},   /* with a NUL */
+    {"VXNlciBOYW1lAA", U, "UGFzc3dvcmQAAA", P},   /* no padding */
+    {" VXNlcm5 hbWU6 ", U, "\tUGFzc3dvcmQ6 ", P}, /* blanks */
+    {"Username:", U, "Password:", P},
+    {"Username", U, "Password", P}, /* which is base64, too */
+    {"USER NAME", U, "pwd?", P},
+    {"login:", U, "Passwort:", P},
+    {"Login", U, "mot de passe", P},
+    {"", U, "", P},
+    {"d2hvPw==", U, "d2hhdD8=", P}, /* who?, what? */
+    {"\xff!!", U, "=", P},
+    {"UGFzc3dvcmQ6", P, "VXNlcm5hbWU6", U}, /* the other way round */
+    {"Password:", P, "", U},
+    {"Password:", P, "Password:", U}, /* each is sent once */
+    {"Username:", U, "Username:", P},
+    {"User password:", U, "user password:", P},
+    {"Username\nfor this server:", U, "UGFzc3dvcmQ6\nUGFzc3dvcmQ6", P},
+};
+
+static void check_login(void) {
+  static char large[8194];
+  struct client c;
+  for (size_t i = 0; i < sizeof prompts / sizeof *prompts; i++) {
+    begin(&c, "LOGIN", "user", "pencil", NULL);
+    CHECK_INT(next(&c, prompts[i].first), SMN_OK);
+    CHECK_STRING(c.response.data, prompts[i].answer);
+    CHECK_INT(next(&c, prompts[i].second), SMN_OK);
+    CHECK_STRING(c.response.data, prompts[i].second_answer);
+    CHECK_INT(next(&c, prompts[i].first), SMN_AUTH);
+    CHECK_INT(c.response.len, 0);
+    end(&c);
+  }
+  memset(large, 'A', sizeof large - 2);
+  begin(&c, "LOGIN", "user", "pencil", NULL);
+  CHECK_INT(next(&c, large), SMN_OK);
+  CHECK_STRING(c.response.data, U);
+  memset(large, 'A', sizeof large - 1);
+  CHECK_INT(next(&c, large), SMN_AUTH);
+  end(&c);
+}
+
+/* No mechanism gets what would break out of its place.  */
+static void check_credentials(void) {
+  static const struct {
+    const char *user, *authzid, *password;
+    size_t len;
+    const char *why;
+  } bad[] = {
+      {"tim\r\nMAIL", NULL, "x", 1, "user name contains a control"},
+      {"tim\n", NULL, "x", 1, "user name contains a control"},
+      {"\x01tim", NULL, "x", 1, "user name contains a control"},
+      {"tim\x7f", NULL, "x", 1, "user name contains a control"},
+      {"tim", "ur\tsel", "x", 1, "authorization identity contains"},
+      {"tim", NULL, "x\0y", 3, "password contains a NUL"},
+      {"tim", NULL, "x\0", 2, "password contains a NUL"},
+  };
+  static const char *const names[] = {"SCRAM-SHA-256", "CRAM-MD5",    "PLAIN",
+                                      "LOGIN",         "OAUTHBEARER", "XOAUTH2",
+                                      "DIGEST-MD5",    "EXTERNAL"};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+    for (size_t m = 0; m < sizeof names / sizeof *names; m++) {
+      struct smn_sasl *sasl;
+      struct smn_error err;
+      struct smn_buf password;
+      CHECK(smn_buf_init_secret(&password, 16) &&
+            smn_buf_add(&password, bad[i].password, bad[i].len));
+      const struct smn_credentials c = {.user = bad[i].user,
+                                        .authzid = bad[i].authzid,
+                                        .password = &password};
+      CHECK_INT(smn_sasl_start(&sasl, smn_mechanism(names[m]), &c, &err),
+                SMN_USAGE);
+      CHECK(sasl == NULL && strstr(err.text, bad[i].why) != NULL);
+      smn_buf_free(&password);
+    }
 }
 
 /* Threads */
@@ -338,7 +425,8 @@ static void *worker(void *failures) {
         !smn_buf_add_string(&password, "pencil"))
       return failures;
     const struct smn_credentials user = {.user = "user", .password = &password};
-    if (smn_sasl_start(&sasl, "SCRAM-SHA-1", &user, &err) != SMN_OK ||
+    if (smn_sasl_start(&sasl, smn_mechanism("SCRAM-SHA-1"), &user, &err) !=
+            SMN_OK ||
         smn_sasl_first(sasl, &response, &has, &err) != SMN_OK)
       return failures;
     smn_sasl_free(sasl);
@@ -366,6 +454,8 @@ int main(void) {
   check_exchanges();
   check_lies();
   check_junk();
+  check_login();
+  check_credentials();
   check_threads();
   return check_done("test-sasl");
 }
