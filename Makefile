@@ -150,6 +150,7 @@ lint: all ## check formatting and style
 	cppcheck --quiet --enable=warning,portability,performance \
 	  --error-exitcode=1 --inline-suppr --std=c11 module test/c
 	$(BATCH) -L test -l tools/checkdoc.el $(EL) $(wildcard test/*.el)
+	$(EMACS) --batch -L . -L lisp -l tools/lint-package.el $(EL)
 	tools/check-layers
 	tools/check-arrows
 	tools/check-text $(SOURCES)

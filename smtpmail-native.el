@@ -2,7 +2,8 @@
 
 ;; Copyright (C) 2026 The smtpmail-native developers
 
-;; Author: The smtpmail-native developers
+;; Author: The smtpmail-native developers <smtpmail-native@example.org>
+;; URL: https://github.com/smtpmail-native/smtpmail-native
 ;; Version: 0.2.0
 ;; Package-Requires: ((emacs "28.1"))
 ;; Keywords: mail

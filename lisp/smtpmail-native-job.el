@@ -59,7 +59,7 @@
 (defun smtpmail-native-job--helo ()
   "Return the name for EHLO."
   (let ((name (smtpmail-fqdn)))
-    (if (string-match-p "\\`[][-_.:a-zA-Z0-9]+\\'" name) name "localhost")))
+    (if (string-match-p "\\`[][_.:a-zA-Z0-9-]+\\'" name) name "localhost")))
 
 (defun smtpmail-native-job-account ()
   "Return a plist of the server that gets the user's mail at this moment.
