@@ -28,11 +28,16 @@ C_TESTS = $(filter-out $(PLAIN_TESTS),$(basename $(notdir \
 PEER = $(filter-out peer,$(basename $(notdir $(wildcard test/c/peer-*.c))))
 SUPPORT = certs certs-weak $(PEER)
 
+# What builds here today must build with the compilers and the Emacsen of
+# tomorrow, too: warnings are errors for those who develop, and in CI.
+WERROR = $(if $(DEVELOPER)$(CI),-Werror)
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
-  -Wconversion -Wno-sign-conversion -Werror
+  -Wconversion -Wno-sign-conversion $(WERROR)
 CFLAGS ?= -O2 -g
-SMN_CFLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -fPIC \
-  -fvisibility=hidden -pthread $(WARN) \
+# POSIX and what the systems have in common beside it.  The BSDs show that by
+# themselves, unless they are asked for POSIX.
+SYSTEM = -D_DEFAULT_SOURCE -D_DARWIN_C_SOURCE -D_FILE_OFFSET_BITS=64
+SMN_CFLAGS = -std=c11 $(SYSTEM) -fPIC -fvisibility=hidden -pthread $(WARN) \
   -Imodule -Itest/c -MMD -MP $(LIB_CFLAGS) $(CFLAGS)
 ASAN = -fsanitize=address,undefined -fno-sanitize-recover=undefined \
   -fno-omit-frame-pointer
@@ -53,6 +58,10 @@ all: module $(BUILD)/lisp.stamp ## build the module, byte-compile the Lisp
 
 module: $(MODULE) ## build the module alone
 
+# One line for each step, or with V=1 its command.
+Q = $(if $(V),,@)
+say = @$(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),:,echo '$(strip $(1))')
+
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' Makefile | sed 's/: /	/'
 
@@ -63,23 +72,28 @@ $(BUILD)/config.mk: tools/configure
 define variant
 $(BUILD)/$(1)/%.o: module/%.c $(BUILD)/config.mk
 	@mkdir -p $$(@D)
-	$$(CC) $$(SMN_CFLAGS) $(2) $$(MODULE_CFLAGS) -c -o $$@ $$<
+	$$(call say,CC $$< $(3))
+	$$(Q)$$(CC) $$(SMN_CFLAGS) $(2) $$(MODULE_CFLAGS) -c -o $$@ $$<
 $(BUILD)/$(1)/%.o: test/c/%.c $(BUILD)/config.mk
 	@mkdir -p $$(@D)
-	$$(CC) $$(SMN_CFLAGS) $(2) -c -o $$@ $$<
+	$$(call say,CC $$< $(3))
+	$$(Q)$$(CC) $$(SMN_CFLAGS) $(2) -c -o $$@ $$<
 $(BUILD)/$(1)/libsmn.a: $(CORE:%=$(BUILD)/$(1)/%.o)
-	rm -f $$@ && ar rcs $$@ $$^
+	$$(call say,AR $$@)
+	$$(Q)rm -f $$@ && ar rcs $$@ $$^
 $(BUILD)/$(1)/test-%: $(BUILD)/$(1)/test-%.o $(SUPPORT:%=$(BUILD)/$(1)/%.o) \
     $(BUILD)/$(1)/libsmn.a
-	$$(CC) -pthread $(2) -o $$@ $$^ $$(LIBS)
+	$$(call say,LD $$@)
+	$$(Q)$$(CC) -pthread $(2) -o $$@ $$^ $$(LIBS)
 $(BUILD)/$(1)/peer: $(BUILD)/$(1)/peer.o $(SUPPORT:%=$(BUILD)/$(1)/%.o) \
     $(BUILD)/$(1)/libsmn.a
-	$$(CC) -pthread $(2) -o $$@ $$^ $$(LIBS)
+	$$(call say,LD $$@)
+	$$(Q)$$(CC) -pthread $(2) -o $$@ $$^ $$(LIBS)
 -include $$(wildcard $(BUILD)/$(1)/*.d $(BUILD)/$(1)/*/*.d)
 endef
-$(eval $(call variant,plain,))
-$(eval $(call variant,asan,$(ASAN)))
-$(eval $(call variant,tsan,$(TSAN)))
+$(eval $(call variant,plain,,))
+$(eval $(call variant,asan,$(ASAN),(asan)))
+$(eval $(call variant,tsan,$(TSAN),(tsan)))
 
 # The module says which sources it was built from; Lisp makes the same hash.
 $(BUILD)/abi.h: $(wildcard module/*/*.[ch] lisp/smtpmail-native-load.el)
@@ -92,23 +106,27 @@ $(BUILD)/plain/emacs/module.o: MODULE_CFLAGS += -include $(BUILD)/abi.h
 
 # Overwriting a mapped module would crash the Emacs that uses it.
 $(MODULE): $(GLUE:%=$(BUILD)/plain/%.o) $(BUILD)/plain/libsmn.a
-	$(CC) -shared -pthread -o $@.new $^ $(LIBS)
-	mv $@.new $@
+	$(call say,LD $@)
+	$(Q)$(CC) -shared -pthread -o $@.new $^ $(LIBS)
+	@mv $@.new $@
 
 $(BUILD)/lisp.stamp: $(EL) $(BUILD)/config.mk
-	$(BATCH) --eval '(setq byte-compile-error-on-warn t)' \
+	$(call say,ELC $(words $(EL)) files)
+	$(Q)$(BATCH) $(if $(WERROR),--eval '(setq byte-compile-error-on-warn t)') \
 	  -f batch-byte-compile $(EL)
 	@touch $@
 
 # Programs that share no code with the module.
 ALONE = sink killer delay bench-server bench-bare
 $(ALONE:%=$(BUILD)/plain/%): $(BUILD)/plain/%: $(BUILD)/plain/%.o
-	$(CC) -o $@ $^ $(LIBS)
+	$(call say,LD $@)
+	$(Q)$(CC) -o $@ $^ $(LIBS)
 $(BUILD)/plain/delay $(BUILD)/plain/bench-server: $(BUILD)/plain/fork-server.o
 
 $(BUILD)/plain/bench-engine: $(BUILD)/plain/bench-engine.o \
     $(BUILD)/plain/libsmn.a
-	$(CC) -pthread -o $@ $^ $(LIBS)
+	$(call say,LD $@)
+	$(Q)$(CC) -pthread -o $@ $^ $(LIBS)
 
 # A log is the outcome of one part; to be added up, a failure must not end make.
 $(LOG)/asan-%.log: $(BUILD)/asan/% FORCE
@@ -125,7 +143,13 @@ $(LOG)/assertions-%.log: test/%.el all $(SERVERS) FORCE
 $(LOG)/kill.log: all $(SERVERS) $(BUILD)/plain/killer FORCE
 	@tools/run $@ test/kill-test 12
 
-check: all check-parts ## run all tests
+# By itself make would run one part after the other.
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+PARALLEL = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(CORES))
+
+check: ## run all tests
+	+@$(MAKE) --no-print-directory $(PARALLEL) WERROR=$(WERROR) all
+	+@$(MAKE) --no-print-directory $(PARALLEL) WERROR=$(WERROR) check-parts
 check-parts check-c: $(ASAN_LOGS) $(TSAN_LOGS) $(PLAIN_LOGS)
 check-parts check-lisp: $(ERT_LOGS) $(ASSERTIONS_LOGS)
 check-parts check-kill: $(LOG)/kill.log
@@ -137,6 +161,7 @@ CHECKS = check-parts check-c check-lisp check-kill check-asan check-tsan check-e
   check-assertions
 $(CHECKS):
 	@tools/summary $^
+check lint $(CHECKS): WERROR = -Werror
 
 torture: all $(SERVERS) $(BUILD)/plain/killer ## kill a sending Emacs 300 times
 	test/kill-test $(or $(ROUNDS),300) $(SEED)
@@ -145,7 +170,7 @@ lint: all ## check formatting and style
 	@LINT=1 tools/configure $(BUILD)/lint.mk
 	clang-format --dry-run -Werror module/*/*.[ch] test/c/*.[ch]
 	clang-tidy --quiet module/*/*.c test/c/*.c -- -std=c11 -Imodule \
-	  -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -DSMN_ABI='""' \
+	  $(SYSTEM) -DSMN_ABI='""' \
 	  $(MODULE_CFLAGS) $(LIB_CFLAGS)
 	cppcheck --quiet --enable=warning,portability,performance \
 	  --error-exitcode=1 --inline-suppr --std=c11 module test/c

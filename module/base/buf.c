@@ -10,7 +10,7 @@
 
 void smn_wipe(void *bytes, size_t len) {
   if (len)
-    explicit_bzero(bytes, len);
+    gnutls_memset(bytes, 0, len);
 }
 
 void smn_buf_init(struct smn_buf *buf, size_t max) {
@@ -27,8 +27,10 @@ bool smn_buf_init_secret(struct smn_buf *buf, size_t max) {
   }
   /* Both are best effort: RLIMIT_MEMLOCK may be small.  */
   (void)mlock(pages, max + 1);
-#ifdef MADV_DONTDUMP
+#if defined MADV_DONTDUMP
   (void)madvise(pages, max + 1, MADV_DONTDUMP);
+#elif defined MADV_NOCORE
+  (void)madvise(pages, max + 1, MADV_NOCORE);
 #endif
   buf->data = pages;
   buf->cap = max;

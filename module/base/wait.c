@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* wait.c - waits that end; threads and pipes for them.  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* pipe2 */
+#endif
 #include "base/wait.h"
 
 #include <errno.h>
@@ -7,8 +10,11 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#define STACK_MIN ((size_t)1048576)
 
 int64_t smn_now_ms(void) {
   struct timespec now;
@@ -58,7 +64,10 @@ bool smn_set_nonblocking(int fd) {
          fcntl(fd, F_SETFD, FD_CLOEXEC) == 0;
 }
 
+/* macOS has no pipe2; there, a program that Emacs starts in between inherits
+   the pipe.  */
 bool smn_pipe(int ends[2]) {
+#ifdef __APPLE__
   if (pipe(ends) != 0)
     return false;
   if (fcntl(ends[0], F_SETFD, FD_CLOEXEC) == 0 &&
@@ -67,6 +76,31 @@ bool smn_pipe(int ends[2]) {
   close(ends[0]);
   close(ends[1]);
   return false;
+#else
+  return pipe2(ends, O_CLOEXEC) == 0;
+#endif
+}
+
+int smn_socket(int family, int type, int protocol) {
+#ifdef SOCK_CLOEXEC
+  return socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
+#else
+  int fd = socket(family, type, protocol);
+  if (fd < 0 || smn_set_nonblocking(fd))
+    return fd;
+  int errnum = errno;
+  close(fd);
+  errno = errnum;
+  return -1;
+#endif
+}
+
+/* Room for what a resolver's or a token's library needs: musl gives a thread
+   128 KB by itself, macOS 512 KB.  What the system gives is never made less. */
+static void ask_for_stack(pthread_attr_t *attributes) {
+  size_t size = 0;
+  if (pthread_attr_getstacksize(attributes, &size) == 0 && size < STACK_MIN)
+    (void)pthread_attr_setstacksize(attributes, STACK_MIN);
 }
 
 int smn_thread_start(pthread_t *thread, void *(*run)(void *), void *argument) {
@@ -76,9 +110,15 @@ int smn_thread_start(pthread_t *thread, void *(*run)(void *), void *argument) {
   sigdelset(&blocked, SIGBUS);
   sigdelset(&blocked, SIGFPE);
   sigdelset(&blocked, SIGILL);
+  pthread_attr_t attributes;
+  int errnum = pthread_attr_init(&attributes);
+  if (errnum)
+    return errnum;
+  ask_for_stack(&attributes);
   pthread_sigmask(SIG_SETMASK, &blocked, &before);
-  int errnum = pthread_create(thread, NULL, run, argument);
+  errnum = pthread_create(thread, &attributes, run, argument);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
+  pthread_attr_destroy(&attributes);
   return errnum;
 }
 

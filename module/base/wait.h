@@ -32,6 +32,9 @@ bool smn_cancelled(int cancel_fd);
 /* A close-on-exec pipe; false with errno set.  */
 bool smn_pipe(int ends[2]);
 
+/* A non-blocking, close-on-exec socket, or -1 with errno set.  */
+int smn_socket(int family, int type, int protocol);
+
 /* Set FD_CLOEXEC and O_NONBLOCK.  */
 bool smn_set_nonblocking(int fd);
 

@@ -139,9 +139,9 @@ static enum step begin(const struct race *race, struct attempt *attempt,
                        struct smn_error *err) {
   const struct addrinfo *address = attempt->address;
   attempt->deadline_ms = smn_now_ms() + race->timeout_ms;
-  attempt->fd =
-      socket(address->ai_family, address->ai_socktype, address->ai_protocol);
-  if (attempt->fd < 0 || !smn_set_nonblocking(attempt->fd)) {
+  attempt->fd = smn_socket(address->ai_family, address->ai_socktype,
+                           address->ai_protocol);
+  if (attempt->fd < 0) {
     smn_fail_errno(err, SMN_SYSTEM, errno, "cannot make a socket");
     return FAILED;
   }

@@ -121,7 +121,7 @@ static size_t take_recipients(const struct smn_capabilities *caps,
                               const struct smn_result *result) {
   size_t count = result->recipient_count, domains = 0;
   if (caps->rcpt_max && count > caps->rcpt_max)
-    count = caps->rcpt_max;
+    count = (size_t)caps->rcpt_max;
   for (size_t i = 0; caps->rcpt_domain_max && i < count; i++) {
     domains += new_domain(result, i);
     if (domains > caps->rcpt_domain_max)

@@ -30,7 +30,7 @@ static inline int other_end(int server) {
         here.sin_family == AF_INET && here.sin_port == wanted.sin_port)
       return fd;
   }
-  CHECK(!"the other end is not here");
+  check_that(false, __FILE__, __LINE__, "the other end is here");
   return -1;
 }
 

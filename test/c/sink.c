@@ -244,8 +244,8 @@ static void serve(struct client *c) {
   static const char *const greetings[] = {
       "250-sink.example\r\n250 SIZE 100000000",
       "250-sink.example\r\n250-PIPELINING\r\n250 SIZE 100000000",
-      "250-sink.example\r\n250-PIPELINING\r\n250-CHUNKING\r\n"
-      "250 SIZE 100000000",
+      ("250-sink.example\r\n250-PIPELINING\r\n250-CHUNKING\r\n"
+       "250 SIZE 100000000"),
   };
   const char *greeting = greetings[roll(c) % 3];
   bool go_on = answer(c, "connect", "220 sink.example ESMTP");

@@ -183,6 +183,35 @@ static void reset(struct pair *p) {
   p->server = -1;
 }
 
+/* Threads */
+
+static void *note_stack(void *size) {
+  pthread_attr_t attributes;
+  CHECK_INT(pthread_getattr_np(pthread_self(), &attributes), 0);
+  pthread_attr_getstacksize(&attributes, size);
+  pthread_attr_destroy(&attributes);
+  return NULL;
+}
+
+/* As where the system is stingy; and what it gives by itself is not cut.  */
+static void test_thread_stack(void) {
+  pthread_attr_t before, changed;
+  CHECK_INT(pthread_getattr_default_np(&before), 0);
+  for (size_t size = 131072; size <= 4194304; size *= 32) {
+    size_t got = 0;
+    pthread_t thread;
+    pthread_attr_init(&changed);
+    pthread_attr_setstacksize(&changed, size);
+    CHECK_INT(pthread_setattr_default_np(&changed), 0);
+    pthread_attr_destroy(&changed);
+    CHECK_INT(smn_thread_start(&thread, note_stack, &got), 0);
+    pthread_join(thread, NULL);
+    CHECK(got >= 1048576 && got >= size);
+  }
+  CHECK_INT(pthread_setattr_default_np(&before), 0);
+  pthread_attr_destroy(&before);
+}
+
 /* Resolve */
 
 static void test_resolve_table(void) {
@@ -944,6 +973,7 @@ static void test_octets_before_tls(void) {
 
 int main(void) {
   int fds = count_fds();
+  test_thread_stack();
   test_resolve_table();
   test_resolve_in_thread();
   test_connect_properties();
