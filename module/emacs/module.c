@@ -150,11 +150,11 @@ static struct smn_job *get_job(emacs_env *env, emacs_value plist) {
   }
   get_server(env, plist, &job->server);
   job->probe = get_bool(env, plist, ":probe");
-  job->sync = get_bool(env, plist, ":sync");
   job->utf8 = get_bool(env, plist, ":utf-8");
   job->binary = get_bool(env, plist, ":binary");
   job->chunking = get_bool(env, plist, ":chunking");
   job->partial = get_bool(env, plist, ":partial");
+  job->durable = get_bool(env, plist, ":durable");
   job->entry = get_string(env, plist, ":entry");
   job->attempt = get_int(env, plist, ":attempt");
   job->sender = get_string(env, plist, ":sender");
@@ -228,9 +228,11 @@ static const char send_doc[] =
     ":utf-8             non-nil: its header is not ASCII (SMTPUTF8)\n"
     ":binary            non-nil: the octets of :file go as they are, which\n"
     "                   takes :chunking and a server with BINARYMIME\n"
-    ":entry             directory in the outbox: its files are made durable\n"
-    "                   first, and its receipt tells of the attempt :attempt\n"
-    ":sync              non-nil: make the entry durable, and no more\n"
+    ":entry             directory in the outbox: its receipt tells of the\n"
+    "                   attempt :attempt\n"
+    ":durable           non-nil: the files of :entry have been synced; if "
+    "nil,\n"
+    "                   that is done first\n"
     ":probe             non-nil: look at the server, and send nothing\n"
     "An entry of `smtpmail-starttls-credentials' makes STARTTLS a must.\n"
     "Signal `smtpmail-native-usage-error' for what cannot be used.\n"
@@ -416,11 +418,25 @@ static void add_result(emacs_env *env, struct smn_lisp_list *list,
                     smn_lisp_bool(env, result->eight_bit_unsupported));
   smn_lisp_add_pair(env, list, ":more", smn_lisp_bool(env, result->more));
   smn_lisp_add_pair(env, list, ":notes", octets(env, result->notes));
-  smn_lisp_add_pair(env, list, ":tls", tls_plist(env, &result->tls));
+  smn_lisp_add_pair(env, list, ":tls", tls_plist(env, smn_result_tls(result)));
   smn_lisp_add_pair(env, list, ":greeting", octets(env, result->greeting));
   smn_lisp_add_pair(env, list, ":capabilities",
                     octets(env, result->capabilities));
   smn_lisp_add_pair(env, list, ":recipients", recipient_list(env, result));
+}
+
+static void add_done(emacs_env *env, struct smn_lisp_list *list,
+                     const struct smn_event *event) {
+  struct smn_result never;
+  if (event->result) {
+    add_result(env, list, event->result);
+    return;
+  }
+  if (!smn_result_init(&never, event->job))
+    memset(&never, 0, sizeof never); /* without recipients */
+  smn_fail(&never.error, event->kind, "%s", event->text ? event->text : "");
+  add_result(env, list, &never);
+  smn_result_free(&never);
 }
 
 static void add_disk(emacs_env *env, struct smn_lisp_list *list,
@@ -454,7 +470,7 @@ static emacs_value event_list(emacs_env *env, const struct smn_event *event) {
     break;
   case SMN_EVENT_DONE:
     smn_lisp_add(&list, smn_lisp_symbol(env, "done"));
-    add_result(env, &list, &event->result);
+    add_done(env, &list, event);
     break;
   case SMN_EVENT_DISK:
     smn_lisp_add(&list, smn_lisp_symbol(env, "disk"));

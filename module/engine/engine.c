@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* engine.c - jobs in worker threads, events back.
-   What threads share is the struct engine below, all of it under its lock.  An
-   item is in the queue or in the hands of one worker, until its last event
-   takes job and result along.  For whatever is in the queue there is a worker
-   that has not decided to leave.  */
+/* engine.c - jobs in worker threads.
+   An account is a server with a user: it has the jobs that wait for it and the
+   workers that serve it.  An item, which is a job on its way, is in the queue
+   of its account or in one hand of one worker, until its event takes job and
+   result along.  While an account has a queue it has a worker that has not
+   decided to leave.  */
 #include "engine/engine.h"
 #include "base/wait.h"
 #include "engine/disk.h"
@@ -14,170 +15,232 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define QUEUE_FOR_ONE 16 /* jobs that one session may have waiting */
-#define LARGE 1048576    /* octets of a mail that others do not wait for */
+#define LARGE 1048576    /* octets of a message that others do not wait for */
 
-/* A job in the hands of the engine.  Its last event is made before the work
-       begins, so that no lack of memory can swallow an outcome.  */
+/* A job on its way.  Its event is made before the work begins, so that no lack
+   of memory can swallow an outcome.  The server of the job is borrowed from the
+   account.  */
 struct item {
   struct item *next; /* in the queue, under lock */
-  struct smn_task task;
-  struct smn_observer observer;
   struct smn_job *job;
   struct smn_event *done;
+  struct smn_result *result; /* in a hand only */
+  struct smn_task task;
+  struct smn_observer observer;
   bool plainly;   /* it has met with a server that breaks under pipelining */
   bool cancelled; /* under lock */
 };
 
-/* A thread, and the session that it keeps.  */
+/* A place for one item, and the pipe through which the wish to cancel it wakes
+   the session.  An empty hand has an empty pipe: no wish outlives its item,
+   and none reaches another.  Under lock, but for the pipe.  */
+struct hand {
+  struct item *item;
+  bool large; /* the message takes long */
+  int pipe[2];
+};
+
+/* One item is being sent, and the commands of the next may have left.  */
+#define HANDS 2
+
+/* A thread, and the session that it keeps.  Under lock is all but the
+   session.  */
 struct worker {
-  struct worker *next;       /* under lock, as is all but server and session */
-  struct smn_server *server; /* a copy: jobs for the very same are for it */
+  struct worker *next;
+  struct account *account;
   struct smn_session *session;
-  struct item *current; /* what a wish to cancel means */
-  struct item *ahead;   /* its commands have left, its content has not */
-  bool large;           /* the current mail takes long */
-  int cancel[2];        /* an octet in it is the wish to stop */
+  struct hand hands[HANDS];
+  bool leaving; /* it takes no more: the server does not want it */
 };
 
-static struct engine {
-  pthread_mutex_t lock;
-  pthread_cond_t changed; /* the queue or the list of workers */
+/* Under lock, but the server never changes.  */
+struct account {
+  struct account *next;
+  struct smn_server *server;
   struct worker *workers;
-  struct item *queue;
-  bool stopping; /* kept sessions end */
-} engine = {
-    .lock = PTHREAD_MUTEX_INITIALIZER,
-    .changed = PTHREAD_COND_INITIALIZER,
+  struct item *queue, **queue_end;
+  size_t waiting; /* in the queue */
+  bool crowded;   /* the server has turned a worker away */
 };
 
-/* A time of the clock that pthread_cond_timedwait goes by.  */
-static struct timespec deadline_in(int ms) {
-  struct timespec until;
-  clock_gettime(CLOCK_REALTIME, &until);
-  until.tv_sec += ms / 1000;
-  until.tv_nsec += ms % 1000 * 1000000L;
-  if (until.tv_nsec >= 1000000000L) {
-    until.tv_sec++;
-    until.tv_nsec -= 1000000000L;
-  }
-  return until;
-}
+static struct {
+  pthread_once_t once;
+  pthread_mutex_t lock;   /* of all that follows */
+  pthread_cond_t changed; /* a queue, or the workers */
+  struct account *accounts;
+  bool stopping; /* kept sessions end */
+} engine = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER};
 
-/* Events */
+static void init(void) { smn_condition_init(&engine.changed); }
 
-/* Without memory a trace is lost, which harms nothing.  */
-static void on_trace(void *context, bool from_server, const char *text,
-                     size_t len) {
-  const struct item *item = context;
-  struct smn_event *event = smn_event_new(item->job->id, SMN_EVENT_TRACE);
-  if (!event)
-    return;
-  event->from_server = from_server;
-  event->text = malloc(len + 1);
-  if (event->text) {
-    memcpy(event->text, text, len);
-    event->text[len] = '\0';
-    event->len = len;
-  }
-  smn_events_post(event);
-}
-
-static enum smn_kind staff(const struct smn_server *server,
-                           struct smn_error *err);
-
-/* Under lock: small mails are not to wait for a large one.  */
-static void note_large(const struct item *item, uint64_t total) {
-  struct smn_error ignored;
-  for (struct worker *w = engine.workers; w; w = w->next)
-    if (w->current == item && !w->large && total >= LARGE) {
-      w->large = true;
-      (void)staff(w->server, &ignored);
-      return;
-    }
-}
-
-static void on_progress(void *context, uint64_t sent, uint64_t total) {
-  const struct item *item = context;
-  smn_events_progress(item->job->id, sent, total);
+static void lock(void) {
+  pthread_once(&engine.once, init);
   pthread_mutex_lock(&engine.lock);
-  note_large(item, total);
-  pthread_mutex_unlock(&engine.lock);
+}
+
+static void unlock(void) { pthread_mutex_unlock(&engine.lock); }
+
+/* Accounts.  All under lock.  */
+
+static struct account *find_account(const struct smn_server *server) {
+  struct account *account = engine.accounts;
+  while (account && !smn_server_same(account->server, server))
+    account = account->next;
+  return account;
+}
+
+/* NULL without memory.  */
+static struct account *make_account(const struct smn_server *server) {
+  struct account *account = calloc(1, sizeof *account);
+  if (account && !(account->server = smn_server_copy(server))) {
+    free(account);
+    return NULL;
+  }
+  if (account) {
+    account->queue_end = &account->queue;
+    account->next = engine.accounts;
+    engine.accounts = account;
+  }
+  return account;
+}
+
+/* Forget an account that has no use any more.  */
+static void drop_account(struct account *account) {
+  struct account **at = &engine.accounts;
+  if (account->workers || account->queue)
+    return;
+  while (*at != account)
+    at = &(*at)->next;
+  *at = account->next;
+  smn_server_free(account->server);
+  free(account);
+}
+
+static void put_first(struct account *account, struct item *item) {
+  item->next = account->queue;
+  if (!account->queue)
+    account->queue_end = &item->next;
+  account->queue = item;
+  account->waiting++;
+}
+
+static void put_last(struct account *account, struct item *item) {
+  item->next = NULL;
+  *account->queue_end = item;
+  account->queue_end = &item->next;
+  account->waiting++;
+}
+
+/* Take the item at AT out of the queue.  */
+static struct item *pull(struct account *account, struct item **at) {
+  struct item *item = *at;
+  *at = item->next;
+  if (!*at)
+    account->queue_end = at;
+  item->next = NULL;
+  account->waiting--;
+  return item;
 }
 
 /* Items */
 
-static void free_item(struct item *item) {
-  if (!item)
-    return;
-  smn_job_free(item->job);
-  smn_event_free(item->done);
-  free(item);
+static void on_trace(void *context, bool from_server, const char *text,
+                     size_t len) {
+  const struct item *item = context;
+  smn_events_trace(item->job->id, from_server, text, len);
 }
 
-static struct item *new_item(struct smn_job *job, int cancel_fd) {
+static void on_progress(void *context, uint64_t sent, uint64_t total);
+
+/* NULL without memory; JOB stays the caller's then.  */
+static struct item *new_item(struct smn_job *job) {
   struct item *item = calloc(1, sizeof *item);
-  struct smn_event *done = smn_event_new(0, SMN_EVENT_DONE);
-  if (!item || !done || !smn_result_init(&done->result, job)) {
+  struct smn_event *done = smn_event_new(job->id, SMN_EVENT_DONE);
+  if (!item || !done) {
     free(item);
     smn_event_free(done);
     return NULL;
   }
-  item->observer = (struct smn_observer){
-      .context = item,
-      .trace = on_trace,
-      .progress = on_progress,
-      .cancel_fd = cancel_fd,
-  };
   item->job = job;
   item->done = done;
-  item->task = (struct smn_task){job, &item->observer, &done->result};
+  item->observer = (struct smn_observer){
+      .context = item, .trace = on_trace, .progress = on_progress};
   return item;
 }
 
-/* Under lock: the result is complete and becomes an event.  */
+/* Under lock: what came of ITEM goes out, with its result if it has one.  */
 static void hand_out(struct item *item) {
-  smn_job_forget(item->job);
+  smn_job_return(item->job);
   item->done->job = item->job;
+  item->done->result = item->result;
   smn_events_post(item->done);
-  item->job = NULL;
-  item->done = NULL;
-  free_item(item);
+  free(item);
 }
 
-/* The receipt is written before anybody hears of the outcome, so that whoever
-   looks at the disk knows as much as whoever hears.  */
-static void record(const struct item *item) {
-  struct smn_error err;
-  struct smn_result *result = &item->done->result;
-  if (item->job->entry && smn_receipt_write(item->job, result, &err) != SMN_OK)
-    result->unrecorded = strdup(err.text);
+/* Under lock: ITEM, which is not in a hand, was never begun.  */
+static void turn_away(struct item *item, enum smn_kind kind, const char *text) {
+  item->done->kind = kind;
+  item->done->text = strdup(text); /* NULL: the kind tells enough */
+  hand_out(item);
 }
 
-/* Under lock: take the first item that is for SERVER out of the queue.  With
-   PIPELINED one that must not be is left there.  */
-static struct item *take(const struct smn_server *server, bool pipelined) {
-  for (struct item **at = &engine.queue; *at; at = &(*at)->next)
-    if (smn_server_same(&(*at)->job->server, server)) {
-      struct item *item = *at;
-      if (pipelined && item->plainly)
-        return NULL;
-      *at = item->next;
-      item->next = NULL;
-      return item;
-    }
+static bool prepare(struct item *item) {
+  item->result = malloc(sizeof *item->result);
+  if (item->result && smn_result_init(item->result, item->job)) {
+    item->task = (struct smn_task){item->job, &item->observer, item->result};
+    return true;
+  }
+  free(item->result);
+  item->result = NULL;
+  return false;
+}
+
+/* Hands.  All under lock.  */
+
+static struct hand *hand_of(struct worker *worker, const struct item *item) {
+  for (struct hand *hand = worker->hands; hand < worker->hands + HANDS; hand++)
+    if (hand->item == item)
+      return hand;
   return NULL;
 }
 
-/* Under lock.  */
-static void put_last(struct item *item) {
-  struct item **at = &engine.queue;
-  while (*at)
-    at = &(*at)->next;
-  *at = item;
+/* Take the first item of the queue into a hand; NULL if there is none.  With
+   PIPELINED one that must not be is left there.  */
+static struct item *take(struct worker *worker, bool pipelined) {
+  struct account *account = worker->account;
+  struct hand *hand = hand_of(worker, NULL);
+  while (hand && account->queue && !(pipelined && account->queue->plainly)) {
+    struct item *item = pull(account, &account->queue);
+    if (prepare(item)) {
+      hand->item = item;
+      item->observer.cancel_fd = hand->pipe[0];
+      return item;
+    }
+    turn_away(item, SMN_SYSTEM, "no memory");
+  }
+  return NULL;
+}
+
+/* Empty the hand that holds ITEM, and its pipe.  */
+static void let_go(struct worker *worker, const struct item *item) {
+  struct hand *hand = hand_of(worker, item);
+  char octet;
+  hand->item = NULL;
+  hand->large = false;
+  if (item->cancelled)
+    while (read(hand->pipe[0], &octet, 1) < 0 && errno == EINTR)
+      continue;
+}
+
+static void wish_to_cancel(struct hand *hand) {
+  if (!hand->item || hand->item->cancelled)
+    return;
+  hand->item->cancelled = true;
+  while (write(hand->pipe[1], "", 1) < 0 && errno == EINTR)
+    continue;
 }
 
 /* What a session asks of its worker */
@@ -188,103 +251,132 @@ static struct item *item_of(const struct smn_task *task) {
 
 static const struct smn_task *on_next(void *context) {
   struct worker *worker = context;
-  pthread_mutex_lock(&engine.lock);
-  struct item *item = take(worker->server, true);
-  if (item)
-    item->observer.cancel_fd = worker->cancel[0];
-  worker->ahead = item;
-  pthread_mutex_unlock(&engine.lock);
+  lock();
+  const struct item *item = worker->leaving ? NULL : take(worker, true);
+  unlock();
   return item ? &item->task : NULL;
 }
 
 static bool on_begin(void *context, const struct smn_task *task) {
-  struct worker *worker = context;
-  struct item *item = item_of(task);
-  pthread_mutex_lock(&engine.lock);
-  bool wanted = !item->cancelled;
-  if (worker->ahead == item)
-    worker->ahead = NULL;
-  worker->current = item;
-  pthread_mutex_unlock(&engine.lock);
+  (void)context;
+  lock();
+  bool wanted = !item_of(task)->cancelled;
+  unlock();
   return wanted;
 }
 
-/* Under lock: a wish to cancel that came too late is none for the next.  */
-static void forget_wishes(const struct worker *worker) {
-  char octets[16];
-  while (read(worker->cancel[0], octets, sizeof octets) > 0)
-    continue;
-}
-
-/* Under lock: ITEM is not in the worker's hands any more.  */
-static void let_go(struct worker *worker, const struct item *item) {
-  if (worker->ahead == item)
-    worker->ahead = NULL;
-  if (worker->current == item)
-    worker->current = NULL;
-  worker->large = false;
-  forget_wishes(worker);
-}
-
+/* The receipt is written before the event goes out, so that the disk knows as
+   much as Lisp.  */
 static void on_done(void *context, const struct smn_task *task) {
   struct worker *worker = context;
   struct item *item = item_of(task);
-  record(item);
-  pthread_mutex_lock(&engine.lock);
+  struct smn_error err;
+  if (item->job->entry &&
+      smn_receipt_write(item->job, item->result, &err) != SMN_OK)
+    item->result->unrecorded = strdup(err.text);
+  lock();
   let_go(worker, item);
   hand_out(item);
-  pthread_mutex_unlock(&engine.lock);
+  unlock();
 }
 
-/* It is the first of its server again.  */
+/* Under lock: another worker will look at the queue again.  */
+static bool others(const struct worker *worker) {
+  const struct worker *other = worker->account->workers;
+  while (other && (other == worker || other->leaving))
+    other = other->next;
+  return other != NULL;
+}
+
+/* ITEM is the first of its account again.  One that the server does not want
+   by this connection waits for another, if there is one.  */
 static bool on_back(void *context, const struct smn_task *task,
                     enum smn_back why) {
   struct worker *worker = context;
   struct item *item = item_of(task);
-  if (why == SMN_BACK_UNWANTED)
-    return false;
-  smn_result_clear(task->result);
-  pthread_mutex_lock(&engine.lock);
-  let_go(worker, item);
-  item->plainly = item->plainly || why == SMN_BACK_PLAINLY;
-  item->next = engine.queue;
-  engine.queue = item;
-  pthread_mutex_unlock(&engine.lock);
-  return true;
+  bool unwanted = why == SMN_BACK_UNWANTED;
+  lock();
+  bool taken = !unwanted || others(worker);
+  if (taken) {
+    worker->leaving = unwanted;
+    worker->account->crowded = worker->account->crowded || unwanted;
+    let_go(worker, item);
+    smn_result_free(item->result);
+    free(item->result);
+    item->result = NULL;
+    item->plainly = item->plainly || why == SMN_BACK_PLAINLY;
+    put_first(worker->account, item);
+    if (item->cancelled)
+      turn_away(pull(worker->account, &worker->account->queue), SMN_CANCELLED,
+                "cancelled");
+    pthread_cond_broadcast(&engine.changed);
+  }
+  unlock();
+  return taken;
 }
 
 /* Workers */
 
-static void free_worker(struct worker *worker) {
-  if (!worker)
-    return;
-  if (worker->cancel[0] >= 0) {
-    close(worker->cancel[0]);
-    close(worker->cancel[1]);
+static bool open_hands(struct worker *worker) {
+  for (int i = 0; i < HANDS; i++) {
+    int *pipe = worker->hands[i].pipe;
+    if (!smn_pipe(pipe)) {
+      pipe[0] = -1;
+      return false;
+    }
+    (void)smn_set_nonblocking(pipe[0]);
   }
-  smn_server_free(worker->server);
+  return true;
+}
+
+static void free_worker(struct worker *worker) {
+  for (int i = 0; i < HANDS; i++)
+    if (worker->hands[i].pipe[0] >= 0) {
+      close(worker->hands[i].pipe[0]);
+      close(worker->hands[i].pipe[1]);
+    }
   free(worker);
 }
 
-/* Under lock: the worker leaves, and whoever waits for that hears it.  */
+/* NULL, with *err set, if what it needs cannot be had.  */
+static struct worker *new_worker(struct account *account,
+                                 struct smn_error *err) {
+  struct worker *worker = calloc(1, sizeof *worker);
+  if (!worker) {
+    smn_fail(err, SMN_SYSTEM, "no memory");
+    return NULL;
+  }
+  worker->account = account;
+  for (int i = 0; i < HANDS; i++)
+    worker->hands[i].pipe[0] = -1;
+  if (open_hands(worker))
+    return worker;
+  smn_fail_errno(err, SMN_SYSTEM, errno, "cannot make a pipe");
+  free_worker(worker);
+  return NULL;
+}
+
+/* Under lock: the worker is gone for all others.  */
 static void leave(struct worker *worker) {
-  struct worker **at = &engine.workers;
+  struct worker **at = &worker->account->workers;
   while (*at != worker)
     at = &(*at)->next;
   *at = worker->next;
+  drop_account(worker->account);
   pthread_cond_broadcast(&engine.changed);
 }
 
-/* Under lock: wait for a job for SERVER, as long as a session is worth keeping.
-   NULL: nothing came.  */
+/* Under lock: wait for an item, as long as a session is worth keeping.  NULL:
+   nothing came.  */
 static struct item *await_item(struct worker *worker) {
-  struct timespec until = deadline_in(worker->server->idle_ms);
-  struct item *item = take(worker->server, false);
-  int errnum = 0;
-  while (!item && errnum == 0 && worker->session && !engine.stopping) {
-    errnum = pthread_cond_timedwait(&engine.changed, &engine.lock, &until);
-    item = take(worker->server, false);
-  }
+  int64_t deadline = smn_now_ms() + worker->account->server->idle_ms;
+  struct item *item = NULL;
+  bool in_time = true;
+  if (worker->leaving)
+    return NULL;
+  while (!(item = take(worker, false)) && in_time && worker->session &&
+         !engine.stopping)
+    in_time = smn_condition_wait(&engine.changed, &engine.lock, deadline);
   return item;
 }
 
@@ -301,181 +393,195 @@ static void run_item(struct worker *worker, struct item *item) {
       .done = on_done,
       .back = item->plainly ? NULL : on_back,
   };
-  if (item->job->sync) {
-    (void)smn_receipt_sync(item->job->entry, &item->done->result.error);
-    pthread_mutex_lock(&engine.lock);
-    let_go(worker, item);
-    hand_out(item);
-    pthread_mutex_unlock(&engine.lock);
-    return;
-  }
   if (worker->session && (item->plainly || !smn_session_alive(worker->session)))
     end_session(worker);
   if (!worker->session)
     worker->session = smn_session_new(item->plainly);
-  if (worker->session)
+  if (worker->session) {
     smn_session_serve(worker->session, &item->task, &supply);
-  else {
-    smn_fail(&item->done->result.error, SMN_SYSTEM, "no memory");
-    on_done(worker, &item->task);
+    return;
   }
+  smn_fail(&item->result->error, SMN_SYSTEM, "no memory");
+  on_done(worker, &item->task);
 }
 
 static void *work(void *argument) {
   struct worker *worker = argument;
   struct item *item;
-  pthread_mutex_lock(&engine.lock);
+  lock();
   while ((item = await_item(worker)) || worker->session) {
-    if (item) {
-      item->observer.cancel_fd = worker->cancel[0];
-      worker->current = item;
-    }
-    pthread_mutex_unlock(&engine.lock);
+    unlock();
     if (item)
       run_item(worker, item);
     /* QUIT is said before the worker counts as gone.  */
     if (worker->session && (!item || !smn_session_alive(worker->session)))
       end_session(worker);
-    pthread_mutex_lock(&engine.lock);
+    lock();
   }
   leave(worker);
-  pthread_mutex_unlock(&engine.lock);
+  unlock();
   free_worker(worker);
   return NULL;
 }
 
 /* Under lock.  */
-static enum smn_kind start_worker(const struct smn_server *server,
+static enum smn_kind start_worker(struct account *account,
                                   struct smn_error *err) {
-  struct worker *worker = calloc(1, sizeof *worker);
   pthread_t thread;
-  int errnum = 0;
-  if (worker)
-    worker->cancel[0] = -1;
-  if (!worker || !(worker->server = smn_server_copy(server)))
-    smn_fail(err, SMN_SYSTEM, "no memory");
-  else if (!smn_pipe(worker->cancel)) {
-    worker->cancel[0] = -1;
-    smn_fail_errno(err, SMN_SYSTEM, errno, "cannot make a pipe");
-  } else {
-    (void)smn_set_nonblocking(worker->cancel[0]);
-    worker->next = engine.workers;
-    engine.workers = worker;
-    errnum = smn_thread_start(&thread, work, worker);
-    if (errnum == 0) {
-      pthread_detach(thread);
-      return SMN_OK; /* cppcheck-suppress memleak ; the thread owns it */
-    }
-    leave(worker);
-    smn_fail_errno(err, SMN_SYSTEM, errnum, "cannot start a thread");
+  struct worker *worker = new_worker(account, err);
+  if (!worker)
+    return SMN_SYSTEM;
+  int errnum = smn_thread_start(&thread, work, worker);
+  if (errnum != 0) {
+    free_worker(worker);
+    return smn_fail_errno(err, SMN_SYSTEM, errnum, "cannot start a thread");
   }
-  free_worker(worker);
-  return SMN_SYSTEM;
+  pthread_detach(thread);
+  worker->next = account->workers; /* which it sees after the lock */
+  account->workers = worker;
+  return SMN_OK; /* cppcheck-suppress memleak ; the thread owns it */
 }
 
-/* Under lock: see to it that somebody works on what is for SERVER.  One more
-   session is worth it when many are waiting.  */
-static enum smn_kind staff(const struct smn_server *server,
-                           struct smn_error *err) {
-  int workers = 0, prompt = 0, waiting = 0;
-  for (const struct worker *w = engine.workers; w; w = w->next)
-    if (smn_server_same(w->server, server)) {
+/* Under lock: have somebody work on ACCOUNT.  One more session is worth it when
+   many are waiting.  SMN_SYSTEM: there is no worker at all.  */
+static enum smn_kind staff(struct account *account, struct smn_error *err) {
+  int workers = 0, prompt = 0;
+  for (const struct worker *w = account->workers; w; w = w->next)
+    if (!w->leaving) {
       workers++;
-      prompt += !w->large;
+      prompt += !w->hands[0].large && !w->hands[1].large;
     }
-  for (const struct item *i = engine.queue; i; i = i->next)
-    waiting += smn_server_same(&i->job->server, server);
-  bool more = workers == 0 || (waiting > QUEUE_FOR_ONE * prompt &&
-                               workers < server->max_sessions);
-  return more ? start_worker(server, err) : SMN_OK;
+  if (workers == 0)
+    return start_worker(account, err);
+  if (!account->crowded && workers < account->server->max_sessions &&
+      account->waiting > QUEUE_FOR_ONE * (size_t)prompt)
+    (void)start_worker(account, err);
+  return SMN_OK;
+}
+
+/* Small messages do not wait for a large one.  */
+static void on_progress(void *context, uint64_t sent, uint64_t total) {
+  struct item *item = context;
+  struct smn_error ignored;
+  smn_events_progress(item->job->id, sent, total);
+  if (total < LARGE)
+    return;
+  lock();
+  for (struct account *a = engine.accounts; a; a = a->next)
+    for (struct worker *w = a->workers; w; w = w->next) {
+      struct hand *hand = hand_of(w, item);
+      if (hand && !hand->large) {
+        hand->large = true;
+        (void)staff(a, &ignored);
+      }
+    }
+  unlock();
+}
+
+/* What the main thread asks */
+
+/* Under lock: put ITEM into the queue of its account.  */
+static enum smn_kind enqueue(struct item *item, struct smn_error *err) {
+  struct smn_server *server = &item->job->server;
+  struct account *account = find_account(server);
+  if (!account && !(account = make_account(server)))
+    return smn_fail(err, SMN_SYSTEM, "no memory");
+  account->server->idle_ms = server->idle_ms;
+  account->server->max_sessions = server->max_sessions;
+  smn_job_borrow(item->job, account->server);
+  put_last(account, item);
+  if (staff(account, err) != SMN_OK) {
+    while (account->queue)
+      turn_away(pull(account, &account->queue), SMN_SYSTEM, err->text);
+    drop_account(account);
+  }
+  pthread_cond_broadcast(&engine.changed);
+  return SMN_OK;
 }
 
 enum smn_kind smn_engine_submit(struct smn_job *job, long *id,
                                 struct smn_error *err) {
-  struct item *item = new_item(job, -1);
-  if (!item) {
-    smn_job_free(job);
-    return smn_fail(err, SMN_SYSTEM, "no memory");
-  }
-  pthread_mutex_lock(&engine.lock);
-  *id = job->id = item->done->id = smn_events_id();
-  engine.stopping = false;
-  put_last(item);
-  enum smn_kind kind = staff(&job->server, err);
-  if (kind != SMN_OK) {
-    struct item **at = &engine.queue;
-    while (*at != item)
-      at = &(*at)->next;
-    *at = item->next;
-  }
-  pthread_cond_broadcast(&engine.changed);
-  pthread_mutex_unlock(&engine.lock);
-  if (kind != SMN_OK)
-    free_item(item);
+  *id = job->id = smn_events_id();
+  struct item *item = new_item(job);
+  enum smn_kind kind = SMN_SYSTEM;
+  if (item) {
+    lock();
+    engine.stopping = false;
+    kind = enqueue(item, err);
+    unlock();
+  } else
+    smn_fail(err, SMN_SYSTEM, "no memory");
+  if (kind == SMN_OK)
+    return SMN_OK;
+  smn_job_free(job);
+  if (item)
+    smn_event_free(item->done);
+  free(item);
   return kind;
 }
 
-/* Under lock.  */
-static void cancel(const struct worker *worker) {
-  while (write(worker->cancel[1], "", 1) < 0 && errno == EINTR)
-    continue;
+/* Under lock: what waits goes out at once; it was never begun.  */
+static bool cancel_waiting(long id) {
+  for (struct account *a = engine.accounts; a; a = a->next)
+    for (struct item **at = &a->queue; *at; at = &(*at)->next)
+      if ((*at)->job->id == id) {
+        turn_away(pull(a, at), SMN_CANCELLED, "cancelled");
+        return true;
+      }
+  return false;
 }
 
-/* Under lock: what waits is told at once; it was never begun.  */
-static bool cancel_waiting(long id) {
-  for (struct item **at = &engine.queue; *at; at = &(*at)->next)
-    if ((*at)->job->id == id) {
-      struct item *item = *at;
-      *at = item->next;
-      smn_fail(&item->done->result.error, SMN_CANCELLED, "cancelled");
-      hand_out(item);
-      return true;
-    }
+/* Under lock.  */
+static bool cancel_in_hand(long id) {
+  for (struct account *a = engine.accounts; a; a = a->next)
+    for (struct worker *w = a->workers; w; w = w->next)
+      for (struct hand *hand = w->hands; hand < w->hands + HANDS; hand++)
+        if (hand->item && hand->item->job->id == id) {
+          wish_to_cancel(hand);
+          return true;
+        }
   return false;
 }
 
 bool smn_engine_cancel(long id) {
-  pthread_mutex_lock(&engine.lock);
-  bool found = cancel_waiting(id);
-  for (struct worker *w = engine.workers; w && !found; w = w->next)
-    if (w->ahead && w->ahead->job->id == id) {
-      found = w->ahead->cancelled = true;
-      /* The one before it must not be harmed.  */
-      if (!w->current)
-        cancel(w);
-    } else if (w->current && w->current->job->id == id) {
-      found = w->current->cancelled = true;
-      cancel(w);
-    }
-  pthread_mutex_unlock(&engine.lock);
+  lock();
+  bool found = cancel_waiting(id) || cancel_in_hand(id);
+  unlock();
   return found;
 }
 
-/* Under lock: wait until no worker is left, at most MS milliseconds.  */
-static bool wait_for_workers(int ms) {
-  struct timespec until = deadline_in(ms);
-  int errnum = 0;
-  while (engine.workers && errnum == 0)
-    errnum = pthread_cond_timedwait(&engine.changed, &engine.lock, &until);
-  return !engine.workers;
+static void cancel_all(void) {
+  for (struct account *a = engine.accounts; a; a = a->next) {
+    while (a->queue)
+      turn_away(pull(a, &a->queue), SMN_CANCELLED, "cancelled");
+    for (struct worker *w = a->workers; w; w = w->next)
+      for (int i = 0; i < HANDS; i++)
+        wish_to_cancel(&w->hands[i]);
+  }
+}
+
+/* Under lock: wait until no worker is left; false at DEADLINE.  An account
+   without a worker has no queue, and so there is none.  */
+static bool await_end(int64_t deadline) {
+  bool in_time = true;
+  while (engine.accounts && in_time)
+    in_time = smn_condition_wait(&engine.changed, &engine.lock, deadline);
+  return !engine.accounts;
 }
 
 bool smn_engine_shutdown(int timeout_ms) {
-  int64_t deadline = smn_now_ms() + timeout_ms;
-  pthread_mutex_lock(&engine.lock);
+  int64_t now = smn_now_ms(), deadline = now + timeout_ms;
+  lock();
   engine.stopping = true;
   pthread_cond_broadcast(&engine.changed);
-  /* What is nearly done may well get done; a mail whose end is on its way
+  /* What is nearly done may well get done; a message whose end is on its way
      would become one of unknown outcome.  */
-  bool all = wait_for_workers(timeout_ms / 2);
+  bool all = await_end(now + timeout_ms / 2);
   if (!all) {
-    while (engine.queue)
-      (void)cancel_waiting(engine.queue->job->id);
-    for (struct worker *w = engine.workers; w; w = w->next)
-      cancel(w);
-    all = wait_for_workers(timeout_ms - timeout_ms / 2);
+    cancel_all();
+    all = await_end(deadline);
   }
-  pthread_mutex_unlock(&engine.lock);
+  unlock();
   smn_tls_forget();
   int64_t left = deadline - smn_now_ms();
   return smn_disk_finish(left > 0 ? (int)left : 0) && all;

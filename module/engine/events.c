@@ -41,9 +41,14 @@ struct smn_event *smn_event_new(long id, enum smn_event_type type) {
 void smn_event_free(struct smn_event *event) {
   if (!event)
     return;
-  smn_result_free(&event->result);
-  smn_job_free(event->job);
-  free(event->text);
+  if (event->type == SMN_EVENT_DONE) {
+    if (event->result)
+      smn_result_free(event->result);
+    free(event->result);
+    smn_job_free(event->job);
+  }
+  if (event->type != SMN_EVENT_TRACE) /* whose text stands after it */
+    free(event->text);
   free(event);
 }
 
@@ -70,6 +75,20 @@ void smn_events_post(struct smn_event *event) {
   pthread_mutex_lock(&events.lock);
   append(event);
   pthread_mutex_unlock(&events.lock);
+}
+
+void smn_events_trace(long id, bool from_server, const char *text, size_t len) {
+  struct smn_event *event = malloc(sizeof *event + len + 1);
+  if (!event)
+    return;
+  *event = (struct smn_event){.id = id,
+                              .type = SMN_EVENT_TRACE,
+                              .text = (char *)(event + 1),
+                              .len = len,
+                              .from_server = from_server};
+  memcpy(event->text, text, len);
+  event->text[len] = '\0';
+  smn_events_post(event);
 }
 
 void smn_events_progress(long id, uint64_t sent, uint64_t total) {

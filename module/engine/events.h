@@ -19,14 +19,26 @@ struct smn_event {
   struct smn_event *next;
   long id;
   enum smn_event_type type;
-  bool from_server; /* trace */
-  char *text; /* trace: one line, raw octets; disk: what failed, or NULL */
-  size_t len;
-  uint64_t sent, total;     /* progress */
-  struct smn_job *job;      /* done: for the addresses in result */
-  struct smn_result result; /* done */
-  bool failed;              /* disk */
-  int step, errnum;         /* disk: what failed, counted from 0, and why */
+  char *text; /* trace: one line, raw octets; done without a result and disk:
+                 why, or NULL */
+  union {
+    struct { /* trace */
+      size_t len;
+      bool from_server;
+    };
+    struct { /* progress */
+      uint64_t sent, total;
+    };
+    struct { /* done */
+      struct smn_job *job;
+      struct smn_result *result; /* NULL: it was never begun; kind tells why */
+      enum smn_kind kind;
+    };
+    struct { /* disk: the step that failed, from 0, and why */
+      bool failed;
+      int step, errnum;
+    };
+  };
 };
 
 /* A fresh id for what is handed to the engine, above 0.  Any thread.  */
@@ -38,6 +50,10 @@ void smn_event_free(struct smn_event *event);
 
 /* Post EVENT, which belongs to the list from here on.  Any thread.  */
 void smn_events_post(struct smn_event *event);
+
+/* Post a line of the dialogue of job ID.  Without memory it is left out.  Any
+   thread.  */
+void smn_events_trace(long id, bool from_server, const char *text, size_t len);
 
 /* Post how far the job ID has got.  One that still waits is brought up to date
    instead of being followed by another.  Any thread.  */

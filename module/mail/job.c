@@ -189,9 +189,19 @@ bool smn_server_same(const struct smn_server *a, const struct smn_server *b) {
   return same;
 }
 
-void smn_job_forget(struct smn_job *job) {
+void smn_job_borrow(struct smn_job *job, const struct smn_server *server) {
+  struct smn_server *own = &job->server;
+  clear_server(own);
+  for (size_t i = 0; i < COUNT(texts); i++)
+    *text_of(own, i) = *text_of(server, i);
+  for (size_t i = 0; i < COUNT(lists); i++)
+    *list_of(own, i) = *list_of(server, i);
   for (size_t i = 0; i < COUNT(secrets); i++)
-    smn_buf_free(secret_of(&job->server, i));
+    *secret_of(own, i) = *secret_of(server, i);
+}
+
+void smn_job_return(struct smn_job *job) {
+  memset(&job->server, 0, sizeof job->server);
 }
 
 void smn_job_free(struct smn_job *job) {
@@ -361,9 +371,6 @@ static enum smn_kind check_wishes(const struct smn_wishes *wishes,
 }
 
 enum smn_kind smn_job_check(const struct smn_job *job, struct smn_error *err) {
-  if (job->sync)
-    return job->entry ? SMN_OK
-                      : smn_fail(err, SMN_USAGE, "the entry is missing");
   enum smn_kind kind = check_server(&job->server, err);
   if (kind != SMN_OK || job->probe)
     return kind;
@@ -380,6 +387,40 @@ enum smn_kind smn_job_check(const struct smn_job *job, struct smn_error *err) {
     kind = **at ? check_address(err, "recipient", *at)
                 : smn_fail(err, SMN_USAGE, "a recipient is empty");
   return kind;
+}
+
+struct smn_seen *smn_seen_new(const struct smn_tls_info *tls) {
+  struct smn_seen *seen = malloc(sizeof *seen);
+  if (!seen)
+    return NULL;
+  atomic_init(&seen->holders, 1);
+  seen->tls = *tls;
+  return seen;
+}
+
+struct smn_seen *smn_seen_hold(struct smn_seen *seen) {
+  if (seen)
+    atomic_fetch_add(&seen->holders, 1);
+  return seen;
+}
+
+void smn_seen_release(struct smn_seen *seen) {
+  if (seen && atomic_fetch_sub(&seen->holders, 1) == 1)
+    free(seen);
+}
+
+void smn_seen_redact(struct smn_seen *seen, const struct smn_buf *needles) {
+  if (!seen || atomic_load(&seen->holders) != 1)
+    return;
+  struct smn_certificate *shown = &seen->tls.certificate;
+  smn_redact_field(needles, shown->reasons, sizeof shown->reasons);
+  smn_redact_field(needles, shown->subject, sizeof shown->subject);
+  smn_redact_field(needles, shown->issuer, sizeof shown->issuer);
+  for (int i = 0; i < shown->chain_len; i++) {
+    struct smn_link *link = &shown->chain[i];
+    smn_redact_field(needles, link->subject, sizeof link->subject);
+    smn_redact_field(needles, link->issuer, sizeof link->issuer);
+  }
 }
 
 bool smn_result_init(struct smn_result *result, const struct smn_job *job) {
@@ -410,6 +451,7 @@ void smn_result_clear(struct smn_result *result) {
   free(result->greeting);
   free(result->capabilities);
   free(result->unrecorded);
+  smn_seen_release(result->seen);
   *result =
       (struct smn_result){.recipient_count = count, .recipients = recipients};
 }
@@ -420,9 +462,13 @@ void smn_result_free(struct smn_result *result) {
   memset(result, 0, sizeof *result);
 }
 
+const struct smn_tls_info *smn_result_tls(const struct smn_result *result) {
+  static const struct smn_tls_info none;
+  return result->seen ? &result->seen->tls : &none;
+}
+
 void smn_result_redact(struct smn_result *result,
                        const struct smn_buf *needles) {
-  struct smn_certificate *shown = &result->tls.certificate;
   const struct {
     char *text;
     size_t size;
@@ -430,17 +476,9 @@ void smn_result_redact(struct smn_result *result,
       {result->error.text, sizeof result->error.text},
       {result->notes, sizeof result->notes},
       {result->offered, sizeof result->offered},
-      {shown->reasons, sizeof shown->reasons},
-      {shown->subject, sizeof shown->subject},
-      {shown->issuer, sizeof shown->issuer},
   };
   for (size_t i = 0; i < COUNT(fields); i++)
     smn_redact_field(needles, fields[i].text, fields[i].size);
-  for (int i = 0; i < shown->chain_len; i++) {
-    struct smn_link *link = &shown->chain[i];
-    smn_redact_field(needles, link->subject, sizeof link->subject);
-    smn_redact_field(needles, link->issuer, sizeof link->issuer);
-  }
   smn_redact_string(needles, &result->reply);
   smn_redact_string(needles, &result->greeting);
   smn_redact_string(needles, &result->capabilities);

@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "net/tls.h"
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -73,19 +74,33 @@ struct smn_wishes {
 struct smn_job {
   long id;
   bool probe;    /* only look at the server: greeting, EHLO, TLS */
-  bool sync;     /* only make the entry durable; no server is called */
   bool utf8;     /* the header of the message is not ASCII */
   bool binary;   /* the octets of the message must go as they are */
   bool chunking; /* BDAT where the server offers it */
   bool partial;  /* those who are accepted get the mail if others are not */
+  bool durable;  /* the entry has been made so */
   char *entry;   /* directory in the outbox, for the receipt, or NULL */
   int attempt;   /* number of this try, for the receipt */
   struct smn_server server;
   char *sender;      /* "" for the null reverse-path */
-  char **recipients; /* at least one, unless probe or sync */
+  char **recipients; /* at least one, unless probe */
   char *file;        /* holds the octets to be sent */
   struct smn_wishes wishes;
 };
+
+/* What a server has shown by TLS: large, immutable, and shared by the results
+   of a session.  Each holder lets go of it once.  Any thread.  */
+struct smn_seen {
+  atomic_int holders;
+  struct smn_tls_info tls;
+};
+struct smn_seen *smn_seen_new(const struct smn_tls_info *tls); /* or NULL */
+struct smn_seen *smn_seen_hold(struct smn_seen *seen); /* NULL is harmless */
+void smn_seen_release(struct smn_seen *seen);
+
+/* Take NEEDLES (redact.h) out of the names in SEEN before it is shared; once it
+   is, nothing is done.  Certificates in PEM are what they are.  */
+void smn_seen_redact(struct smn_seen *seen, const struct smn_buf *needles);
 
 struct smn_recipient_result {
   const char *address; /* borrowed from the job */
@@ -122,7 +137,7 @@ struct smn_result {
   char notes[512];    /* what went well and yet should be shown, "" without */
   char offered[1024]; /* mechanisms that the server offered last */
   char *unrecorded;   /* why the receipt could not be written, or NULL */
-  struct smn_tls_info tls;
+  struct smn_seen *seen; /* of the server by TLS, or NULL */
   size_t recipient_count;
   struct smn_recipient_result *recipients;
 };
@@ -145,8 +160,10 @@ void smn_server_hide(const struct smn_server *server, struct smn_buf *needles);
    password.  */
 bool smn_server_secretless(const struct smn_server *server);
 
-/* Wipe the secrets of a job that has been done; the rest stays.  */
-void smn_job_forget(struct smn_job *job);
+/* Let the texts, lists and secrets of JOB's server be those of SERVER, which is
+   the same and stays until smn_job_return: after that JOB has none.  */
+void smn_job_borrow(struct smn_job *job, const struct smn_server *server);
+void smn_job_return(struct smn_job *job);
 
 /* An empty job, or NULL without memory; smn_job_free wipes the password.  */
 struct smn_job *smn_job_new(void);
@@ -163,9 +180,12 @@ bool smn_result_init(struct smn_result *result, const struct smn_job *job);
 void smn_result_free(struct smn_result *result);
 void smn_result_clear(struct smn_result *result); /* as if just initialised */
 
+/* What the server has shown by TLS; empty without TLS.  Valid as long as
+   RESULT.  */
+const struct smn_tls_info *smn_result_tls(const struct smn_result *result);
+
 /* Take the secrets out of every text in *RESULT that the server may have
-   written, names in its certificates among them.  Addresses are ours, and
-   certificates in PEM are what they are.  */
+   written.  Addresses are ours.  */
 void smn_result_redact(struct smn_result *result,
                        const struct smn_buf *needles);
 

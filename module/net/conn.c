@@ -116,6 +116,10 @@ enum smn_kind smn_conn_open(struct smn_conn **conn,
   return kind;
 }
 
+void smn_conn_heed(struct smn_conn *conn, int cancel_fd) {
+  conn->cancel_fd = cancel_fd;
+}
+
 const char *smn_conn_local(const char *host) {
   static const char word[] = "unix:";
   if (strncmp(host, word, sizeof word - 1) == 0)

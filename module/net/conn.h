@@ -29,13 +29,17 @@ struct smn_conn_to {
 
 /* Connect to TO, whose name may have many addresses, see connect.h.  TIMEOUT_MS
    bounds each wait (one address, one write that makes no progress).  CANCEL_FD
-   is borrowed for the life of the connection, -1 for none.  err->stage is set
+   is as in smn_conn_heed.  err->stage is set
    to SMN_STAGE_RESOLVE, then SMN_STAGE_CONNECT.  When every address fails, *err
    tells of each (address: reason).  What fails on the way through a proxy names
    it, and the other end is then never this machine.  */
 enum smn_kind smn_conn_open(struct smn_conn **conn,
                             const struct smn_conn_to *to, int timeout_ms,
                             int cancel_fd, struct smn_error *err);
+
+/* From here on the wish to cancel comes by CANCEL_FD, -1 for none.  It is
+   borrowed until another comes: each message has its own.  */
+void smn_conn_heed(struct smn_conn *conn, int cancel_fd);
 
 /* The file name in HOST, if that means a local socket: "/FILE" or "unix:/FILE";
    else NULL.  Points into HOST.  */

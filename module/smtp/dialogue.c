@@ -10,6 +10,8 @@
 void smn_dialogue_focus(struct smn_session *s, const struct smn_task *task) {
   s->task = task;
   s->err = task ? &task->result->error : &s->nobodys;
+  if (s->conn)
+    smn_conn_heed(s->conn, task ? task->observer->cancel_fd : -1);
 }
 
 /* Lines out and in */

@@ -31,13 +31,13 @@ struct smn_session {
   char mechanism[32];       /* that AUTH succeeded with */
   char notes[512];          /* as in the result */
   struct smn_trust *trust;  /* loaded before the connection is made */
-  struct smn_tls_info tls;
-  unsigned mails;      /* begun on this connection */
-  bool dirty;          /* RSET is due before the next MAIL */
-  bool listening;      /* the server waits for a command: QUIT is heard */
-  bool greeting_owed;  /* commands have left before the greeting, */
-  bool hello_owed;     /* and before the reply to EHLO */
-  bool early_failed;   /* what then came was not what they relied on */
+  struct smn_seen *seen;    /* of the server by TLS, or NULL */
+  unsigned mails;           /* begun on this connection */
+  bool dirty;               /* RSET is due before the next MAIL */
+  bool listening;           /* the server waits for a command: QUIT is heard */
+  bool greeting_owed;       /* commands have left before the greeting, */
+  bool hello_owed;          /* and before the reply to EHLO */
+  bool early_failed;        /* what then came was not what they relied on */
   bool plain_dialogue; /* no pipelining: it broke before, or is to be avoided */
 };
 

@@ -48,7 +48,7 @@ static enum smn_kind start_tls(struct smn_session *s) {
   s->err->stage = SMN_STAGE_HANDSHAKE;
   enum smn_kind kind = smn_conn_start_tls(s->conn, &options, s->err);
   if (smn_conn_tls_info(s->conn))
-    s->tls = *smn_conn_tls_info(s->conn);
+    s->seen = smn_seen_new(smn_conn_tls_info(s->conn));
   return kind;
 }
 
@@ -264,7 +264,8 @@ static void end_connection(struct smn_session *s) {
   s->conn = NULL;
   s->trust = NULL;
   s->mechanism[0] = s->notes[0] = '\0';
-  s->tls = (struct smn_tls_info){.protocol = ""};
+  smn_seen_release(s->seen);
+  s->seen = NULL;
   s->listening = s->dirty = false;
   s->greeting_owed = s->hello_owed = s->early_failed = false;
   s->flight.len = 0;
@@ -348,8 +349,9 @@ static void settle(struct smn_session *s, const struct smn_task *task,
     snprintf(result->notes + noted, sizeof result->notes - noted, "%s%s",
              noted ? "; " : "", s->notes);
   snprintf(result->offered, sizeof result->offered, "%s", s->caps.mechanisms);
-  result->tls = s->tls;
   smn_result_redact(result, &s->needles);
+  smn_seen_redact(s->seen, &s->needles);
+  result->seen = smn_seen_hold(s->seen);
   smn_dialogue_focus(s, NULL);
   if (!again ||
       !supply->back(supply->context, task,

@@ -17,7 +17,8 @@ struct smn_observer {
   void (*trace)(void *context, bool from_server, const char *text, size_t len);
   /* SENT of TOTAL octets of the file have been written.  NULL: nobody asks.  */
   void (*progress)(void *context, uint64_t sent, uint64_t total);
-  int cancel_fd; /* readable: give up; -1: never */
+  int cancel_fd; /* readable: give up this task; -1: never.  Each has its own,
+                    and the connection heeds that of the task it works for */
 };
 
 /* One job on its way through a session.  All is borrowed by the session until

@@ -49,7 +49,7 @@ enum smn_kind smn_transaction_new(struct smn_transaction **t,
   made->task = task;
   made->content.fd = -1;
   enum smn_kind kind = smn_job_check(job, err);
-  if (kind == SMN_OK && job->entry)
+  if (kind == SMN_OK && job->entry && !job->durable)
     kind = smn_receipt_sync(job->entry, err);
   if (kind == SMN_OK)
     kind = smn_content_open(&made->content, job->file, job->binary, &s->blocks,

@@ -74,8 +74,8 @@ int main(int argc, char **argv) {
       events++;
       if (event->type == SMN_EVENT_DONE) {
         left--;
-        if (event->result.error.kind != SMN_OK) {
-          fprintf(stderr, "%s\n", event->result.error.text);
+        if (event->result->error.kind != SMN_OK) {
+          fprintf(stderr, "%s\n", event->result->error.text);
           return 1;
         }
         printf("%.3f\n", now_ms() - start);

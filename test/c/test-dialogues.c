@@ -319,16 +319,17 @@ static bool as_expected(const struct dialogue *d) {
               &good);
   expect_word(d, "passphrase-wanted", r->passphrase_wanted ? "yes" : "no",
               &good);
-  expect_word(d, "pinned", r->tls.certificate.pinned ? "yes" : "no", &good);
-  expect_word(d, "warnings", r->tls.certificate.warnings, &good);
+  expect_word(d, "pinned", smn_result_tls(r)->certificate.pinned ? "yes" : "no",
+              &good);
+  expect_word(d, "warnings", smn_result_tls(r)->certificate.warnings, &good);
   expect_word(d, "notes", r->notes, &good);
   expect_word(d, "more", r->more ? "yes" : "no", &good);
   expect_word(d, "release-unsupported", r->release_unsupported ? "yes" : "no",
               &good);
   expect_word(d, "doubt", r->in_doubt ? "yes" : "no", &good);
-  expect_word(d, "tls", r->tls.protocol, &good);
-  expect_word(d, "reasons", r->tls.certificate.reasons[0] ? "yes" : "no",
-              &good);
+  expect_word(d, "tls", smn_result_tls(r)->protocol, &good);
+  expect_word(d, "reasons",
+              smn_result_tls(r)->certificate.reasons[0] ? "yes" : "no", &good);
   expect_word(d, "capabilities", r->capabilities ? r->capabilities : "none",
               &good);
   if (!strstr(d->expect, "doubt=") && r->in_doubt)
@@ -360,7 +361,7 @@ static bool keeps_secrets(const struct dialogue *d, const char *said) {
 /* All that the result tells, where secrets are looked for.  */
 static void print_result(const struct dialogue *d) {
   const struct smn_result *r = &d->result;
-  const struct smn_certificate *shown = &r->tls.certificate;
+  const struct smn_certificate *shown = &smn_result_tls(r)->certificate;
   const char *const texts[] = {r->error.text,   r->reply,       r->greeting,
                                r->capabilities, r->notes,       r->offered,
                                shown->reasons,  shown->subject, shown->issuer};

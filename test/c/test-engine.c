@@ -110,7 +110,8 @@ static void await(int count, long first, enum smn_kind *kinds) {
          event; event = event->next) {
       events++;
       if (event->type == SMN_EVENT_DONE) {
-        kinds[event->id - first] = event->result.error.kind;
+        kinds[event->id - first] =
+            event->result ? event->result->error.kind : event->kind;
         count--;
       }
     }

@@ -260,8 +260,8 @@ static void send_by_engine(struct smn_job *job, const char *mechanism) {
       events++;
       if (event->type == SMN_EVENT_DONE) {
         done = true;
-        CHECK_INT(event->result.error.kind, SMN_OK);
-        CHECK_STRING(event->result.mechanism, mechanism);
+        CHECK_INT(event->result->error.kind, SMN_OK);
+        CHECK_STRING(event->result->mechanism, mechanism);
       }
     }
     smn_events_delivered(events);

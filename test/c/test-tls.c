@@ -122,13 +122,14 @@ static void visit(struct server *server, const struct client *client) {
   CHECK_INT(smn_session_run(job, &observer, &result), client->kind);
   pthread_join(thread, NULL);
   fclose(peer->log);
+  const struct smn_tls_info *tls = smn_result_tls(&result);
   bool good = CHECK(peer->resumed == client->resumed);
-  good = CHECK(result.tls.resumed == client->resumed) && good;
+  good = CHECK(tls->resumed == client->resumed) && good;
   good = CHECK((client->kind == SMN_OK) ==
-               (result.tls.certificate.reasons[0] == '\0')) &&
+               (tls->certificate.reasons[0] == '\0')) &&
          good;
-  good = CHECK(result.tls.certificate.present) && good;
-  good = CHECK(result.tls.certificate.pinned == (client->pin != NULL)) && good;
+  good = CHECK(tls->certificate.present) && good;
+  good = CHECK(tls->certificate.pinned == (client->pin != NULL)) && good;
   if (!good)
     printf("  %s: %s\n%s\n", client->what, result.error.text, log);
   smn_result_free(&result);
