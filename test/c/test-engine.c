@@ -7,10 +7,15 @@
 #include "engine/events.h"
 #include "peer-run.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MAIL                                                                   \
@@ -59,15 +64,31 @@ static struct server *start(struct server *server) {
   return server;
 }
 
+/* What is remembered of a server is remembered by its port, and so none is
+   used twice: they stay open until the end.  */
+static int ports[100];
+static size_t port_count;
+
 /* The server has seen all that its script says.  */
 static void stop(struct server *server, const char *name) {
   pthread_join(server->thread, NULL);
-  close(server->listening);
+  if (server->listening >= 0 && CHECK(port_count < 100))
+    ports[port_count++] = server->listening;
   fclose(server->peer.log);
   if (!CHECK(server->behaved))
     printf("%s: %s\n%s", name, server->peer.why, server->log);
   free(server->log);
   free(server);
+}
+
+/* A second connection to the server of ONE, with another SCRIPT.  */
+static struct server *beside(const struct server *one, const char *script) {
+  struct server *server = calloc(1, sizeof *server);
+  server->script = script;
+  server->peer.timeout_ms = 10000;
+  server->peer.log = open_memstream(&server->log, &server->size);
+  server->listening = dup(one->listening);
+  return start(server);
 }
 
 static struct smn_job *make_job(const struct server *server, int idle_ms) {
@@ -96,6 +117,16 @@ static long submit(const struct server *server, int idle_ms) {
   return submit_job(make_job(server, idle_ms));
 }
 
+/* The same for an account with two sessions.  */
+static long submit_two(const struct server *server) {
+  struct smn_job *job = make_job(server, 10000);
+  job->server.max_sessions = 2;
+  return submit_job(job);
+}
+
+/* What came of the job whose event came last, in words.  */
+static char reason[2048];
+
 /* Wait for COUNT outcomes; their kinds go to KINDS in the order of ids from
    FIRST on.  */
 static void await(int count, long first, enum smn_kind *kinds) {
@@ -109,9 +140,13 @@ static void await(int count, long first, enum smn_kind *kinds) {
     for (const struct smn_event *event = smn_events_borrow(SIZE_MAX, &more);
          event; event = event->next) {
       events++;
-      if (event->type == SMN_EVENT_DONE) {
+      if (event->type == SMN_EVENT_DONE && event->id >= first) {
         kinds[event->id - first] =
             event->result ? event->result->error.kind : event->kind;
+        snprintf(reason, sizeof reason, "%s",
+                 event->result ? event->result->error.text
+                 : event->text ? event->text
+                               : "");
         count--;
       }
     }
@@ -119,17 +154,25 @@ static void await(int count, long first, enum smn_kind *kinds) {
   }
 }
 
+/* The script may await that all messages are there.  */
 static void check_kept(const char *name, const char *script, int mails) {
   enum smn_kind kinds[8] = {SMN_OK};
-  struct server *server = start(make(script));
+  int ends[2] = {-1, -1};
+  CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  struct server *server = make(script);
+  server->peer.cancel_fd = ends[0];
+  start(server);
   long first = submit(server, 10000);
   for (int i = 1; i < mails; i++)
     submit(server, 10000);
+  CHECK(write(ends[1], "", 1) == 1);
   await(mails, first, kinds);
   for (int i = 0; i < mails; i++)
     CHECK_INT(kinds[i], SMN_OK);
   CHECK(smn_engine_shutdown(5000)); /* says QUIT */
   stop(server, name);
+  close(ends[0]);
+  close(ends[1]);
 }
 
 /* One mail after the other, each when the last one is done.  */
@@ -262,13 +305,14 @@ static void check_cancel_ahead(void) {
   char octet = 0;
   CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
   struct server *server = make(
-      PIPELINES "C: MAIL *\nC: RCPT *\nC: DATA\nS: 250 x\nS: 250 x\nS: 354 x\n"
-                "data\nC: MAIL *\nC: RCPT *\nC: DATA\ncancel\nawait\n"
-                "S: 250 x\nS: 250 x\nS: 250 x\nS: 354 x\nstall\n");
+      PIPELINES FLIGHT "S: 250 x\nS: 250 x\nawait\nS: 354 x\n"
+                       "data\nC: MAIL *\nC: RCPT *\nC: DATA\ncancel\nawait\n"
+                       "S: 250 x\nS: 250 x\nS: 250 x\nS: 354 x\nstall\n");
   server->peer.cancel_fd = ends[0];
   start(server);
   long first = submit(server, 10000);
   submit(server, 10000);
+  CHECK(write(ends[1], "", 1) == 1);
   CHECK(read(ends[1], &octet, 1) == 1);
   CHECK(smn_engine_cancel(first + 1));
   CHECK(write(ends[1], &octet, 1) == 1);
@@ -279,6 +323,143 @@ static void check_cancel_ahead(void) {
   stop(server, "cancel ahead");
   close(ends[0]);
   close(ends[1]);
+}
+
+/* The message of the second is a FIFO.  The wish to cancel the first must not
+   get lost when the second is over.  */
+static void check_cancel_before_unreadable(void) {
+  enum smn_kind kinds[2] = {SMN_SYSTEM, SMN_SYSTEM};
+  char fifo[80];
+  int ends[2] = {-1, -1}, writer = -1;
+  char octet = 0;
+  CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  snprintf(fifo, sizeof fifo, "%s/fifo", folder);
+  CHECK_INT(mkfifo(fifo, 0600), 0);
+  struct server *server =
+      make(PIPELINES FLIGHT "S: 250 x\nS: 250 x\ncancel\nS: 354 x\nstall\n");
+  server->peer.cancel_fd = ends[0];
+  start(server);
+  long first = submit(server, 10000);
+  struct smn_job *job = make_job(server, 10000);
+  free(job->file);
+  job->file = strdup(fifo);
+  submit_job(job);
+  CHECK(read(ends[1], &octet, 1) == 1);
+  /* One that waits for the other end of the FIFO has to be let go.  */
+  for (int i = 0; i < 1500 && writer < 0; i++) {
+    struct pollfd waiting = {.fd = wake[0], .events = POLLIN};
+    if (poll(&waiting, 1, 10) > 0)
+      break;
+    writer = open(fifo, O_WRONLY | O_NONBLOCK);
+  }
+  CHECK(smn_engine_cancel(first));
+  if (writer >= 0)
+    close(writer);
+  await(2, first, kinds);
+  CHECK_INT(kinds[0], SMN_CANCELLED);
+  CHECK_INT(kinds[1], SMN_FILE);
+  CHECK(smn_engine_shutdown(5000));
+  stop(server, "cancel before an unreadable message");
+  unlink(fifo);
+  close(ends[0]);
+  close(ends[1]);
+}
+
+/* The server lets one connection in.  A second one gives back what it has
+   taken, and no third is tried; REFUSE: it is not even accepted.  */
+static void check_crowded(bool refuse) {
+  enum { JOBS = 40 };
+  enum smn_kind kinds[JOBS];
+  char script[JOBS * 120] = HELLO;
+  int ends[2] = {-1, -1};
+  char octet = 0;
+  memset(kinds, -1, sizeof kinds);
+  CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  strcat(script, "C: MAIL *\ncancel\nawait\nS: 250 x\n");
+  strcat(script, MAIL + strlen("C: MAIL FROM:<a@example.org>*\nS: 250 x\n"));
+  for (int i = 1; i < JOBS; i++)
+    strcat(script, MAIL);
+  strcat(script, "C: QUIT\n");
+  struct server *one = make(script);
+  one->peer.cancel_fd = ends[0];
+  struct server *other = NULL;
+  long first = submit_two(start(one));
+  CHECK(read(ends[1], &octet, 1) == 1); /* it is in */
+  if (refuse) {
+    close(one->listening);
+    one->listening = -1;
+  } else
+    other = beside(one, "S: 421 too many\nclose\n");
+  for (int i = 1; i < JOBS; i++)
+    submit_two(one);
+  if (other)
+    stop(other, "crowded, the second");
+  CHECK(write(ends[1], &octet, 1) == 1);
+  await(JOBS, first, kinds);
+  for (int i = 0; i < JOBS; i++)
+    CHECK_INT(kinds[i], SMN_OK);
+  CHECK(smn_engine_shutdown(5000));
+  stop(one, "crowded");
+  close(ends[0]);
+  close(ends[1]);
+}
+
+/* Nobody is let in: all of them are told so.  */
+static void check_crowded_out(void) {
+  enum { JOBS = 40 };
+  enum smn_kind kinds[JOBS];
+  struct server *server = make("S: 421 x\nclose\nnext\nS: 421 x\nclose\n");
+  memset(kinds, -1, sizeof kinds);
+  long first = submit_two(server);
+  for (int i = 1; i < JOBS; i++)
+    submit_two(server);
+  start(server);
+  await(JOBS, first, kinds);
+  for (int i = 0; i < JOBS; i++)
+    CHECK_INT(kinds[i], SMN_REPLY);
+  CHECK(smn_engine_shutdown(5000));
+  stop(server, "crowded out");
+}
+
+/* In a process of its own: without the means for a worker a job is deferred,
+   and the next one works when they are there again.  */
+static bool deferred(int resource, const char *what, bool root) {
+  enum smn_kind kind = SMN_OK;
+  struct rlimit before, none;
+  if (!root && geteuid() == 0 && setuid(65534) != 0) /* root is not bound */
+    return false;
+  getrlimit(resource, &before);
+  none = (struct rlimit){1, before.rlim_max};
+  struct server *server = make("");
+  setrlimit(resource, &none);
+  long id = submit(server, 0);
+  setrlimit(resource, &before);
+  await(1, id, &kind);
+  CHECK_INT(kind, SMN_SYSTEM);
+  if (!CHECK(strstr(reason, what)))
+    printf("  %s\n", reason);
+  CHECK(!smn_engine_cancel(id));
+  return smn_engine_shutdown(0) && check_failed == 0;
+}
+
+static void check_deferred(void) {
+  static const struct {
+    int resource;
+    const char *what;
+    bool root;
+  } means[] = {{RLIMIT_NPROC, "cannot start a thread: ", false},
+               {RLIMIT_NOFILE, "cannot make a pipe: ", true}};
+  for (size_t i = 0; i < sizeof means / sizeof *means; i++) {
+    int status = -1;
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+      bool good = deferred(means[i].resource, means[i].what, means[i].root);
+      fflush(stdout);
+      _exit(good ? 0 : 1);
+    }
+    CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+  }
 }
 
 /* Each of COUNT mails on a connection of its own, the last one's kind being
@@ -340,11 +521,13 @@ int main(void) {
   fputs("Subject: x\n\nx\n", out);
   fclose(out);
   smn_events_wake(wake[1]);
+  check_deferred();
   check_kept("kept", HELLO MAIL MAIL MAIL "C: QUIT\n", 3);
   check_kept("pipelined",
              PIPELINES
-             "C: MAIL *\nC: RCPT *\nC: DATA\nS: 250 x\nS: 250 x\nS: 354 x\n"
-             "data\nflight\nC: MAIL *\nC: RCPT *\nflight\nC: DATA\nS: 250 x\n"
+             "C: MAIL *\nC: RCPT *\nC: DATA\nS: 250 x\nS: 250 x\nawait\n"
+             "S: 354 x\ndata\nflight\nC: MAIL *\nC: RCPT *\nflight\nC: "
+             "DATA\nS: 250 x\n"
              "S: 250 x\nS: 250 x\nS: 354 x\ndata\nS: 250 x\nC: QUIT\n",
              2);
   check_kept("MAILMAX",
@@ -386,9 +569,15 @@ int main(void) {
   check_shared_failure();
   check_cancel();
   check_cancel_ahead();
+  check_cancel_before_unreadable();
+  check_crowded(false);
+  check_crowded(true);
+  check_crowded_out();
   check_shutdown();
   smn_events_wake(-1);
   close(wake[0]);
+  while (port_count > 0)
+    close(ports[--port_count]);
   unlink(message);
   rmdir(folder);
   return check_done("test-engine");
