@@ -273,11 +273,10 @@ static void check_full(void) {
 
 #define FILL(field) snprintf(field, sizeof field, "x " SECRET)
 
-static void fill(struct smn_result *result) {
-  struct smn_certificate *shown = &result->tls.certificate;
-  FILL(result->error.text);
-  FILL(result->notes);
-  FILL(result->offered);
+static void fill_seen(struct smn_result *result) {
+  static const struct smn_tls_info none;
+  result->seen = smn_seen_new(&none);
+  struct smn_certificate *shown = &result->seen->tls.certificate;
   FILL(shown->reasons);
   FILL(shown->subject);
   FILL(shown->issuer);
@@ -286,6 +285,12 @@ static void fill(struct smn_result *result) {
     FILL(shown->chain[i].subject);
     FILL(shown->chain[i].issuer);
   }
+}
+
+static void fill(struct smn_result *result) {
+  FILL(result->error.text);
+  FILL(result->notes);
+  FILL(result->offered);
   result->reply = strdup("x " SECRET);
   result->greeting = strdup("x " SECRET);
   result->capabilities = strdup("x " SECRET);
@@ -302,10 +307,19 @@ static void check_result(void) {
   job->recipients[1] = strdup("b@example.org");
   CHECK(smn_result_init(&result, job));
   fill(&result);
+  fill_seen(&result);
+  struct smn_seen *seen = result.seen;
   hide(one);
   CHECK(memmem(&result, sizeof result, SECRET, strlen(SECRET)) != NULL);
   smn_result_redact(&result, &needles);
   CHECK(memmem(&result, sizeof result, SECRET, strlen(SECRET)) == NULL);
+  /* What others look at already does not change.  */
+  smn_seen_hold(seen);
+  smn_seen_redact(seen, &needles);
+  CHECK(memmem(seen, sizeof *seen, SECRET, strlen(SECRET)) != NULL);
+  smn_seen_release(seen);
+  smn_seen_redact(seen, &needles);
+  CHECK(memmem(seen, sizeof *seen, SECRET, strlen(SECRET)) == NULL);
   const char *const texts[] = {result.reply,
                                result.greeting,
                                result.capabilities,
