@@ -17,7 +17,8 @@ MODULE ?= smtpmail-native-module$(SUFFIX)
 EL = smtpmail-native.el $(wildcard lisp/*.el)
 TESTS_EL = $(wildcard test/*-tests.el)
 SOURCES = Makefile $(EL) $(wildcard module/*/*.[ch] test/*.el test/c/*.[ch] \
-  module/*.org tools/* test/kill-test test/deb-test debian/rules *.org test/*/*.org .ci/* .dir-locals.el)
+  test/fuzz/*.[ch] test/fuzz/*.mk module/*.org tools/* test/kill-test test/deb-test debian/rules \
+  *.org test/*/*.org .ci/* .dir-locals.el)
 # The glue alone knows Emacs; the core is a library without it.
 GLUE = $(patsubst module/%.c,%,$(wildcard module/emacs/*.c))
 CORE = $(filter-out $(GLUE),$(patsubst module/%.c,%,$(wildcard module/*/*.c)))
@@ -63,7 +64,8 @@ Q = $(if $(V),,@)
 say = @$(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),:,echo '$(strip $(1))')
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' Makefile | sed 's/: /	/'
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' $(firstword $(MAKEFILE_LIST)) \
+	  $(wildcard test/fuzz/fuzz.mk) | sed 's/: /	/'
 
 $(BUILD)/config.mk: tools/configure
 	@tools/configure $@
@@ -168,7 +170,7 @@ torture: all $(SERVERS) $(BUILD)/plain/killer ## kill a sending Emacs 300 times
 
 lint: all ## check formatting and style
 	@LINT=1 tools/configure $(BUILD)/lint.mk
-	clang-format --dry-run -Werror module/*/*.[ch] test/c/*.[ch]
+	clang-format --dry-run -Werror module/*/*.[ch] test/c/*.[ch] test/fuzz/*.[ch]
 	clang-tidy --quiet module/*/*.c test/c/*.c -- -std=c11 -Imodule \
 	  $(SYSTEM) -DSMN_ABI='""' \
 	  $(MODULE_CFLAGS) $(LIB_CFLAGS)
@@ -227,6 +229,9 @@ uninstall: ## remove what `make install' has put there
 
 clean: ## remove all that was built
 	rm -rf $(BUILD) smtpmail-native-module.* *.elc lisp/*.elc test/*.elc
+
+# A package comes without the tests.
+-include test/fuzz/fuzz.mk
 
 FORCE:
 .PHONY: all module help check $(CHECKS) torture lint demo bench dist install uninstall \

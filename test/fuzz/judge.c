@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* judge.c - what the client says of a job, against what the server knows.  */
+#define _GNU_SOURCE /* memmem */
+#include "judge.h"
+#include "truth.h"
+#include "world.h"
+
+#include <string.h>
+
+void judge_text(const char *text, size_t len) {
+  static const char *const secrets[] = {"S3cret-pw", "UzNjcmV0LXB3"};
+  for (size_t i = 0; text && i < 2; i++)
+    if (memmem(text, len, secrets[i], strlen(secrets[i])))
+      broken("the password is shown: %.*s", (int)(len > 200 ? 200 : len), text);
+}
+
+static void judge_texts(const struct smn_result *result) {
+  const char *const texts[] = {result->error.text, result->reply, result->notes,
+                               result->unrecorded};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+    if (texts[i])
+      judge_text(texts[i], strlen(texts[i]));
+}
+
+void judge_note(struct outcome *outcome, const struct smn_job *job,
+                const struct smn_result *result) {
+  outcome->count++;
+  outcome->kind = result->error.kind;
+  outcome->stage = result->error.stage;
+  outcome->in_doubt = result->in_doubt;
+  outcome->more = result->more;
+  outcome->code = result->error.code;
+  outcome->accepted = 0;
+  outcome->told_ms = world_now_ms();
+  judge_texts(result);
+  bool lmtp = smn_server_lmtp(&job->server);
+  for (size_t r = 0; r < result->recipient_count; r++) {
+    const struct smn_recipient_result *one = &result->recipients[r];
+    outcome->codes[r] = one->code;
+    if (lmtp ? one->delivered : one->accepted)
+      outcome->accepted |= 1ull << r;
+  }
+  snprintf(outcome->text, sizeof outcome->text, "%.299s", result->error.text);
+  note("== job %ld: %s%s, stage %s, code %d, recipients %#llx%s: %s", job->id,
+       smn_kind_name(outcome->kind), outcome->in_doubt ? " IN DOUBT" : "",
+       smn_stage_name(outcome->stage), outcome->code,
+       (unsigned long long)outcome->accepted, outcome->more ? ", more" : "",
+       outcome->text);
+}
+
+static void judge_ok(unsigned j, const struct outcome *o,
+                     const struct truth *t) {
+  bool found = false;
+  if (t->weak)
+    return;
+  for (unsigned i = 0; i < t->taken; i++)
+    found |= t->takings[i].exact && t->takings[i].recipients == o->accepted;
+  if (!found)
+    broken("job %u: ok for %#llx, and the server has taken it %s", j,
+           (unsigned long long)o->accepted, t->taken ? "for others" : "never");
+}
+
+static void judge_failed(unsigned j, const struct outcome *o,
+                         const struct truth *t) {
+  if (o->in_doubt && !t->end_seen)
+    broken("job %u: in doubt, and its end of data has never left", j);
+  for (unsigned i = 0; i < t->taken && !o->in_doubt; i++)
+    if (!t->takings[i].weak)
+      broken("job %u: failed (%s), and the server has taken it", j,
+             smn_kind_name(o->kind));
+  if (t->refused && o->in_doubt && !o->cancelled && !t->weak)
+    broken("job %u: in doubt, and the server has clearly refused it", j);
+  if (t->refused && t->code && !t->weak && !o->cancelled &&
+      (o->kind != SMN_REPLY || o->code != t->code) && t->taken == 0)
+    broken("job %u: refused by %d, and told %s %d", j, t->code,
+           smn_kind_name(o->kind), o->code);
+}
+
+/* The server has told that it took it, and never lied.  */
+static void judge_told(unsigned j, const struct outcome *o,
+                       const struct truth *t) {
+  for (unsigned i = 0; i < t->taken; i++)
+    if (t->takings[i].told && !t->takings[i].weak && !t->weak &&
+        !o->cancelled && o->kind != SMN_OK)
+      broken("job %u: taken and told so, and yet %s%s", j,
+             smn_kind_name(o->kind), o->in_doubt ? " in doubt" : "");
+}
+
+static void judge_twice(unsigned j, const struct truth *t) {
+  for (unsigned i = 0; i < t->taken; i++)
+    for (unsigned k = 0; k < i; k++)
+      if (!t->takings[i].weak && !t->takings[k].weak &&
+          (t->takings[i].recipients & t->takings[k].recipients))
+        broken("job %u: taken twice", j);
+}
+
+/* Every reason why something may go wrong without a fault of the server.  */
+static bool excused(const struct plan *plan, unsigned j,
+                    const struct outcome *o) {
+  const struct plan_job *job = &plan->job[j];
+  return o->cancelled || job->fault || o->kind == SMN_UNSUPPORTED ||
+         o->kind == SMN_TOO_LARGE;
+}
+
+static void judge_quiet(const struct plan *plan, const struct outcome *o) {
+  for (unsigned j = 0; j < plan->jobs; j++)
+    if (plan->job[j].fault == FILE_NO_SYNC)
+      return;
+  for (unsigned j = 0; j < plan->jobs; j++)
+    if (o[j].kind != SMN_OK && !excused(plan, j, &o[j]))
+      broken("job %u: nothing was wrong, and yet: %s: %s", j,
+             smn_kind_name(o[j].kind), o[j].text);
+}
+
+void judge(const struct plan *plan, const struct outcome *outcomes,
+           bool stopped) {
+  for (unsigned j = 0; j < plan->jobs; j++) {
+    const struct outcome *o = &outcomes[j];
+    const struct truth *t = &truths.job[j];
+    if (!o->submitted)
+      continue;
+    if (o->count != 1)
+      broken("job %u: %u outcomes", j, o->count);
+    else if (o->kind == SMN_OK)
+      judge_ok(j, o, t);
+    else
+      judge_failed(j, o, t);
+    if (o->count == 1 && !stopped)
+      judge_told(j, o, t);
+    judge_twice(j, t);
+  }
+  if (plan->acts == 0 && !stopped)
+    judge_quiet(plan, outcomes);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* judge.h - what the client says of a job, against what the server knows.  */
+#ifndef JUDGE_H
+#define JUDGE_H
+
+#include "mail/job.h"
+#include "plan.h"
+
+struct outcome {
+  unsigned count; /* how often it was told */
+  bool submitted, cancelled;
+  enum smn_kind kind;
+  enum smn_stage stage;
+  bool in_doubt, more;
+  int code;
+  uint64_t accepted;
+  int codes[RCPTS_MAX];
+  char text[300];
+  int64_t submitted_ms, cancelled_ms, told_ms;
+};
+
+/* Note what RESULT says of JOB.  */
+void judge_note(struct outcome *outcome, const struct smn_job *job,
+                const struct smn_result *result);
+
+/* Judge all OUTCOMES of a plan, when the server has read all.  STOPPED: the
+   engine was shut down on the way.  */
+void judge(const struct plan *plan, const struct outcome *outcomes,
+           bool stopped);
+
+/* No text that the core lets out holds the password.  */
+void judge_text(const char *text, size_t len);
+
+#endif
