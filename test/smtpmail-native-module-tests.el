@@ -136,6 +136,38 @@ UNTRUSTED non-nil means that nobody knows the authority."
     (should (plist-get (plist-get (plist-get result :tls) :certificate)
                        :pinned))))
 
+;; Receipts
+
+(ert-deftest smtpmail-native-module-tests-receipt ()
+  "The receipt on disk says what the event says, key by key."
+  (let* ((entry (make-temp-file "smtpmail-native" t))
+         (result
+          (smtpmail-native-test-with-server
+              '("S: 220 peer.example" "C: EHLO *" "S: 250 peer.example"
+                "C: MAIL *" "S: 250 ok" "C: RCPT *" "S: 250 ok" "C: RCPT *"
+                "S: 550 5.1.1 \"no\" \\ such user" "C: DATA" "S: 354 go"
+                "data" "S: 250 2.0.0 taken" "C: QUIT")
+            (prog1 (smtpmail-native-module-tests--run
+                    port :stream 'plain :partial t :entry entry
+                    :recipients '("bob@example.org" "carol@example.org"))
+              (smtpmail-native-module-shutdown 5000))))
+         (receipt (with-temp-buffer
+                    (set-buffer-multibyte nil)
+                    (insert-file-contents-literally
+                     (expand-file-name "receipt" entry))
+                    (read (current-buffer)))))
+    (delete-directory entry t)
+    (should (eq (plist-get result :kind) 'ok))
+    (should (equal (mapcar (lambda (r) (nth 1 r))
+                           (plist-get result :recipients))
+                   '(t nil)))
+    (while result
+      (unless (memq (car result) '(:tls :unrecorded :greeting :capabilities))
+        (should (plist-member receipt (car result)))
+        (should (equal (list (car result) (plist-get receipt (car result)))
+                       (list (car result) (cadr result)))))
+      (setq result (cddr result)))))
+
 ;; Events
 
 ;; The module calls functions by their symbols; no compiled Lisp has to.

@@ -99,6 +99,18 @@ static size_t quote_octet(char shown[5], unsigned char c) {
   return 2;
 }
 
+/* Where to cut TEXT, of which AT octets may stay and NEXT follows these: not
+   within a character of UTF-8.  */
+static size_t boundary(const char *text, size_t at, unsigned char next) {
+  for (size_t back = 0; back < 4 && back <= at; back++) {
+    if ((next & 0xc0) != 0x80)
+      return at - back;
+    if (back < at)
+      next = (unsigned char)text[at - back - 1];
+  }
+  return at; /* it is not UTF-8 */
+}
+
 char *smn_quote(char *out, size_t size, const char *bytes, size_t len) {
   static const char cut[] = "...";
   size_t to = 0, safe = 0; /* safe: where the mark of a cut still fits */
@@ -106,7 +118,8 @@ char *smn_quote(char *out, size_t size, const char *bytes, size_t len) {
     char shown[5];
     size_t n = quote_octet(shown, (unsigned char)bytes[from]);
     if (to + n >= size) {
-      to = safe;
+      to = boundary(out, safe,
+                    (unsigned char)(safe < to ? out[safe] : bytes[from]));
       for (size_t i = 0; i + 1 < sizeof cut && to + 1 < size; i++)
         out[to++] = cut[i];
       break;

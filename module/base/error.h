@@ -68,7 +68,8 @@ enum smn_kind smn_fail_errno(struct smn_error *err, enum smn_kind kind,
 
 /* Write the LEN untrusted BYTES into OUT (SIZE octets, always ended by NUL):
    control characters and backslash become \n, \t, \\ or \xNN, octets from
-   0x80 stay.  What does not fit is cut and marked by "...".  Returns OUT.  */
+   0x80 stay.  What does not fit is cut, between two characters, and marked by
+   "...".  Returns OUT.  */
 char *smn_quote(char *out, size_t size, const char *bytes, size_t len);
 
 /* Lower-case names, the very symbols that Lisp sees ("too-large", "rcpt").  */

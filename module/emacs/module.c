@@ -370,18 +370,27 @@ static emacs_value tls_plist(emacs_env *env, const struct smn_tls_info *tls) {
   return smn_lisp_list(env, &list);
 }
 
+static emacs_value lisp_value(emacs_env *env, const struct smn_value *value) {
+  switch (value->type) {
+  case SMN_VALUE_SYMBOL:
+    return smn_lisp_symbol(env, value->text);
+  case SMN_VALUE_NUMBER:
+    return integer(env, value->number);
+  case SMN_VALUE_TEXT:
+    break;
+  }
+  return octets(env, value->text);
+}
+
 static emacs_value recipient_list(emacs_env *env,
                                   const struct smn_result *result) {
   emacs_value list = smn_lisp_nil(env);
   for (size_t i = result->recipient_count; i-- > 0;) {
-    const struct smn_recipient_result *r = &result->recipients[i];
     struct smn_lisp_list one = {.count = 0};
-    smn_lisp_add(&one, octets(env, r->address));
-    smn_lisp_add(&one, r->delivered ? smn_lisp_symbol(env, "delivered")
-                                    : smn_lisp_bool(env, r->accepted));
-    smn_lisp_add(&one, integer(env, r->code));
-    smn_lisp_add(&one, octets(env, r->enhanced));
-    smn_lisp_add(&one, octets(env, r->text));
+    struct smn_value value;
+    for (size_t k = 0; smn_recipient_value(&result->recipients[i], k, &value);
+         k++)
+      smn_lisp_add(&one, lisp_value(env, &value));
     emacs_value cells[] = {smn_lisp_list(env, &one), list};
     list = smn_lisp_call(env, "cons", 2, cells);
   }
@@ -390,38 +399,11 @@ static emacs_value recipient_list(emacs_env *env,
 
 static void add_result(emacs_env *env, struct smn_lisp_list *list,
                        const struct smn_result *result) {
-  const struct smn_error *err = &result->error;
-  smn_lisp_add_pair(env, list, ":kind",
-                    smn_lisp_symbol(env, smn_kind_name(err->kind)));
-  smn_lisp_add_pair(env, list, ":stage",
-                    smn_lisp_symbol(env, smn_stage_name(err->stage)));
-  smn_lisp_add_pair(env, list, ":code", integer(env, err->code));
-  smn_lisp_add_pair(env, list, ":enhanced", octets(env, err->enhanced));
-  smn_lisp_add_pair(env, list, ":text", octets(env, err->text));
-  smn_lisp_add_pair(env, list, ":in-doubt",
-                    smn_lisp_bool(env, result->in_doubt));
-  smn_lisp_add_pair(env, list, ":octets",
-                    integer(env, (intmax_t)result->octets));
-  smn_lisp_add_pair(env, list, ":reply", octets(env, result->reply));
-  smn_lisp_add_pair(env, list, ":mechanism", octets(env, result->mechanism));
-  smn_lisp_add_pair(env, list, ":offered", octets(env, result->offered));
-  smn_lisp_add_pair(env, list, ":unrecorded", octets(env, result->unrecorded));
-  smn_lisp_add_pair(env, list, ":token-refused",
-                    smn_lisp_bool(env, result->token_refused));
-  smn_lisp_add_pair(env, list, ":password-untested",
-                    smn_lisp_bool(env, result->password_untested));
-  smn_lisp_add_pair(env, list, ":passphrase-wanted",
-                    smn_lisp_bool(env, result->passphrase_wanted));
-  smn_lisp_add_pair(env, list, ":release-unsupported",
-                    smn_lisp_bool(env, result->release_unsupported));
-  smn_lisp_add_pair(env, list, ":eight-bit-unsupported",
-                    smn_lisp_bool(env, result->eight_bit_unsupported));
-  smn_lisp_add_pair(env, list, ":more", smn_lisp_bool(env, result->more));
-  smn_lisp_add_pair(env, list, ":notes", octets(env, result->notes));
+  struct smn_value value;
+  const char *key;
+  for (size_t i = 0; (key = smn_result_value(result, i, &value)); i++)
+    smn_lisp_add_pair(env, list, key, lisp_value(env, &value));
   smn_lisp_add_pair(env, list, ":tls", tls_plist(env, smn_result_tls(result)));
-  smn_lisp_add_pair(env, list, ":greeting", octets(env, result->greeting));
-  smn_lisp_add_pair(env, list, ":capabilities",
-                    octets(env, result->capabilities));
   smn_lisp_add_pair(env, list, ":recipients", recipient_list(env, result));
 }
 

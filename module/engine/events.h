@@ -6,7 +6,7 @@
 #ifndef SMN_EVENTS_H
 #define SMN_EVENTS_H
 
-#include "mail/job.h"
+#include "mail/result.h"
 
 enum smn_event_type {
   SMN_EVENT_TRACE,

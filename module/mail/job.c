@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* job.c - the nouns: server, job, result.  */
+/* job.c - the nouns: server and job.  */
 #include "mail/job.h"
 #include "base/ascii.h"
 #include "base/redact.h"
@@ -387,101 +387,4 @@ enum smn_kind smn_job_check(const struct smn_job *job, struct smn_error *err) {
     kind = **at ? check_address(err, "recipient", *at)
                 : smn_fail(err, SMN_USAGE, "a recipient is empty");
   return kind;
-}
-
-struct smn_seen *smn_seen_new(const struct smn_tls_info *tls) {
-  struct smn_seen *seen = malloc(sizeof *seen);
-  if (!seen)
-    return NULL;
-  atomic_init(&seen->holders, 1);
-  seen->tls = *tls;
-  return seen;
-}
-
-struct smn_seen *smn_seen_hold(struct smn_seen *seen) {
-  if (seen)
-    atomic_fetch_add(&seen->holders, 1);
-  return seen;
-}
-
-void smn_seen_release(struct smn_seen *seen) {
-  if (seen && atomic_fetch_sub(&seen->holders, 1) == 1)
-    free(seen);
-}
-
-void smn_seen_redact(struct smn_seen *seen, const struct smn_buf *needles) {
-  if (!seen || atomic_load(&seen->holders) != 1)
-    return;
-  struct smn_certificate *shown = &seen->tls.certificate;
-  smn_redact_field(needles, shown->reasons, sizeof shown->reasons);
-  smn_redact_field(needles, shown->subject, sizeof shown->subject);
-  smn_redact_field(needles, shown->issuer, sizeof shown->issuer);
-  for (int i = 0; i < shown->chain_len; i++) {
-    struct smn_link *link = &shown->chain[i];
-    smn_redact_field(needles, link->subject, sizeof link->subject);
-    smn_redact_field(needles, link->issuer, sizeof link->issuer);
-  }
-}
-
-bool smn_result_init(struct smn_result *result, const struct smn_job *job) {
-  memset(result, 0, sizeof *result);
-  size_t count = 0;
-  while (job->recipients && job->recipients[count])
-    count++;
-  if (count == 0)
-    return true;
-  result->recipients = calloc(count, sizeof *result->recipients);
-  if (!result->recipients)
-    return false;
-  for (size_t i = 0; i < count; i++)
-    result->recipients[i].address = job->recipients[i];
-  result->recipient_count = count;
-  return true;
-}
-
-void smn_result_clear(struct smn_result *result) {
-  struct smn_recipient_result *recipients = result->recipients;
-  size_t count = result->recipient_count;
-  for (size_t i = 0; i < count; i++) {
-    free(recipients[i].text);
-    recipients[i] =
-        (struct smn_recipient_result){.address = recipients[i].address};
-  }
-  free(result->reply);
-  free(result->greeting);
-  free(result->capabilities);
-  free(result->unrecorded);
-  smn_seen_release(result->seen);
-  *result =
-      (struct smn_result){.recipient_count = count, .recipients = recipients};
-}
-
-void smn_result_free(struct smn_result *result) {
-  smn_result_clear(result);
-  free(result->recipients);
-  memset(result, 0, sizeof *result);
-}
-
-const struct smn_tls_info *smn_result_tls(const struct smn_result *result) {
-  static const struct smn_tls_info none;
-  return result->seen ? &result->seen->tls : &none;
-}
-
-void smn_result_redact(struct smn_result *result,
-                       const struct smn_buf *needles) {
-  const struct {
-    char *text;
-    size_t size;
-  } fields[] = {
-      {result->error.text, sizeof result->error.text},
-      {result->notes, sizeof result->notes},
-      {result->offered, sizeof result->offered},
-  };
-  for (size_t i = 0; i < COUNT(fields); i++)
-    smn_redact_field(needles, fields[i].text, fields[i].size);
-  smn_redact_string(needles, &result->reply);
-  smn_redact_string(needles, &result->greeting);
-  smn_redact_string(needles, &result->capabilities);
-  for (size_t i = 0; i < result->recipient_count; i++)
-    smn_redact_string(needles, &result->recipients[i].text);
 }

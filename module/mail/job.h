@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* job.h - the nouns: server, job, result.
+/* job.h - the nouns: server and job.
    A job is a deep copy of all that a delivery needs.  It is built by one
    thread and handed over whole; whoever holds it owns everything in it and
    frees it.  Secrets are in secret buffers, here and nowhere else.  */
@@ -9,7 +9,6 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "net/tls.h"
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -88,60 +87,6 @@ struct smn_job {
   struct smn_wishes wishes;
 };
 
-/* What a server has shown by TLS: large, immutable, and shared by the results
-   of a session.  Each holder lets go of it once.  Any thread.  */
-struct smn_seen {
-  atomic_int holders;
-  struct smn_tls_info tls;
-};
-struct smn_seen *smn_seen_new(const struct smn_tls_info *tls); /* or NULL */
-struct smn_seen *smn_seen_hold(struct smn_seen *seen); /* NULL is harmless */
-void smn_seen_release(struct smn_seen *seen);
-
-/* Take NEEDLES (redact.h) out of the names in SEEN before it is shared; once it
-   is, nothing is done.  Certificates in PEM are what they are.  */
-void smn_seen_redact(struct smn_seen *seen, const struct smn_buf *needles);
-
-struct smn_recipient_result {
-  const char *address; /* borrowed from the job */
-  bool accepted;       /* the server took RCPT, and did not refuse later */
-  bool delivered;      /* LMTP: it has said so for this one */
-  int code;            /* 0: RCPT was not reached */
-  char enhanced[16];
-  char *text; /* quoted, NULL without a reply */
-};
-
-/* What came of a job.  error.kind is SMN_OK when the server has taken the mail
-   for every recipient that it accepted (all, unless the job is partial), or
-   the probe worked.  in_doubt: the end of data went out, or may have, and no
-   reply came; error tells why.  */
-struct smn_result {
-  struct smn_error error;
-  bool in_doubt;
-  uint64_t octets;        /* of the message, as SIZE counts; 0 if not reached */
-  char *reply;            /* the reply to the end of data, quoted, or NULL */
-  char *greeting;         /* probe: quoted */
-  char *capabilities;     /* probe: the lines of EHLO, quoted, '\n' between */
-  char mechanism[32];     /* that succeeded, "" without */
-  bool token_refused;     /* AUTH failed because of the token */
-  bool password_untested; /* AUTH failed before the server had looked at the
-                             password or token: it may well be right */
-  bool passphrase_wanted; /* SMN_FILE: that of the client key is missing or
-                             wrong */
-  bool release_unsupported;   /* SMN_UNSUPPORTED: the server does not keep the
-                                 mail until then */
-  bool eight_bit_unsupported; /* SMN_UNSUPPORTED: the message has 8-bit octets,
-                                 or is binary, and has to be encoded */
-  bool more; /* SMN_OK: the server takes fewer recipients at a time; those with
-                code 0 are for another mail */
-  char notes[512];    /* what went well and yet should be shown, "" without */
-  char offered[1024]; /* mechanisms that the server offered last */
-  char *unrecorded;   /* why the receipt could not be written, or NULL */
-  struct smn_seen *seen; /* of the server by TLS, or NULL */
-  size_t recipient_count;
-  struct smn_recipient_result *recipients;
-};
-
 /* A deep copy, NULL without memory; and its end, which wipes the password.  */
 struct smn_server *smn_server_copy(const struct smn_server *server);
 void smn_server_free(struct smn_server *server);
@@ -174,19 +119,5 @@ void smn_job_free(struct smn_job *job);
    outside quotes, unbalanced quotes, more than 1,000 octets) and what is
    missing.  SMN_USAGE names the field and quotes it.  */
 enum smn_kind smn_job_check(const struct smn_job *job, struct smn_error *err);
-
-/* Prepare *RESULT for JOB (one entry per recipient).  False: no memory.  */
-bool smn_result_init(struct smn_result *result, const struct smn_job *job);
-void smn_result_free(struct smn_result *result);
-void smn_result_clear(struct smn_result *result); /* as if just initialised */
-
-/* What the server has shown by TLS; empty without TLS.  Valid as long as
-   RESULT.  */
-const struct smn_tls_info *smn_result_tls(const struct smn_result *result);
-
-/* Take the secrets out of every text in *RESULT that the server may have
-   written.  Addresses are ours.  */
-void smn_result_redact(struct smn_result *result,
-                       const struct smn_buf *needles);
 
 #endif

@@ -14,9 +14,10 @@
 #include <string.h>
 #include <time.h>
 
-#define RECEIPT_MAX                                                            \
-  (16 << 20) /* thousands of recipients, each with a reply                     \
-              */
+/* Octets of a receipt beside its recipients, and for each of these, whose
+   address and reply may be escaped.  */
+#define HEAD_MAX 65536
+#define RECIPIENT_MAX 4096
 
 static const char name[] = "receipt", name_new[] = "receipt.new";
 
@@ -73,64 +74,38 @@ static bool add_string(struct smn_buf *out, const char *text) {
   return good && smn_buf_add(out, "\"", 1);
 }
 
-static bool add_key_string(struct smn_buf *out, const char *key,
-                           const char *text) {
-  return smn_buf_add_string(out, key) && add_string(out, text) &&
-         smn_buf_add(out, "\n", 1);
-}
-
-/* KEY VALUE, for what is no string: our own words and numbers.  */
-static bool add_key(struct smn_buf *out, const char *key, const char *value) {
-  return smn_buf_add_string(out, key) && smn_buf_add_string(out, value) &&
-         smn_buf_add(out, "\n", 1);
-}
-
-static bool add_key_number(struct smn_buf *out, const char *key,
-                           uint64_t number) {
+static bool add_value(struct smn_buf *out, const struct smn_value *value) {
   char digits[32];
-  snprintf(digits, sizeof digits, "%" PRIu64, number);
-  return add_key(out, key, digits);
+  if (value->type == SMN_VALUE_TEXT)
+    return add_string(out, value->text);
+  if (value->type == SMN_VALUE_SYMBOL)
+    return smn_buf_add_string(out, value->text);
+  snprintf(digits, sizeof digits, "%" PRId64, value->number);
+  return smn_buf_add_string(out, digits);
 }
 
 static bool add_recipient(struct smn_buf *out,
                           const struct smn_recipient_result *r) {
-  char middle[32];
-  snprintf(middle, sizeof middle, " %s %d ",
-           r->delivered  ? "delivered"
-           : r->accepted ? "t"
-                         : "nil",
-           r->code);
-  return smn_buf_add_string(out, "\n  (") && add_string(out, r->address) &&
-         smn_buf_add_string(out, middle) && add_string(out, r->enhanced) &&
-         smn_buf_add(out, " ", 1) && add_string(out, r->text) &&
-         smn_buf_add(out, ")", 1);
+  struct smn_value value;
+  bool good = smn_buf_add_string(out, "\n  (");
+  for (size_t i = 0; good && smn_recipient_value(r, i, &value); i++)
+    good = (i == 0 || smn_buf_add(out, " ", 1)) && add_value(out, &value);
+  return good && smn_buf_add(out, ")", 1);
 }
 
 static bool print(struct smn_buf *out, const struct smn_job *job,
                   const struct smn_result *result) {
-  const struct smn_error *err = &result->error;
-  bool good = smn_buf_add_string(out, "(") &&
-              add_key_number(out, ":attempt ", (uint64_t)job->attempt) &&
-              add_key(out, " :partial ", job->partial ? "t" : "nil") &&
-              add_key_number(out, " :time ", (uint64_t)time(NULL)) &&
-              add_key(out, " :kind ", smn_kind_name(err->kind)) &&
-              add_key(out, " :stage ", smn_stage_name(err->stage)) &&
-              add_key_number(out, " :code ", (uint64_t)err->code) &&
-              add_key_string(out, " :enhanced ", err->enhanced) &&
-              add_key_string(out, " :text ", err->text) &&
-              add_key(out, " :in-doubt ", result->in_doubt ? "t" : "nil") &&
-              add_key_number(out, " :octets ", result->octets) &&
-              add_key_string(out, " :reply ", result->reply) &&
-              add_key_string(out, " :mechanism ", result->mechanism) &&
-              add_key_string(out, " :offered ", result->offered) &&
-              add_key(out, " :password-untested ",
-                      result->password_untested ? "t" : "nil") &&
-              add_key(out, " :more ", result->more ? "t" : "nil") &&
-              add_key(out, " :release-unsupported ",
-                      result->release_unsupported ? "t" : "nil") &&
-              add_key(out, " :eight-bit-unsupported ",
-                      result->eight_bit_unsupported ? "t" : "nil") &&
-              smn_buf_add_string(out, " :recipients (");
+  char first[128];
+  struct smn_value value;
+  const char *key;
+  snprintf(first, sizeof first, "(:attempt %d\n :partial %s\n :time %" PRId64,
+           job->attempt, job->partial ? "t" : "nil", (int64_t)time(NULL));
+  bool good = smn_buf_add_string(out, first);
+  for (size_t i = 0; good && (key = smn_result_value(result, i, &value)); i++)
+    if (!value.fleeting)
+      good = smn_buf_add_string(out, "\n ") && smn_buf_add_string(out, key) &&
+             smn_buf_add(out, " ", 1) && add_value(out, &value);
+  good = good && smn_buf_add_string(out, "\n :recipients (");
   for (size_t i = 0; good && i < result->recipient_count; i++)
     good = add_recipient(out, &result->recipients[i]);
   return good && smn_buf_add_string(out, "))\n");
@@ -149,7 +124,7 @@ enum smn_kind smn_receipt_write(const struct smn_job *job,
                                 struct smn_error *err) {
   struct smn_buf content;
   enum smn_kind kind = SMN_OK;
-  smn_buf_init(&content, RECEIPT_MAX);
+  smn_buf_init(&content, HEAD_MAX + RECIPIENT_MAX * result->recipient_count);
   int directory = smn_file_open_directory(AT_FDCWD, job->entry, true);
   int errnum = errno;
   if (!print(&content, job, result))

@@ -7,7 +7,7 @@
 #ifndef SMN_RECEIPT_H
 #define SMN_RECEIPT_H
 
-#include "mail/job.h"
+#include "mail/result.h"
 
 /* Make all files of the directory ENTRY, the directory itself and its place in
    its parent survive a power failure.  SMN_FILE names what failed.  */

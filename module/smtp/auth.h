@@ -6,7 +6,7 @@
 #ifndef SMN_AUTH_H
 #define SMN_AUTH_H
 
-#include "mail/job.h"
+#include "mail/result.h"
 #include "sasl/mechanisms.h"
 #include "smtp/reply.h"
 

@@ -160,17 +160,9 @@ enum smn_kind smn_dialogue_flush(struct smn_session *s) {
 }
 
 char *smn_dialogue_quoted(const char *bytes, size_t len) {
-  size_t size = len * 4 + 1;
-  char *copy = malloc(size);
-  return copy ? smn_quote(copy, size, bytes, len) : NULL;
+  return smn_result_quote(0, bytes, len);
 }
 
 char *smn_dialogue_reply(const struct smn_session *s) {
-  size_t size = s->reply.text.len * 4 + 8;
-  char *copy = malloc(size);
-  if (!copy)
-    return NULL;
-  int n = snprintf(copy, size, "%d ", s->reply.code);
-  smn_quote(copy + n, size - (size_t)n, s->reply.text.data, s->reply.text.len);
-  return copy;
+  return smn_result_quote(s->reply.code, s->reply.text.data, s->reply.text.len);
 }

@@ -71,7 +71,7 @@ enum smn_kind smn_dialogue_read(struct smn_session *s, int factor);
 enum smn_kind smn_dialogue_expect(struct smn_session *s, int wanted);
 enum smn_kind smn_dialogue_unexpected(struct smn_session *s);
 
-/* Quoted copies, to be freed; NULL without memory.  */
+/* As smn_result_quote.  */
 char *smn_dialogue_quoted(const char *bytes, size_t len);
 char *smn_dialogue_reply(const struct smn_session *s); /* "CODE TEXT" */
 

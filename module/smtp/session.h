@@ -6,7 +6,7 @@
 #ifndef SMN_SESSION_H
 #define SMN_SESSION_H
 
-#include "mail/job.h"
+#include "mail/result.h"
 
 /* Called by the thread of the session.  The texts are single lines without
    secrets, not NUL-terminated, raw octets of the server among them.  */

@@ -3,7 +3,7 @@
 #include "base/buf.h"
 #include "base/wait.h"
 #include "check.h"
-#include "mail/job.h"
+#include "mail/result.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -78,6 +78,12 @@ static const struct {
     {"abcdefgh", 8, 8, "abcd..."},
     {"abcdefg", 7, 8, "abcdefg"},
     {"abc\x01zzz", 7, 8, "abc..."},
+    {"ab\xc3\xa4zzzz", 8, 8, "ab\xc3\xa4..."},
+    {"abc\xc3\xa4zzz", 8, 8, "abc..."},
+    {"ab\xe2\x82\xacxyz", 8, 8, "ab..."},
+    {"\xf0\x9f\x93\xa7yyyy", 8, 8, "\xf0\x9f\x93\xa7..."},
+    {"a\xf0\x9f\x93\xa7yyy", 8, 8, "a..."},
+    {"a\xa7\xa7\xa7\xa7\xa7\xa7\xa7", 8, 8, "a\xa7\xa7\xa7..."},
     {"abc", 3, 3, ".."},
     {"abc", 3, 1, ""},
 };

@@ -67,6 +67,8 @@ static void check_text(void) {
            "a \"quote\", a \\\\ and \xc3\xa4\xff");
   snprintf(result.error.enhanced, sizeof result.error.enhanced, "5.1.1");
   result.octets = 12345678901u;
+  result.token_refused = true;
+  snprintf(result.notes, sizeof result.notes, "noted");
   result.recipients[0].accepted = true;
   result.recipients[0].code = 250;
   result.recipients[1].code = 550;
@@ -78,8 +80,18 @@ static void check_text(void) {
   CHECK(
       strstr(text, ":text \"a \\\"quote\\\", a \\\\\\\\ and \xc3\xa4\xff\"\n"));
   CHECK(strstr(text, "\n :in-doubt nil\n :octets 12345678901\n :reply nil\n"));
-  CHECK(strstr(text, "\n :more nil\n :release-unsupported nil\n"
-                     " :eight-bit-unsupported nil\n"));
+  /* Every key of a result, in its form.  */
+  struct smn_value value;
+  const char *name;
+  char line[64];
+  for (size_t i = 0; (name = smn_result_value(&result, i, &value)); i++) {
+    snprintf(line, sizeof line, "\n %s ", name);
+    CHECK((strstr(text, line) != NULL) == !value.fleeting);
+  }
+  CHECK(strstr(text, "\n :passphrase-wanted nil\n") &&
+        strstr(text, "\n :token-refused t\n") &&
+        strstr(text, "\n :notes \"noted\"\n") &&
+        strstr(text, "\n :more nil\n"));
   CHECK(strstr(text, "\n  (\"r0@example.org\" t 250 \"\" nil)"
                      "\n  (\"r1@example.org\" nil 550 \"\" \"\\\"\")))\n"));
   struct stat stat_of;
@@ -115,6 +127,29 @@ static void check_many(void) {
   CHECK_INT(smn_receipt_write(job, &result, &err), SMN_OK);
   const char *text = get("receipt");
   CHECK(strstr(text, "\n  (\"r9999@example.org\" nil 0 \"\" nil)))\n"));
+  smn_result_free(&result);
+  smn_job_free(job);
+}
+
+/* A server may say a lot to each of many.  */
+static void check_long_replies(void) {
+  static char reply[65536];
+  enum { MANY = 64 };
+  struct smn_error err = {.kind = SMN_OK};
+  struct smn_result result;
+  struct smn_job *job = make_job(MANY);
+  CHECK(smn_result_init(&result, job));
+  memset(reply, '\x01', sizeof reply); /* four octets each when shown */
+  for (size_t i = 0; i < MANY; i++)
+    result.recipients[i].text = smn_result_quote(0, reply, sizeof reply);
+  result.reply = smn_result_quote(250, reply, sizeof reply);
+  size_t len = strlen(result.reply);
+  CHECK(len > 500 && len <= 512 && strcmp(result.reply + len - 3, "...") == 0);
+  CHECK(strncmp(result.reply, "250 \\x01\\x01", 12) == 0);
+  CHECK(strlen(result.recipients[MANY - 1].text) <= 512);
+  CHECK_INT(smn_receipt_write(job, &result, &err), SMN_OK);
+  CHECK(
+      strstr(get("receipt"), "\n  (\"r63@example.org\" nil 0 \"\" \"\\\\x01"));
   smn_result_free(&result);
   smn_job_free(job);
 }
@@ -250,6 +285,7 @@ int main(void) {
   check_text();
   check_doubt();
   check_many();
+  check_long_replies();
   check_no_entry();
   check_full();
   check_link();

@@ -3,7 +3,7 @@
 #define _GNU_SOURCE /* memmem */
 #include "base/redact.h"
 #include "check.h"
-#include "mail/job.h"
+#include "mail/result.h"
 
 #include <gnutls/gnutls.h>
 #include <stdlib.h>
