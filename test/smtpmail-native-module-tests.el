@@ -136,6 +136,55 @@ UNTRUSTED non-nil means that nobody knows the authority."
     (should (plist-get (plist-get (plist-get result :tls) :certificate)
                        :pinned))))
 
+;; Requests
+
+(ert-deftest smtpmail-native-module-tests-unknown-key ()
+  "A job with a key that the module does not know is refused by its name.
+Lisp that is newer than the module could ask by it for what is not done."
+  (smtpmail-native-load)
+  (let ((job (list :host "localhost" :port 25 :helo "x" :timeout-ms 1000
+                   :probe t)))
+    (dolist (bad `((:require-tsl t) (:sync t) (require-tls t) (:HOST "x")
+                   (:host "x" :x) ("host" "x") (:trace . t)))
+      (should-error (smtpmail-native-module-send (append job bad))
+                    :type (if (stringp (car bad)) 'wrong-type-argument
+                            'smtpmail-native-usage-error)))
+    (should (string-match-p
+             ":require-tsl"
+             (error-message-string
+              (should-error (smtpmail-native-module-send
+                             (append '(:require-tsl nil) job))))))
+    (let ((circle (copy-sequence job)))
+      (nconc circle circle)
+      (should-error (smtpmail-native-module-send circle)
+                    :type 'smtpmail-native-usage-error))
+    ;; As in `plist-get' the first one counts.
+    (should-error (smtpmail-native-module-send
+                   (append '(:port 0) job))
+                  :type 'smtpmail-native-usage-error)))
+
+(ert-deftest smtpmail-native-module-tests-all-keys ()
+  "Every key that the documentation names is known, and no other."
+  (smtpmail-native-load)
+  (let ((doc (documentation 'smtpmail-native-module-send)) keys)
+    (with-temp-buffer
+      (insert doc)
+      (goto-char (point-min))
+      (while (re-search-forward "^:[a-z]" nil t)
+        (beginning-of-line)
+        (while (looking-at ",? *\\(:[a-z0-9-]+\\)")
+          (push (intern (match-string 1)) keys)
+          (goto-char (match-end 0)))
+        (forward-line)))
+    (should (> (length keys) 40))
+    (dolist (key keys)
+      ;; What is known is refused for another reason.
+      (should-not (string-match-p
+                   "has no key"
+                   (error-message-string
+                    (should-error (smtpmail-native-module-send
+                                   (list key nil)))))))))
+
 ;; Receipts
 
 (ert-deftest smtpmail-native-module-tests-receipt ()

@@ -177,21 +177,19 @@ char **smn_lisp_strings(emacs_env *env, emacs_value list, const char *what) {
   return smn_lisp_ok(env) ? strings : no_strings(env, strings, count);
 }
 
-emacs_value smn_lisp_plist_get(emacs_env *env, emacs_value plist,
-                               const char *key) {
-  emacs_value args[] = {plist, env->intern(env, key)};
-  return smn_lisp_call(env, "plist-get", 2, args);
-}
-
 emacs_value smn_lisp_octets(emacs_env *env, const char *bytes, size_t len) {
   if (!bytes)
     return smn_lisp_nil(env);
   return env->make_unibyte_string(env, bytes, (ptrdiff_t)len);
 }
 
+#define ITEMS_MAX                                                              \
+  ((ptrdiff_t)(sizeof((struct smn_lisp_list *)0)->items / sizeof(emacs_value)))
+
 void smn_lisp_add(struct smn_lisp_list *list, emacs_value value) {
-  if (list->count < (ptrdiff_t)(sizeof list->items / sizeof *list->items))
-    list->items[list->count++] = value;
+  if (list->count < ITEMS_MAX)
+    list->items[list->count] = value;
+  list->count++;
 }
 
 void smn_lisp_add_pair(emacs_env *env, struct smn_lisp_list *list,
@@ -201,6 +199,10 @@ void smn_lisp_add_pair(emacs_env *env, struct smn_lisp_list *list,
 }
 
 emacs_value smn_lisp_list(emacs_env *env, struct smn_lisp_list *list) {
+  if (list->count > ITEMS_MAX) {
+    smn_lisp_signal(env, "smtpmail-native-error", "a list is too long");
+    return NULL;
+  }
   return smn_lisp_call(env, "list", list->count, list->items);
 }
 

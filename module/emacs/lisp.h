@@ -56,14 +56,11 @@ size_t smn_lisp_length(emacs_env *env, emacs_value list, const char *what);
    its strings.  */
 char **smn_lisp_strings(emacs_env *env, emacs_value list, const char *what);
 
-/* The value behind the keyword KEY in PLIST, nil without.  */
-emacs_value smn_lisp_plist_get(emacs_env *env, emacs_value plist,
-                               const char *key);
-
 /* A unibyte string of LEN octets; nil for NULL.  */
 emacs_value smn_lisp_octets(emacs_env *env, const char *bytes, size_t len);
 
-/* A list under construction, made front to back.  */
+/* A list under construction, made front to back.  More items than there is room
+   for are a mistake here, which smn_lisp_list signals.  */
 struct smn_lisp_list {
   emacs_value items[64];
   ptrdiff_t count;

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* steps.c - what the disk is to do, as a list.  */
+#include "emacs/steps.h"
+#include "engine/disk.h"
+
+#include <stdlib.h>
+
+/* An operand of a step: an absolute file name in its own octets.  */
+static char *get_file(emacs_env *env, emacs_value value) {
+  char *file = smn_lisp_string(env, value, "A file of a step");
+  if (file && file[0] != '/')
+    smn_lisp_signal(env, "smtpmail-native-usage-error",
+                    "A file name of a step is not absolute");
+  return file;
+}
+
+static const struct {
+  const char *name;
+  enum smn_step_type type;
+  bool to, octets; /* a second operand */
+} steps[] = {
+    {"write", SMN_STEP_WRITE, false, true},
+    {"sync", SMN_STEP_SYNC, false, false},
+    {"sync-all", SMN_STEP_SYNC_ALL, false, false},
+    {"rename", SMN_STEP_RENAME, true, false},
+    {"delete", SMN_STEP_DELETE, false, false},
+    {"remove", SMN_STEP_REMOVE, false, false},
+};
+
+/* LIST -> *STEP; with a signal pending what was made must be cleared.  */
+static void get_step(emacs_env *env, emacs_value list, struct smn_step *step) {
+  emacs_value name = smn_lisp_car(env, list);
+  size_t i = 0, count = sizeof steps / sizeof *steps;
+  while (i < count && !smn_lisp_eq(env, name, steps[i].name))
+    i++;
+  if (!smn_lisp_ok(env))
+    return;
+  if (i == count) {
+    smn_lisp_signal(env, "smtpmail-native-usage-error",
+                    "A step has no operation that is known");
+    return;
+  }
+  step->type = steps[i].type;
+  list = smn_lisp_cdr(env, list);
+  step->file = get_file(env, smn_lisp_car(env, list));
+  list = smn_lisp_cdr(env, list);
+  if (steps[i].to || steps[i].octets) {
+    emacs_value second = smn_lisp_car(env, list);
+    list = smn_lisp_cdr(env, list);
+    if (steps[i].to)
+      step->to = get_file(env, second);
+    else
+      step->octets =
+          smn_lisp_copy(env, second, "The content of a file", &step->len);
+  }
+  if (smn_lisp_true(env, list))
+    smn_lisp_signal(env, "smtpmail-native-usage-error",
+                    "A step has too many operands");
+}
+
+struct smn_step *smn_steps_get(emacs_env *env, emacs_value list,
+                               size_t *count) {
+  size_t length = smn_lisp_length(env, list, "STEPS"), made = 0;
+  struct smn_step *all = calloc(length + 1, sizeof *all);
+  if (!all)
+    smn_lisp_signal(env, "smtpmail-native-error", "no memory");
+  for (; smn_lisp_ok(env) && made < length; made++) {
+    get_step(env, smn_lisp_car(env, list), &all[made]);
+    list = smn_lisp_cdr(env, list);
+  }
+  *count = length;
+  if (smn_lisp_ok(env))
+    return all;
+  if (all)
+    smn_disk_discard(all, length);
+  return NULL;
+}
