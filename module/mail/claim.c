@@ -27,6 +27,21 @@ static int lock(int fd) {
   return status;
 }
 
+/* A new or an old lock, -1 with errno for anything but a regular file.  */
+static int open_lock(const char *file) {
+  struct stat stat;
+  int fd;
+  do
+    fd = open(file, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
+              0600);
+  while (fd < 0 && errno == EINTR);
+  if (fd < 0 || (fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode)))
+    return fd;
+  close(fd);
+  errno = EINVAL;
+  return -1;
+}
+
 /* FILE is still what FD has open: not removed, not replaced.  */
 static bool in_place(const char *file, int fd) {
   struct stat opened, named;
@@ -41,9 +56,9 @@ enum smn_kind smn_claim_take(const char *file, int *claim,
   *claim = 0;
   if (!made)
     return smn_fail(err, SMN_SYSTEM, "no memory");
-  int fd = open(file, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+  int fd = open_lock(file);
   if (fd < 0) {
-    /* Whoever held it has just taken the directory away.  */
+    /* The one who held it has just taken the directory away.  */
     if (errno != ENOENT)
       kind = smn_fail_errno(err, SMN_FILE, errno, "cannot lock %s", file);
   } else if (lock(fd) != 0) {

@@ -12,12 +12,14 @@
 #include "smtp/session.h"
 
 #include <dirent.h>
-#include <malloc.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #define SMALL 1024L
 #define MIB 1048576L
@@ -118,7 +120,14 @@ static void check_growth(bool tls) {
 #define EVENT_MAX 192 /* a line of a trace of 60 octets, or a progress */
 #define DONE_MAX 4608 /* what came of a job, with TLS */
 
-static size_t allocated(void) { return mallinfo2().uordblks; }
+/* 0 where the C library does not tell.  */
+static size_t allocated(void) {
+#ifdef __GLIBC__
+  return mallinfo2().uordblks;
+#else
+  return 0;
+#endif
+}
 
 static void check_each(const char *what, size_t before, long bound) {
   long each = ((long)allocated() - (long)before) / MANY;

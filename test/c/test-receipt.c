@@ -235,6 +235,11 @@ static void check_claim_files(void) {
   CHECK_INT(claim, 0);
   CHECK_INT(smn_claim_take(path("receipt/lock"), &claim, &err), SMN_FILE);
   CHECK(strstr(err.text, "cannot lock"));
+  CHECK_INT(mkfifo(path("fifo"), 0600), 0);
+  claim = 1;
+  CHECK_INT(smn_claim_take(path("fifo"), &claim, &err), SMN_FILE);
+  CHECK_INT(claim, 0);
+  unlink(path("fifo"));
   CHECK_INT(symlink("lock", path("link")), 0);
   CHECK_INT(smn_claim_take(path("link"), &claim, &err), SMN_FILE);
   CHECK_INT(claim, 0);
