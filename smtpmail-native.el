@@ -70,13 +70,16 @@
 (require 'smtpmail-native-options)
 (require 'seq)
 (require 'smtpmail-native-error)
+(require 'smtpmail-native-act)
 (require 'smtpmail-native-job)
+(require 'smtpmail-native-line)
 (require 'smtpmail-native-mode)
 (require 'smtpmail-native-schedule)
 (require 'smtpmail-native-tell)
 (require 'smtpmail-native-trust)
 (require 'smtpmail-native-verdict)
 (require 'smtpmail-native-wait)
+(require 'smtpmail-native-watch)
 
 ;;;###autoload (autoload 'smtpmail-native-mode "smtpmail-native" "Send what smtpmail sends by the native transport.\n\n(fn &optional ARG)" t)
 
@@ -211,7 +214,8 @@ saved where that is possible.  Nothing secret is sent.  Signal a child of
     (with-help-window "*smtpmail-native certificate*"
       (with-current-buffer standard-output
         (smtpmail-native--insert-certificate shown)))
-    (when (yes-or-no-p (format "Trust just this certificate for %s? " host))
+    (when (yes-or-no-p (format "Trust only this certificate for %s from now on? "
+                               host))
       (smtpmail-native-trust-add-pin host (plist-get shown :sha256))
       (smtpmail-native-schedule-trust-changed host (plist-get account :port)))))
 
@@ -219,16 +223,19 @@ saved where that is possible.  Nothing secret is sent.  Signal a child of
 
 ;;;###autoload
 (autoload 'smtpmail-native-outbox "smtpmail-native-list"
-  "Show the mails that are on their way, and let the user see to them." t)
+  "Show the outbox and act on its messages." t)
 ;;;###autoload
-(autoload 'smtpmail-native-flush-queue "smtpmail-native-list"
-  "Send all mails of the outbox that wait, also those that are queued." t)
+(autoload 'smtpmail-native-flush-queue "smtpmail-native-command"
+  "Send all waiting messages now, including queued ones." t)
 ;;;###autoload
-(autoload 'smtpmail-native-undo-send "smtpmail-native-list"
-  "Bring back the newest mail that has not left yet, as a draft." t)
+(autoload 'smtpmail-native-undo-send "smtpmail-native-command"
+  "Undo the last send and turn its message back into a draft." t)
 ;;;###autoload
-(autoload 'smtpmail-native-unlock "smtpmail-native-list"
-  "Ask now for the passwords that mails of the outbox are held for." t)
+(autoload 'smtpmail-native-unlock "smtpmail-native-command"
+  "Ask for the passwords and certificates that held messages need." t)
+;;;###autoload
+(autoload 'smtpmail-native-start "smtpmail-native-command"
+  "Send by itself what waits in the outbox, from now on." t)
 (autoload 'smtpmail-native-list-note "smtpmail-native-list")
 
 (add-hook 'smtpmail-native-changed-functions #'smtpmail-native-list-note)
@@ -242,9 +249,21 @@ saved where that is possible.  Nothing secret is sent.  Signal a child of
 (autoload 'smtpmail-native-batch-flush "smtpmail-native-batch"
   "Send all that waits in the outbox, each mail once, and end Emacs.")
 
-;; What an Emacs that has ended has left is taken up by the next one.
-(unless noninteractive
-  (run-with-idle-timer 2 nil #'smtpmail-native-schedule-start))
+;;;; The end
+
+(defun smtpmail-native-unload-function ()
+  "Give stock smtpmail back, and stop sending what waits in the outbox.
+The outbox stays as it is."
+  (smtpmail-native-mode -1)
+  (smtpmail-native-watch-stop)
+  (smtpmail-native-line-remove)
+  (remove-hook 'kill-emacs-query-functions #'smtpmail-native-act-may-quit-p)
+  (dolist (variable '(send-mail-function message-send-mail-function))
+    (when (and (boundp variable)
+               (eq (symbol-value variable) #'smtpmail-native-send-it))
+      (set variable #'smtpmail-send-it)))
+  ;; The rest is done as usual.
+  nil)
 
 (provide 'smtpmail-native)
 ;;; smtpmail-native.el ends here

@@ -2,19 +2,39 @@
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; Each command on an entry, with its own conditions.
+;; Each command on an entry, with its own conditions, which the entry is asked
+;; about and not the buffer that shows it.  What you say is on the disk before
+;; you are told that it is done.
 
 ;;; Code:
 
 (require 'seq)
 (require 'smtpmail-native-ask)
 (require 'smtpmail-native-attempt)
+(require 'smtpmail-native-channel)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
+(require 'smtpmail-native-identity)
+(require 'smtpmail-native-index)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-schedule)
+(require 'smtpmail-native-settle)
 (require 'smtpmail-native-tell)
+(require 'smtpmail-native-watch)
+
+;;;; Claims and the disk
+
+(defun smtpmail-native-act--fail (text)
+  "Signal that a command cannot be done; TEXT says why."
+  (smtpmail-native-error-signal 'smtpmail-native-usage-error text))
+
+(defun smtpmail-native-act--durable (entry)
+  "Wait until what was done to ENTRY survives a loss of power.
+Signal `smtpmail-native-outbox-error' if it cannot."
+  (when (eq (smtpmail-native-outbox-wait entry smtpmail-native-outbox-patience)
+            'slow)
+    (smtpmail-native-tell-slow)))
 
 (defmacro smtpmail-native-act--with-claim (entry claimed &rest body)
   "Run BODY with ENTRY bound to CLAIMED, a claimed entry, and let go of it."
@@ -22,43 +42,40 @@
   `(let ((,entry ,claimed))
      (unwind-protect
          (progn ,@body)
-       (smtpmail-native-outbox-release ,entry)
-       (smtpmail-native-tell-changed (smtpmail-native-entry-id ,entry)))))
+       (when (smtpmail-native-entry-claim ,entry)
+         (smtpmail-native-outbox-release ,entry)
+         (smtpmail-native-index-put ,entry)))))
 
 (defun smtpmail-native-act--claimed (id)
   "Return the entry ID, claimed; signal an error if it cannot be."
   (let ((entry (smtpmail-native-outbox-get id)))
     (unless entry
-      (smtpmail-native-error-signal 'smtpmail-native-usage-error
-                                    "This mail is not in the outbox any more"))
+      (smtpmail-native-act--fail "This message is no longer in the outbox"))
     (unless (smtpmail-native-outbox-claim entry)
-      (smtpmail-native-error-signal
-       'smtpmail-native-usage-error
-       (if (gethash id smtpmail-native-attempt--active)
-           "This mail is being sent; cancel it first"
-         "Another Emacs works on this mail")))
+      (smtpmail-native-act--fail
+       (if (smtpmail-native-attempt-sending id)
+           "This message is being sent; cancel it first"
+         "This message is in use by this or another Emacs process")))
     entry))
 
 (defun smtpmail-native-act--settled (entry)
   "Return ENTRY, which is claimed, with what was left of it settled.
-Signal `smtpmail-native-usage-error' if that shows what the user could not
-know: that it has arrived, or may have."
-  (let ((known (plist-get (smtpmail-native-entry-state entry) :status))
+Signal `smtpmail-native-usage-error' if that shows that it has been sent, or
+may have been, which the user could not know."
+  (let ((doubt (smtpmail-native-entry-doubt-p entry))
         (done nil))
     (unwind-protect
         (progn
           (when (smtpmail-native-entry-unsettled-p entry)
             (smtpmail-native-schedule-recover entry)
-            (let ((status (plist-get (smtpmail-native-entry-state entry)
-                                     :status)))
-              (when (or (eq status 'sent)
-                        (and (eq status 'unknown) (not (eq known 'unknown))))
-                (smtpmail-native-error-signal
-                 'smtpmail-native-usage-error
-                 (if (eq status 'sent)
-                     "This mail has been sent already"
-                   "This mail may have been sent by an Emacs that has ended; \
-look whether it arrived before you send it again")))))
+            (cond
+             ((eq (smtpmail-native-entry-status entry) 'sent)
+              (smtpmail-native-act--fail
+               "This message has already been sent"))
+             ((and (smtpmail-native-entry-doubt-p entry) (not doubt))
+              (smtpmail-native-act--fail
+               "An earlier Emacs session may have sent this message; check \
+whether it was delivered before sending it again"))))
           (setq done t))
       (unless done
         (smtpmail-native-outbox-release entry)))
@@ -66,147 +83,201 @@ look whether it arrived before you send it again")))))
         entry
       (smtpmail-native-act--claimed (smtpmail-native-entry-id entry)))))
 
-(defun smtpmail-native-act--durable (entry)
-  "Wait a moment until what was done to ENTRY survives a loss of power.
-The user may be told of it only then."
-  (when (eq (smtpmail-native-outbox-wait entry smtpmail-native-outbox-patience)
-            'slow)
-    (smtpmail-native-tell-slow)))
+;;;; Send it
 
-(defun smtpmail-native-act-retry (id)
-  "Send the entry ID now, whatever it waits for, and whatever came of it.
-The user has asked for that, and so may be asked for a password.  Signal
+(defun smtpmail-native-act-retry (id &optional word)
+  "Send the entry ID now, whatever it waits for.
+The user has asked for that, and so may be asked for a password.  WORD
+non-nil is the user's word to send it although it may have been delivered.
+Return nil if the user quits; then the entry is as it was.  Signal
 `smtpmail-native-usage-error' if it cannot be sent."
   (let ((entry (smtpmail-native-act--settled
-                (smtpmail-native-act--claimed id))))
-    (when (smtpmail-native-entry-problem entry)
+                (smtpmail-native-act--claimed id)))
+        (refusal nil))
+    (setq refusal
+          (cond
+           ((smtpmail-native-entry-problem entry)
+            (format "This message is damaged: %s"
+                    (smtpmail-native-entry-problem entry)))
+           ((and (smtpmail-native-entry-doubt-p entry) (not word))
+            "This message may have been delivered; check whether it was \
+before sending it again")))
+    (when refusal
       (smtpmail-native-outbox-release entry)
-      (smtpmail-native-error-signal
-       'smtpmail-native-usage-error
-       (format "This mail is damaged: %s"
-               (smtpmail-native-entry-problem entry))))
-    (let ((state (smtpmail-native-entry-state entry)))
-      ;; Refused and doubtful recipients are tried again, those that have got
-      ;; the mail are not.
-      (smtpmail-native-outbox-set
-       entry
-       :renewed nil :certificates nil
-       :now (and (smtpmail-native-entry-release-time entry) t)
-       :results (seq-filter (lambda (result) (eq (cadr result) 'sent))
-                            (plist-get state :results)))
-      (cond
-       ((smtpmail-native-entry-secret-refused-p state)
-        (smtpmail-native-ask-asking entry))
-       ((eq (plist-get state :hold) 'certificate)
-        (smtpmail-native-ask-trusting entry))
-       (t (smtpmail-native-attempt entry t))))))
+      (smtpmail-native-act--fail refusal))
+    (smtpmail-native-ask-send
+     entry
+     (list :renewed nil :certificates nil :doubt nil
+           :now (and (smtpmail-native-entry-release-time entry) t)
+           :since (truncate (float-time))
+           ;; Refused and doubtful recipients are tried again, those that have
+           ;; got the message are not.
+           :results (seq-filter (lambda (result) (eq (cadr result) 'sent))
+                                (plist-get (smtpmail-native-entry-state entry)
+                                           :results))))))
+
+(defun smtpmail-native-act-flush ()
+  "Send at once all that waits, also what `smtpmail-queue-mail' has held.
+What the user holds, what was refused and what may have been delivered is
+left alone.  It goes on by itself if you quit.  Return the number of entries
+that are known to be sent."
+  (let ((ids (smtpmail-native-outbox-ids)))
+    (when ids
+      (smtpmail-native-watch-look)
+      (smtpmail-native-schedule-permit ids
+                                       #'smtpmail-native-entry-flushable-p)
+      (smtpmail-native-index-complete 1)))
+  (smtpmail-native-index-count
+   (lambda (entry)
+     (and (smtpmail-native-entry-flushable-p entry)
+          (not (smtpmail-native-attempt-sending
+                (smtpmail-native-entry-id entry)))))))
+
+;;;; Do not send it
 
 (defun smtpmail-native-act--user-holds (entry)
   "Hold ENTRY, which is claimed, until the user says otherwise."
-  (smtpmail-native-outbox-set entry :status 'held :hold 'user :next nil
-                              :undo nil))
+  (smtpmail-native-outbox-set entry :status 'held :hold 'user :by nil
+                              :next nil :undo nil))
 
 (defun smtpmail-native-act-hold (id)
   "Hold the entry ID until the user says otherwise.
 Signal `smtpmail-native-usage-error' if it is not waiting for anything."
   (smtpmail-native-act--with-claim entry
       (smtpmail-native-act--settled (smtpmail-native-act--claimed id))
-    (unless (memq (plist-get (smtpmail-native-entry-state entry) :status)
-                  '(ready held))
-      (smtpmail-native-error-signal
-       'smtpmail-native-usage-error
-       "This mail is kept, and is not sent by itself"))
+    (unless (and (memq (smtpmail-native-entry-status entry) '(ready held))
+                 (not (smtpmail-native-entry-doubt-p entry)))
+      (smtpmail-native-act--fail
+       "Only a waiting message can be held; this one is not sent without you"))
     (smtpmail-native-act--user-holds entry)
+    (smtpmail-native-act--durable entry)))
+
+(defun smtpmail-native-act-cancel (id)
+  "Stop sending the entry ID; it is held then, unless it has been sent.
+Return nil if it is not being sent by this Emacs."
+  (let ((sending (smtpmail-native-attempt-sending id)))
+    (when sending
+      (setf (smtpmail-native-sending-cancelled sending) t)
+      (when (smtpmail-native-sending-job sending)
+        (smtpmail-native-channel-cancel (smtpmail-native-sending-job sending)))
+      ;; Should this Emacs end before the attempt does, the next one knows.
+      (unless (smtpmail-native-sending-waiter sending)
+        (let ((entry (smtpmail-native-sending-entry sending)))
+          (condition-case err
+              (progn
+                (smtpmail-native-outbox-set entry :status 'held :hold 'user)
+                (smtpmail-native-act--durable entry))
+            (smtpmail-native-outbox-error
+             (display-warning 'smtpmail-native (cadr err))))))
+      t)))
+
+;;;; Take it out
+
+(defun smtpmail-native-act--remove (entry)
+  "Delete ENTRY, which is claimed; it is gone for good then."
+  (let ((id (smtpmail-native-entry-id entry)))
+    (smtpmail-native-settle-forget id)
+    (smtpmail-native-outbox-remove entry)
+    (smtpmail-native-index-drop id)
     (smtpmail-native-act--durable entry)))
 
 (defun smtpmail-native-act-take-back (id restore)
   "Call the function RESTORE with the entry ID, claimed, and delete the entry.
 Return what RESTORE returns.  When that signals an error or the user quits,
 the entry is kept; it is held then if it would have been sent by itself.
-Signal `smtpmail-native-usage-error' if it is gone, under way, or sent."
+Signal `smtpmail-native-usage-error' if it is gone, being sent, or sent."
   (smtpmail-native-act--with-claim entry
       (smtpmail-native-act--settled (smtpmail-native-act--claimed id))
-    (when (and (eq (plist-get (smtpmail-native-entry-state entry) :status)
-                   'ready)
-               (null (smtpmail-native-entry-problem entry)))
+    (when (eq (smtpmail-native-entry-status entry) 'ready)
       (smtpmail-native-act--user-holds entry))
     (prog1 (funcall restore entry)
-      (remhash id smtpmail-native-tell--traces)
-      (smtpmail-native-attempt-forget-doubt id)
-      (smtpmail-native-outbox-remove entry)
-      (smtpmail-native-act--durable entry))))
-
-(defun smtpmail-native-act-cancel (id)
-  "Stop sending the entry ID; it is held then, unless it has been sent.
-Return nil if it is not under way in this Emacs."
-  (let ((sending (gethash id smtpmail-native-attempt--active)))
-    (when sending
-      (setf (smtpmail-native-sending-cancelled sending) t)
-      ;; Should this Emacs end before the attempt does, the next one knows.
-      (unless (smtpmail-native-sending-waiter sending)
-        (condition-case err
-            (progn
-              (smtpmail-native-outbox-set
-               (smtpmail-native-sending-entry sending)
-               :status 'held :hold 'user)
-              (smtpmail-native-act--durable
-               (smtpmail-native-sending-entry sending)))
-          (smtpmail-native-outbox-error
-           (display-warning 'smtpmail-native (cadr err)))))
-      (smtpmail-native-channel-cancel (smtpmail-native-sending-job sending)))))
+      (smtpmail-native-act--remove entry))))
 
 (defun smtpmail-native-act-delete (id)
   "Delete the entry ID without sending it."
   (smtpmail-native-act--with-claim entry (smtpmail-native-act--claimed id)
-    (remhash id smtpmail-native-tell--traces)
-    (smtpmail-native-attempt-forget-doubt id)
-    (smtpmail-native-outbox-remove entry)
-    (smtpmail-native-act--durable entry)))
+    (smtpmail-native-act--remove entry)))
 
 (defun smtpmail-native-act-mark-sent (id)
-  "Take it that the entry ID has arrived: file its copy and delete it."
+  "File the copy of the entry ID, which was delivered, and delete it.
+Signal `smtpmail-native-usage-error' if it is known what became of it."
   (smtpmail-native-act--with-claim entry (smtpmail-native-act--claimed id)
-    (smtpmail-native-outbox-set entry :status 'sent :next nil)
-    (smtpmail-native-attempt-finish entry)
-    (smtpmail-native-act--durable entry)))
-
-(defun smtpmail-native-act-flush ()
-  "Send at once all that waits, also what `smtpmail-queue-mail' has held.
-What the user holds, what was refused and what may have arrived is left
-alone.  Return the number of entries that are to be sent."
-  (let ((count 0)
-        entry)
-    (dolist (id (smtpmail-native-outbox-ids))
-      (when (and (not (gethash id smtpmail-native-attempt--active))
-                 (setq entry (smtpmail-native-outbox-get id))
-                 (smtpmail-native-entry-flushable-p entry))
-        (setq count (1+ count))
-        (smtpmail-native-schedule-let-go-on entry
-                                            #'smtpmail-native-entry-flushable-p)))
-    ;; Also when there is none: others may have left something to be settled.
-    (smtpmail-native-schedule-resume)
-    count))
+    (unless (and (smtpmail-native-entry-doubt-p entry)
+                 (null (smtpmail-native-entry-problem entry)))
+      (smtpmail-native-act--fail
+       "Only an unconfirmed message can be marked as sent"))
+    (smtpmail-native-outbox-set entry :status 'sent :doubt nil :next nil)
+    (smtpmail-native-act--durable entry)
+    (smtpmail-native-settle-finish entry)))
 
 (defun smtpmail-native-act-undo-candidate ()
   "Return the id of the newest entry whose sending can still be undone."
-  (seq-find (lambda (id)
-              (let ((entry (smtpmail-native-outbox-get id)))
-                (and entry
-                     (plist-get (smtpmail-native-entry-state entry) :undo)
-                     (not (gethash id smtpmail-native-attempt--active)))))
-            (reverse (smtpmail-native-outbox-ids))))
+  (car (last (smtpmail-native-index-select
+              (lambda (entry)
+                (and (smtpmail-native-entry-undo-p entry)
+                     (not (smtpmail-native-attempt-sending
+                           (smtpmail-native-entry-id entry)))))))))
 
 ;;;; Leaving Emacs
 
-(defun smtpmail-native-act--may-quit-p ()
-  "Ask whether Emacs may end while mails are being sent."
-  (let ((count (hash-table-count smtpmail-native-attempt--active)))
-    (or (= count 0)
-        noninteractive
-        (y-or-n-p
-         (format "%s being sent; nothing will be lost, the next Emacs goes on.  \
-Quit? "
-                 (if (= count 1) "A mail is" (format "%d mails are" count)))))))
+(defun smtpmail-native-act--waiting ()
+  "Return what would wait if Emacs ended now, a list of (WORDS . COUNT).
+Nothing of it would be lost."
+  (let ((counts (list (cons "being sent" 0) (cons "waiting to be sent" 0)
+                      (cons "in its undo time" 0)
+                      (cons "scheduled for later" 0)
+                      (cons "queued" 0))))
+    (smtpmail-native-index-map
+     (lambda (entry)
+       (let ((words
+              (cond
+               ((smtpmail-native-attempt-sending
+                 (smtpmail-native-entry-id entry))
+                "being sent")
+               ((smtpmail-native-entry-queued-p entry) "queued")
+               ((or (not (eq (smtpmail-native-entry-status entry) 'ready))
+                    (smtpmail-native-entry-doubt-p entry))
+                nil)
+               ((smtpmail-native-entry-release-time entry)
+                "scheduled for later")
+               ((smtpmail-native-entry-undo-p entry) "in its undo time")
+               (t "waiting to be sent"))))
+         (when words
+           (setcdr (assoc words counts) (1+ (cdr (assoc words counts))))))))
+    (seq-filter (lambda (pair) (> (cdr pair) 0)) counts)))
+
+(defun smtpmail-native-act--send-before-quit ()
+  "Send what waits, and return non-nil when that is over.
+What is scheduled for later stays."
+  (smtpmail-native-act-flush)
+  (smtpmail-native-tell-say "Sending; type C-g to stay in Emacs")
+  (condition-case nil
+      (progn
+        (smtpmail-native-channel-await
+         (lambda () (not (smtpmail-native-schedule-busy-p))) nil)
+        t)
+    (quit nil)))
+
+(defun smtpmail-native-act-may-quit-p ()
+  "Ask whether Emacs may end while messages wait; return non-nil if so."
+  (let* ((waiting (if noninteractive nil (smtpmail-native-act--waiting)))
+         ;; What only you send by a flush is nothing to be asked about.
+         (urgent (seq-remove (lambda (pair) (equal (car pair) "queued"))
+                             waiting)))
+    (or (null urgent)
+        (pcase (car (read-multiple-choice
+                     (format "Messages in the outbox: %s.  Nothing will be \
+lost; the next session goes on.  Quit?"
+                             (mapconcat (lambda (pair)
+                                          (format "%d %s" (cdr pair)
+                                                  (car pair)))
+                                        waiting ", "))
+                     '((?y "quit" "End Emacs; its next session sends them.")
+                       (?s "send now"
+                           "Send now what can be sent, and then end Emacs.")
+                       (?n "stay" "Do not end Emacs."))))
+          (?y t)
+          (?s (smtpmail-native-act--send-before-quit))))))
 
 (provide 'smtpmail-native-act)
 ;;; smtpmail-native-act.el ends here

@@ -2,7 +2,9 @@
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; Passwords, passphrases and certificates that entries are held for.
+;; Passwords, passphrases and certificates that entries are held for.  Only
+;; commands that you give ask; nothing here is called from a timer, a filter or a
+;; hook.  If you quit, the entry is left as it was.
 
 ;;; Code:
 
@@ -11,36 +13,19 @@
 (require 'smtpmail-native-auth)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
-(require 'smtpmail-native-job)
+(require 'smtpmail-native-identity)
+(require 'smtpmail-native-index)
 (require 'smtpmail-native-outbox)
-(require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-schedule)
 (require 'smtpmail-native-tell)
+(require 'smtpmail-native-verdict)
 
-(defvar smtpmail-smtp-user)
-
-(defvar smtpmail-native-ask--idle-timer nil
-  "The timer that asks for passwords, or nil.")
-
-(defvar smtpmail-native-ask--declined nil
-  "Ids of entries for whose password the user has been asked already.")
-
-(defun smtpmail-native-ask--askable-p (entry)
-  "Return non-nil if the user can give the answer that ENTRY is held for.
-That is a secret, but a token, which nobody can type; or a word about a
-certificate that this Emacs has seen."
-  (let ((state (smtpmail-native-entry-state entry)))
-    (or (and (smtpmail-native-entry-locked-p entry)
-             (not (plist-get state :renewed)))
-        (and (smtpmail-native-entry-untrusted-p entry)
-             (gethash (smtpmail-native-entry-id entry)
-                      smtpmail-native-attempt--doubts)
-             t))))
+;;;; Secrets
 
 (defun smtpmail-native-ask--passphrase (envelope)
   "Ask for the passphrase of the client key for the server of ENVELOPE."
   (let ((found (condition-case nil
-                   (smtpmail-native-job-find envelope nil nil)
+                   (smtpmail-native-identity-find envelope)
                  ;; A password may be missing, too, which is asked for later.
                  (smtpmail-native-auth-error
                   (list :host (plist-get envelope :host)
@@ -49,132 +34,134 @@ certificate that this Emacs has seen."
         (smtpmail-native-auth-ask-passphrase found)
       (smtpmail-native-auth-release found))))
 
-(defun smtpmail-native-ask--for (entry)
-  "Ask for what ENTRY is held for, and return its credentials."
+(defun smtpmail-native-ask--again (envelope)
+  "Ask for another password for the server of ENVELOPE; return credentials."
+  (smtpmail-native-auth-ask-again
+   (plist-get envelope :host) (plist-get envelope :port)
+   :user (or (plist-get (plist-get envelope :identity) :user)
+             (plist-get envelope :user))))
+
+(defun smtpmail-native-ask--secret (entry)
+  "Ask for the secret that ENTRY is held for, and return its credentials."
   (let ((envelope (smtpmail-native-entry-envelope entry)))
-    (if (plist-get (smtpmail-native-entry-state entry) :passphrase)
-        (progn
-          (smtpmail-native-ask--passphrase envelope)
-          (append (smtpmail-native-job-find envelope nil t)
-                  '(:asked t)))
-      (smtpmail-native-auth-ask-again (plist-get envelope :host)
-                                      (plist-get envelope :port)
-                                      :user (plist-get envelope :user)))))
+    (pcase (smtpmail-native-entry-why entry)
+      ('passphrase
+       (smtpmail-native-ask--passphrase envelope)
+       (append (smtpmail-native-identity-find envelope :ask t)
+               '(:asked t)))
+      ('refused
+       (smtpmail-native-ask--again envelope))
+      (_ (smtpmail-native-identity-find envelope :demanded t :ask t)))))
 
 (defun smtpmail-native-ask-waiting (result envelope found)
   "Ask the user, who waits, for what RESULT of ENVELOPE says is wrong.
 FOUND are the credentials that were used.  Return t if a passphrase was
 typed, new credentials in place of a password that was refused, or nil if
 there is nothing to ask for."
-  (let ((host (plist-get envelope :host))
-        (port (plist-get envelope :port)))
-    (cond
-     ((plist-get result :passphrase-wanted)
-      (smtpmail-native-auth-ask-passphrase found)
-      t)
-     ((and (eq (plist-get result :kind) 'auth)
-           (eql (plist-get result :code) 535)
-           (not (plist-get result :password-untested))
-           (not (plist-get result :token-refused)))
-      (smtpmail-native-auth-ask-again host port
-                                      :user (plist-get envelope :user))))))
+  (cond
+   ((plist-get result :passphrase-wanted)
+    (smtpmail-native-auth-ask-passphrase found)
+    t)
+   ((and (smtpmail-native-verdict-secret-p result)
+         (not (plist-get result :token-refused)))
+    (smtpmail-native-ask--again envelope))))
 
-(defun smtpmail-native-ask-asking (entry)
-  "Ask for the password or passphrase of ENTRY, which is claimed, and send it."
-  (let ((found nil))
-    (unwind-protect
-        (setq found (condition-case err
-                        (smtpmail-native-ask--for entry)
-                      (quit nil)
-                      (smtpmail-native-error
-                       (smtpmail-native-tell-say "%s" (cadr err))
-                       nil)))
-      (unless found
-        (smtpmail-native-outbox-release entry)))
-    (when found
-      (smtpmail-native-attempt entry t found))))
+;;;; Certificates
 
 (defun smtpmail-native-ask-trust (entry result)
   "Ask whether RESULT, which ended at a certificate, will do for ENTRY.
 Return non-nil if it will.  The answer counts for all entries that wait for
 it."
-  (let ((envelope (smtpmail-native-entry-envelope entry)))
-    (when (smtpmail-native-attempt-trusted-p entry result
-                                             (smtpmail-native-tell-attended-p))
-      (when (smtpmail-native-tell-attended-p)
+  (let ((envelope (smtpmail-native-entry-envelope entry))
+        (ask (smtpmail-native-tell-attended-p)))
+    (when (smtpmail-native-attempt-trusted-p entry result ask)
+      (when ask
         (smtpmail-native-schedule-trust-changed (plist-get envelope :host)
                                                 (plist-get envelope :port)))
       t)))
 
-(defun smtpmail-native-ask-trusting (entry)
-  "Ask about the certificate that ENTRY, which is claimed, is held for; send it.
-It stays held if the answer is no.  Without anything to ask about it is tried
-again, which may tell."
+;;;; One entry
+
+(defun smtpmail-native-ask--send (entry change)
+  "Do what `smtpmail-native-ask-send' does with ENTRY and CHANGE.
+Let go of ENTRY if it is not to be sent now."
   (let* ((id (smtpmail-native-entry-id entry))
-         (doubt (smtpmail-native-attempt-doubt id))
+         (shown (smtpmail-native-identity-shown id))
+         (found nil)
          (wanted nil))
     (unwind-protect
-        (setq wanted (or (null doubt)
-                         (smtpmail-native-ask-trust entry (car doubt))))
+        (setq found (pcase (smtpmail-native-entry-hold entry)
+                      ('password (smtpmail-native-ask--secret entry))
+                      ('certificate
+                       (if (and shown
+                                (not (smtpmail-native-ask-trust entry shown)))
+                           (user-error "The certificate is still not trusted")
+                         (smtpmail-native-identity-take-shown id))))
+              wanted t)
       (unless wanted
         (smtpmail-native-outbox-release entry)))
-    (when wanted
-      (smtpmail-native-attempt entry t
-                               (smtpmail-native-attempt-take-doubt id)))))
+    (smtpmail-native-attempt entry :ask t :found found :change change)))
 
-;;;; Behind the user's back
+(defun smtpmail-native-ask-send (entry change)
+  "Ask for what ENTRY, which is claimed, is held for, and send it.
+CHANGE is a change of its state that is made when the attempt has begun.
+Return nil if you quit or it cannot be asked for; then ENTRY is as it was,
+and why is told."
+  (condition-case err
+      (progn
+        (smtpmail-native-ask--send entry change)
+        t)
+    (quit
+     (smtpmail-native-tell-say "Quit; mail to %s is left as it was"
+                               (smtpmail-native-entry-people entry))
+     nil)
+    ((smtpmail-native-error user-error)
+     (smtpmail-native-tell-say "%s" (cadr err))
+     nil)))
 
-(defun smtpmail-native-ask--when-idle ()
-  "Ask for missing passwords as soon as the user is idle."
-  (unless (or noninteractive
-              (memq smtpmail-native-ask--idle-timer timer-idle-list))
-    (setq smtpmail-native-ask--idle-timer
-          (run-with-idle-timer 2 nil #'smtpmail-native-schedule-on-timer
-                               #'smtpmail-native-ask--now))))
+;;;; All that wait
 
-(defun smtpmail-native-ask-passwords ()
-  "Ask for the passwords that entries of the outbox are held for.
+(defun smtpmail-native-ask--wanted-p (entry)
+  "Return non-nil if an answer of the user can send ENTRY.
+It is held for a secret or a certificate, or a place that has the secret
+could not be asked while no command was behind that."
+  (and (not (smtpmail-native-attempt-sending (smtpmail-native-entry-id entry)))
+       (or (and (smtpmail-native-entry-locked-p entry)
+                ;; No one can type a token.
+                (not (plist-get (smtpmail-native-entry-state entry) :renewed)))
+           (smtpmail-native-entry-untrusted-p entry)
+           (and (eq (smtpmail-native-entry-status entry) 'ready)
+                (eq (smtpmail-native-entry-why entry) 'lookup)
+                (not (smtpmail-native-entry-doubt-p entry))))))
+
+(defun smtpmail-native-ask--claimed (id)
+  "Return the entry ID, claimed, if an answer of the user can send it."
+  (let ((entry (smtpmail-native-outbox-get id)))
+    (when (and entry (smtpmail-native-outbox-claim entry))
+      (if (and (smtpmail-native-ask--wanted-p entry)
+               (not (smtpmail-native-entry-unsettled-p entry)))
+          entry
+        (ignore (smtpmail-native-outbox-release entry))))))
+
+(defun smtpmail-native-ask-all ()
+  "Ask for all that entries of the outbox are held for, once for each account.
 Return the number of these entries."
-  (setq smtpmail-native-ask--declined nil)
-  (let ((count (length (smtpmail-native-schedule-locked))))
-    (smtpmail-native-ask--now)
-    count))
-
-(defun smtpmail-native-ask--now ()
-  "Ask for the passwords that entries of the outbox are held for.
-Do it later if the user is doing something in the minibuffer."
-  (if (or (active-minibuffer-window) executing-kbd-macro)
-      ;; An idle timer would fire again at once, and for ever.
-      (run-at-time 5 nil #'smtpmail-native-ask--when-idle)
-    (let ((seen nil))
-      (dolist (entry (seq-filter #'smtpmail-native-ask--askable-p
-                                 (smtpmail-native-outbox-list)))
-        (let ((key (cons (plist-get (smtpmail-native-entry-state entry) :hold)
-                         (smtpmail-native-entry-account-key
-                          (smtpmail-native-entry-envelope entry)))))
-          (unless (or (member key seen)
-                      (member (smtpmail-native-entry-id entry)
-                              smtpmail-native-ask--declined))
-            (push key seen)
-            ;; Once is enough: who does not answer is not asked again.
-            (push (smtpmail-native-entry-id entry)
-                  smtpmail-native-ask--declined)
-            (when (smtpmail-native-outbox-claim entry)
-              (cond
-               ((not (smtpmail-native-ask--askable-p entry))
-                (smtpmail-native-outbox-release entry))
-               ((smtpmail-native-entry-locked-p entry)
-                (smtpmail-native-ask-asking entry))
-               (t (smtpmail-native-ask-trusting entry))))))))))
-
-(defun smtpmail-native-ask--attempt-ended (entry _plist)
-  "Ask for what ENTRY, whose attempt has ended, is held for, if for anything.
-For `smtpmail-native-attempt-ended-functions'."
-  (when (smtpmail-native-ask--askable-p entry)
-    (smtpmail-native-ask--when-idle)))
-
-(add-hook 'smtpmail-native-attempt-ended-functions
-          #'smtpmail-native-ask--attempt-ended)
+  (smtpmail-native-index-look)
+  (smtpmail-native-index-complete 2)
+  (let ((ids (smtpmail-native-index-select #'smtpmail-native-ask--wanted-p))
+        (seen nil))
+    (smtpmail-native-auth-save-pending)
+    (dolist (id ids)
+      (let* ((known (smtpmail-native-index-entry id))
+             (key (and known (smtpmail-native-tell-hold-key known)))
+             (entry (and key
+                         (not (member key seen))
+                         (smtpmail-native-ask--claimed id))))
+        (when entry
+          (push key seen)
+          (smtpmail-native-tell-again key)
+          (smtpmail-native-ask-send entry '(:renewed nil :certificates nil)))))
+    (length ids)))
 
 (provide 'smtpmail-native-ask)
 ;;; smtpmail-native-ask.el ends here

@@ -361,26 +361,31 @@ The mail may be sent by now: no error and no quit leaves this function."
                   (plist-get found :host) (plist-get found :port)
                   (get (car err) 'error-message)))))))
 
-(defun smtpmail-native-auth--save-when-idle (found)
-  "Let auth-source save FOUND when the user is not doing anything."
-  (when (functionp (plist-get found :save))
-    (run-with-idle-timer
-     2 nil
-     (lambda ()
-       (if (active-minibuffer-window)
-           (run-at-time 5 nil #'smtpmail-native-auth--save-when-idle found)
-         (smtpmail-native-auth--save found))))))
+(defvar smtpmail-native-auth--unsaved nil
+  "Credentials that have worked, and that auth-source has still to save.")
+
+(defun smtpmail-native-auth-save-pending ()
+  "Let auth-source save what has worked since the last command.
+It may ask the user, and so only commands call this."
+  (while smtpmail-native-auth--unsaved
+    (smtpmail-native-auth--save (pop smtpmail-native-auth--unsaved))))
 
 (defun smtpmail-native-auth-worked (found &optional later)
   "Remember that the server has accepted FOUND.
-A typed password is kept for this session, and offered to auth-source,
-which may ask the user; LATER non-nil means not while the user types."
+A typed password is kept for this session, and offered to auth-source, which
+may ask the user; LATER non-nil means with the next command that sends mail
+or unlocks the outbox."
   (when (and (plist-get found :typed) (plist-get found :password))
     (smtpmail-native-secrets-remember
      found (smtpmail-native-lookup-rest found)))
-  (if later
-      (smtpmail-native-auth--save-when-idle found)
-    (smtpmail-native-auth--save found)))
+  (cond ((not later)
+         (smtpmail-native-auth--save found))
+        ((functionp (plist-get found :save))
+         ;; The function has the secret; nothing else is kept.
+         (push (list :host (plist-get found :host)
+                     :port (plist-get found :port)
+                     :save (plist-get found :save))
+               smtpmail-native-auth--unsaved))))
 
 (defun smtpmail-native-auth-failed (found)
   "Forget FOUND, which the server has refused."

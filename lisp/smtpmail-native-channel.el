@@ -11,6 +11,7 @@
 
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-load)
+(require 'smtpmail-native-quiet)
 
 (declare-function smtpmail-native-module-send "smtpmail-native-module" (plist))
 (declare-function smtpmail-native-module-cancel "smtpmail-native-module" (id))
@@ -33,34 +34,50 @@
 (defvar smtpmail-native-channel--handlers (make-hash-table)
   "Handlers of the jobs under way, by id.")
 
+(defconst smtpmail-native-channel--slice 0.02
+  "Seconds for which events are handed on at a time.")
+
 (defun smtpmail-native-channel--hand-on (event)
-  "Hand EVENT to the handler of its job."
+  "Hand EVENT to the handler of its job.
+Nothing that the handler does can keep the next event from its own."
   (pcase-let* ((`(,id ,kind . ,plist) event)
                (handler (gethash id smtpmail-native-channel--handlers)))
-    ;; The last event ends the job before anybody is called, so that nobody is
-    ;; called twice.
+    ;; The last event ends the job before its handler is called, so that no
+    ;; handler is called twice.
     (when (memq kind '(done disk))
       (remhash id smtpmail-native-channel--handlers))
     (when handler
-      (condition-case err
-          (funcall handler kind plist)
-        (error (message "smtpmail-native: %s" (error-message-string err)))))))
+      (smtpmail-native-quiet-call handler kind plist))))
 
 (defun smtpmail-native-channel-dispatch ()
-  "Hand all events so far to the handlers of their jobs, in their order.
-Who waits for one calls this, and need not wait for a timer."
-  (smtpmail-native-module-events smtpmail-native-channel--events)
-  (while (cdr smtpmail-native-channel--events)
-    (smtpmail-native-channel--hand-on
-     (pop (cdr smtpmail-native-channel--events)))))
+  "Hand events to the handlers of their jobs, in their order.
+If there are many, the rest is handed on in a moment.  Code that waits for
+an event calls this instead of relying on the timer."
+  (let ((inhibit-quit t)
+        (until (+ (float-time) smtpmail-native-channel--slice)))
+    (smtpmail-native-module-events smtpmail-native-channel--events)
+    (while (and (cdr smtpmail-native-channel--events)
+                (< (float-time) until))
+      (smtpmail-native-channel--hand-on
+       (pop (cdr smtpmail-native-channel--events))))
+    (when (cdr smtpmail-native-channel--events)
+      (smtpmail-native-channel--later))))
+
+(defvar smtpmail-native-channel--timer nil
+  "The timer that hands events on, or nil.")
+
+(defun smtpmail-native-channel--later ()
+  "Have events handed on in a moment."
+  (unless (memq smtpmail-native-channel--timer timer-list)
+    (setq smtpmail-native-channel--timer
+          (smtpmail-native-quiet-timer 0 #'smtpmail-native-channel-dispatch))))
 
 (defun smtpmail-native-channel--filter (_process _octets)
   "Fetch the events that wait, and have them handed on."
-  (condition-case err
-      (progn
-        (smtpmail-native-module-events smtpmail-native-channel--events)
-        (run-at-time 0 nil #'smtpmail-native-channel-dispatch))
-    (error (message "smtpmail-native: %s" (error-message-string err)))))
+  (smtpmail-native-quiet-call
+   (lambda ()
+     (smtpmail-native-module-events smtpmail-native-channel--events)
+     (smtpmail-native-channel--later))))
 
 (defun smtpmail-native-channel--shutdown ()
   "End the workers; Emacs is about to exit."
@@ -116,9 +133,12 @@ filters.  Signal `smtpmail-native-error' if they cannot be handed in."
 
 (defun smtpmail-native-channel-await (done seconds)
   "Process events until the function DONE returns non-nil.
-Give up after SECONDS, if that is non-nil."
+Give up after SECONDS, if that is non-nil.  Where `inhibit-quit' is bound,
+give up also when the user has typed \\[keyboard-quit], which is left for
+the caller to decide about."
   (let ((until (and seconds (+ (float-time) seconds))))
     (while (and (not (funcall done))
+                (not (and inhibit-quit quit-flag))
                 (or (null until) (< (float-time) until)))
       (accept-process-output nil 0.05)
       (smtpmail-native-channel-dispatch)

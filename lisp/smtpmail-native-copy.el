@@ -23,6 +23,8 @@
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-outbox-write)
+(require 'smtpmail-native-index)
+(require 'smtpmail-native-settle)
 (require 'smtpmail-native-tell)
 
 (declare-function message-fetch-field "message" (header &optional first))
@@ -245,7 +247,7 @@ For `smtpmail-native-changed-functions'."
   (let ((kept (and id (gethash id smtpmail-native-copy--kept))))
     (when (and kept
                (not (smtpmail-native-attempt-sending id))
-               (not (member id (smtpmail-native-outbox-ids))))
+               (null (smtpmail-native-index-entry id)))
       (remhash id smtpmail-native-copy--kept)
       (smtpmail-native-copy--kill kept))))
 
@@ -354,7 +356,7 @@ Another Emacs has made it.  Return a list of what went wrong, texts."
 
 (defun smtpmail-native-copy-file (entry)
   "File the copies of ENTRY, which has been sent.
-For `smtpmail-native-attempt-file-functions'; failures are told as warnings."
+For `smtpmail-native-settle-file-functions'; failures are told as warnings."
   (let* ((id (smtpmail-native-entry-id entry))
          (kept (gethash id smtpmail-native-copy--kept))
          (plan (plist-get (smtpmail-native-entry-state entry) :copy))
@@ -376,7 +378,7 @@ For `smtpmail-native-attempt-file-functions'; failures are told as warnings."
       (smtpmail-native-tell-unfiled entry
                                     (string-join problems "; ")))))
 
-(add-hook 'smtpmail-native-attempt-file-functions #'smtpmail-native-copy-file)
+(add-hook 'smtpmail-native-settle-file-functions #'smtpmail-native-copy-file)
 (add-hook 'smtpmail-native-changed-functions
           #'smtpmail-native-copy--drop)
 

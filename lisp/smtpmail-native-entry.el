@@ -11,8 +11,8 @@
 (require 'cl-lib)
 (require 'seq)
 (require 'smtpmail-native-error)
-
-(defvar smtpmail-native-send-later)
+(require 'smtpmail-native-options)
+(require 'smtpmail-native-wishes)
 
 (cl-defstruct (smtpmail-native-entry
                (:constructor smtpmail-native-entry-make)
@@ -180,48 +180,104 @@ refused while it took the mail for others."
 
 (defun smtpmail-native-entry-people (entry)
   "Return the recipients of ENTRY in a few words."
-  (let ((recipients (plist-get (smtpmail-native-entry-envelope entry)
-                               :recipients)))
+  (let* ((envelope (smtpmail-native-entry-envelope entry))
+         (recipients (plist-get envelope :recipients))
+         ;; Of what is only known by the index the others are a number.
+         (others (or (plist-get envelope :others)
+                     (length (cdr recipients)))))
     (concat (smtpmail-native-error-text (car recipients))
-            (if (cdr recipients)
-                (format " and %d more" (length (cdr recipients)))
-              ""))))
+            (if (> others 0) (format " and %d more" others) ""))))
 
 (defun smtpmail-native-entry-account-key (envelope)
   "Return what tells the account of ENVELOPE from others."
   (mapcar (lambda (key) (plist-get envelope key)) '(:host :port :user)))
 
-(defun smtpmail-native-entry-release-time (entry)
-  "Return the time in seconds until which ENTRY stays in the outbox, or nil.
-That is when it asks to be sent later, is to be kept here until then, and
-the user has not sent it meanwhile."
-  (let ((release (plist-get (plist-get (smtpmail-native-entry-envelope entry)
-                                       :wishes)
-                            :release))
-        (state (smtpmail-native-entry-state entry)))
+(defun smtpmail-native-entry--get (entry key)
+  "Return KEY of the state of ENTRY."
+  (plist-get (smtpmail-native-entry-state entry) key))
+
+(defun smtpmail-native-entry-status (entry)
+  "Return the status of ENTRY, or `damaged' if its files are no good."
+  (if (smtpmail-native-entry-problem entry)
+      'damaged
+    (smtpmail-native-entry--get entry :status)))
+
+(defun smtpmail-native-entry-hold (entry)
+  "Return why ENTRY is held, a symbol, or nil if it is not."
+  (and (eq (smtpmail-native-entry-status entry) 'held)
+       (or (smtpmail-native-entry--get entry :hold) 'user)))
+
+;;;; May it have been delivered?
+
+(defun smtpmail-native-entry-doubt-p (entry)
+  "Return non-nil if ENTRY may have been delivered already.
+Only the user's word sends it again, whatever else is known of it."
+  (or (smtpmail-native-entry--get entry :doubt)
+      (eq (smtpmail-native-entry--get entry :status) 'unknown)))
+
+(defun smtpmail-native-entry-delivered-p (entry)
+  "Return non-nil if some recipient of ENTRY has got it."
+  (or (eq (smtpmail-native-entry--get entry :status) 'sent)
+      (seq-some (lambda (result) (eq (cadr result) 'sent))
+                (smtpmail-native-entry--get entry :results))))
+
+;;;; When?
+
+(defconst smtpmail-native-entry-longest-wait 3600
+  "Seconds of the longest pause between two attempts.")
+
+(defun smtpmail-native-entry--release (entry)
+  "Return when ENTRY asks to be sent, in seconds, or nil."
+  (plist-get (plist-get (smtpmail-native-entry-envelope entry) :wishes)
+             :release))
+
+(defun smtpmail-native-entry-release-time (entry &optional now)
+  "Return until when ENTRY stays in the outbox, in seconds, or nil.
+That is when it asks to be sent later than NOW, is to be kept here until
+then, and the user has not sent it meanwhile."
+  (let ((release (smtpmail-native-entry--release entry)))
     (and release
-         (not (plist-get state :now))
-         (or (plist-get state :here)
+         (not (smtpmail-native-entry--get entry :now))
+         (or (smtpmail-native-entry--get entry :here)
              (eq smtpmail-native-send-later 'outbox))
-         (> release (float-time))
+         (> release (or now (float-time)))
          release)))
+
+(defun smtpmail-native-entry-next (entry now)
+  "Return when ENTRY, which is ready, is sent, in seconds; at most NOW for now.
+A time that is further away than any pause was set by a clock that was
+wrong."
+  (or (smtpmail-native-entry-release-time entry now)
+      (let* ((next (or (smtpmail-native-entry--get entry :next) 0))
+             (longest (max smtpmail-native-entry-longest-wait
+                           (if (smtpmail-native-entry--get entry :undo)
+                               smtpmail-native-undo-seconds
+                             0))))
+        (if (> next (+ now longest 1)) now next))))
 
 (defun smtpmail-native-entry-due-p (entry now)
   "Return non-nil if ENTRY can be sent at the time NOW without a word."
-  (let ((state (smtpmail-native-entry-state entry)))
-    (and (null (smtpmail-native-entry-problem entry))
-         (eq (plist-get state :status) 'ready)
-         (<= (or (plist-get state :next) 0) now)
-         (not (smtpmail-native-entry-release-time entry)))))
+  (and (eq (smtpmail-native-entry-status entry) 'ready)
+       (not (smtpmail-native-entry-doubt-p entry))
+       (<= (smtpmail-native-entry-next entry now) now)))
 
-(defun smtpmail-native-entry-next-look (entry)
-  "Return when ENTRY, which is not sent now, is due, in seconds, or nil."
-  (let ((state (smtpmail-native-entry-state entry)))
-    (and (null (smtpmail-native-entry-problem entry))
-         (eq (plist-get state :status) 'ready)
-         (or (smtpmail-native-entry-release-time entry)
-             (plist-get state :next)
-             (float-time)))))
+(defun smtpmail-native-entry-next-look (entry now)
+  "Return when ENTRY is sent without a word, in seconds; nil means never.
+It is not before NOW."
+  (and (eq (smtpmail-native-entry-status entry) 'ready)
+       (not (smtpmail-native-entry-doubt-p entry))
+       (max now (smtpmail-native-entry-next entry now))))
+
+(defun smtpmail-native-entry-old-p (entry now)
+  "Return non-nil if ENTRY has been tried for too long at the time NOW.
+Its age counts from when it was to be sent, or from the user's last word."
+  (let ((since (max (or (plist-get (smtpmail-native-entry-envelope entry)
+                                   :created)
+                        now)
+                    (or (smtpmail-native-entry--release entry) 0)
+                    (or (smtpmail-native-entry--get entry :since) 0))))
+    (and smtpmail-native-expire
+         (> (- now since) smtpmail-native-expire))))
 
 (defun smtpmail-native-entry-unsettled-p (entry)
   "Return non-nil if ENTRY was left in the middle of something."
@@ -234,50 +290,78 @@ the user has not sent it meanwhile."
                     (> (or (plist-get receipt :attempt) most-positive-fixnum)
                        (or (plist-get state :settled) 0))))))))
 
+;;;; What the user can do
+
+(defun smtpmail-native-entry-undo-p (entry)
+  "Return non-nil if the sending of ENTRY can still be undone.
+A message that is scheduled for later is no such one."
+  (and (eq (smtpmail-native-entry-status entry) 'ready)
+       (smtpmail-native-entry--get entry :undo)
+       (null (smtpmail-native-entry--release entry))))
+
 (defun smtpmail-native-entry-needs-user-p (entry)
-  "Return non-nil if nothing happens to ENTRY until the user does something.
-That is not said of what is held at the user's own wish."
-  (let ((state (smtpmail-native-entry-state entry)))
-    (or (smtpmail-native-entry-problem entry)
-        (memq (plist-get state :status) '(refused unknown))
-        (and (eq (plist-get state :status) 'held)
-             (not (memq (plist-get state :hold) '(queue user)))))))
+  "Return non-nil if nothing happens to ENTRY until the user acts.
+An entry that is held at the user's own wish is no such one."
+  (pcase (smtpmail-native-entry-status entry)
+    ((or 'damaged 'refused 'unknown) t)
+    ('held (or (smtpmail-native-entry-doubt-p entry)
+               (not (memq (smtpmail-native-entry-hold entry) '(queue user)))))
+    ('ready (smtpmail-native-entry-doubt-p entry))))
+
+(defun smtpmail-native-entry-queued-p (entry)
+  "Return non-nil if ENTRY waits for a flush, and only for that."
+  (and (eq (smtpmail-native-entry-hold entry) 'queue)
+       (not (smtpmail-native-entry-doubt-p entry))))
 
 (defun smtpmail-native-entry-flushable-p (entry)
-  "Return non-nil if `smtpmail-native-act-flush' would send ENTRY."
-  (let* ((state (smtpmail-native-entry-state entry))
-         (status (plist-get state :status)))
-    (and (null (smtpmail-native-entry-problem entry))
-         (if (eq status 'ready)
-             (not (smtpmail-native-entry-release-time entry))
-           (and (eq status 'held)
-                (memq (plist-get state :hold) '(queue expired)))))))
+  "Return non-nil if a flush of the outbox sends ENTRY."
+  (and (not (smtpmail-native-entry-doubt-p entry))
+       (pcase (smtpmail-native-entry-status entry)
+         ('ready (not (smtpmail-native-entry-release-time entry)))
+         ('held (memq (smtpmail-native-entry-hold entry) '(queue expired))))))
 
 (defun smtpmail-native-entry-locked-p (entry)
-  "Return non-nil if ENTRY is held for want of a password."
-  (let ((state (smtpmail-native-entry-state entry)))
-    (and (eq (plist-get state :status) 'held)
-         (eq (plist-get state :hold) 'password)
-         (null (smtpmail-native-entry-problem entry)))))
-
-(defun smtpmail-native-entry-secret-refused-p (state)
-  "Return non-nil if the secret of an entry with STATE was wrong or missing."
-  (and (eq (plist-get state :hold) 'password)
-       (or (plist-get state :refused) (plist-get state :passphrase))))
+  "Return non-nil if ENTRY is held for a password or passphrase.
+One that may have been delivered is not sent because a password was typed."
+  (and (eq (smtpmail-native-entry-hold entry) 'password)
+       (not (smtpmail-native-entry-doubt-p entry))))
 
 (defun smtpmail-native-entry-untrusted-p (entry)
   "Return non-nil if ENTRY is held for the certificate of its server."
-  (let ((state (smtpmail-native-entry-state entry)))
-    (and (eq (plist-get state :status) 'held)
-         (eq (plist-get state :hold) 'certificate)
-         (null (smtpmail-native-entry-problem entry)))))
+  (and (eq (smtpmail-native-entry-hold entry) 'certificate)
+       (not (smtpmail-native-entry-doubt-p entry))))
 
-(defun smtpmail-native-entry-undo-p (entry)
-  "Return non-nil if the sending of ENTRY can still be undone."
-  (let ((state (smtpmail-native-entry-state entry)))
-    (and (plist-get state :undo)
-         (eq (plist-get state :status) 'ready)
-         (not (smtpmail-native-entry-release-time entry)))))
+;;;; Who has tried?
+
+(defun smtpmail-native-entry-why (entry)
+  "Return why ENTRY is held for a password, a symbol or nil.
+It is `refused', `passphrase', `demanded' or `missing'."
+  (plist-get (smtpmail-native-entry--get entry :by) :why))
+
+(defun smtpmail-native-entry-by-p (entry instance)
+  "Return non-nil if ENTRY is held for what INSTANCE has tried or lacks.
+INSTANCE names an Emacs session."
+  (equal (plist-get (smtpmail-native-entry--get entry :by) :instance)
+         instance))
+
+(defun smtpmail-native-entry-other-way-p (entry instance)
+  "Return non-nil if INSTANCE, an Emacs session, may be able to send ENTRY.
+Another one could not, for what is not a fact of the entry: a password, an
+exception for a certificate, an option."
+  (and (memq (smtpmail-native-entry-hold entry)
+             '(password certificate settings error))
+       (not (smtpmail-native-entry-doubt-p entry))
+       (smtpmail-native-entry--get entry :by)
+       (not (smtpmail-native-entry-by-p entry instance))))
+
+(defun smtpmail-native-entry-tried-p (entry found)
+  "Return non-nil if the server has refused FOUND for ENTRY already.
+FOUND are credentials, see `smtpmail-native-auth-find'.  What was tried is
+known by its user and source, never by its secret."
+  (let ((by (smtpmail-native-entry--get entry :by)))
+    (and (memq (plist-get by :why) '(refused passphrase))
+         (equal (plist-get by :user) (plist-get found :user))
+         (eq (plist-get by :source) (plist-get found :source)))))
 
 (provide 'smtpmail-native-entry)
 ;;; smtpmail-native-entry.el ends here

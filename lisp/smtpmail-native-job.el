@@ -149,17 +149,6 @@ FOUND is from `smtpmail-native-auth-find'."
           :cert (smtpmail-native-job--key (plist-get found :cert))
           :passphrase (plist-get found :passphrase))))
 
-(defun smtpmail-native-job-find (envelope demanded ask)
-  "Find the credentials for the server of ENVELOPE.
-DEMANDED as in `smtpmail-native-auth-find'.  Unless ASK is non-nil, nobody
-is asked for anything: `smtpmail-native-auth-error' says what is missing."
-  (smtpmail-native-load)
-  (smtpmail-native-auth-find (plist-get envelope :host)
-                             (plist-get envelope :port)
-                             :user (plist-get envelope :user)
-                             :demanded demanded
-                             :ask ask))
-
 ;;;; The job of an entry
 
 (defun smtpmail-native-job--wishes (entry)

@@ -1,323 +1,112 @@
-;;; smtpmail-native-list.el --- What the user sees of the outbox  -*- lexical-binding: t; -*-
+;;; smtpmail-native-list.el --- The outbox buffer  -*- lexical-binding: t; -*-
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; The list of the outbox, the mode line, and the commands of the user's word.
-;;
-;; Both show the entries as they were last read.  An entry is read again when
-;; the queue says that something has happened to it, and never for progress;
-;; all that a thousand events lead to is done by one timer, a few times in a
-;; second at most, and less often when it takes long.
+;; The list of the outbox, and the keys with which you act on its messages.  It
+;; shows what is known in memory.  All that a thousand events lead to is done by
+;; one timer, a few times in a second at most, and only the lines that have
+;; changed are drawn.
 
 ;;; Code:
 
 (require 'seq)
-(require 'subr-x)
 (require 'tabulated-list)
 (require 'smtpmail-native-act)
-(require 'smtpmail-native-ask)
 (require 'smtpmail-native-attempt)
+(require 'smtpmail-native-command)
+(require 'smtpmail-native-draft)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
+(require 'smtpmail-native-index)
+(require 'smtpmail-native-line)
 (require 'smtpmail-native-outbox)
-(require 'smtpmail-native-options)
+(require 'smtpmail-native-quiet)
+(require 'smtpmail-native-row)
+(require 'smtpmail-native-schedule)
 (require 'smtpmail-native-tell)
-
-(declare-function smtpmail-native-draft-restore "smtpmail-native-draft" (entry))
-(declare-function smtpmail-native-draft-show "smtpmail-native-draft"
-                  (entry state))
+(require 'smtpmail-native-watch)
 
 (defconst smtpmail-native-list--pause 0.2
-  "Least seconds between two looks at what has happened.")
-
-(defconst smtpmail-native-list--slice 0.02
-  "Seconds for which Emacs is kept busy with reading entries at a time.")
+  "Least seconds between two updates.")
 
 (defconst smtpmail-native-list--rescan 10
-  "Seconds after which a list that is seen looks for other Emacsen's entries.")
+  "Seconds after which a list that is seen looks for entries of other sessions.")
 
-;;;; Faces
+(defconst smtpmail-native-list--patience 0.5
+  "Seconds for which a command waits until all entries have been read.")
 
-(defface smtpmail-native-sending '((t :inherit success))
-  "Face for a mail that is being sent."
-  :group 'smtpmail-native-faces)
-
-(defface smtpmail-native-waiting '((t :inherit default))
-  "Face for a mail that will be sent by itself."
-  :group 'smtpmail-native-faces)
-
-(defface smtpmail-native-undo '((t :inherit font-lock-keyword-face))
-  "Face for a mail whose sending can still be undone."
-  :group 'smtpmail-native-faces)
-
-(defface smtpmail-native-held '((t :inherit shadow))
-  "Face for a mail that waits for the user's word."
-  :group 'smtpmail-native-faces)
-
-(defface smtpmail-native-attention '((t :inherit warning))
-  "Face for a mail that needs the user, and for their number."
-  :group 'smtpmail-native-faces)
-
-(defface smtpmail-native-refused '((t :inherit error))
-  "Face for a mail that the server does not take."
-  :group 'smtpmail-native-faces)
-
-(defface smtpmail-native-damaged '((t :inherit error))
-  "Face for a mail whose files are damaged."
-  :group 'smtpmail-native-faces)
-
-;;;; What is known
-
-(defvar smtpmail-native-list--folder nil
-  "The outbox that `smtpmail-native-list--entries' are of.")
-
-(defvar smtpmail-native-list--entries (make-hash-table :test #'equal)
-  "The entries of the outbox as they were last read, by id.")
-
-(defvar smtpmail-native-list--stale (make-hash-table :test #'equal)
-  "Ids of entries that are to be read again.")
-
-(defvar smtpmail-native-list--all nil
-  "Non-nil if it is to be found out anew which entries there are.")
-
-(defvar smtpmail-native-list--sendings (make-hash-table :test #'equal)
-  "Attempts that have been heard of, by the id of their entry.
-More that is heard of such an attempt is progress.")
+(defvar smtpmail-native-list--dirty (make-hash-table :test #'equal)
+  "Ids of entries whose lines have to be drawn again.")
 
 (defvar smtpmail-native-list--timer nil
-  "The timer that takes notice of what has happened, or nil.")
+  "The timer that shows what has happened, or nil.")
 
 (defvar smtpmail-native-list--cost 0
-  "Seconds that the last look has taken.")
-
-(defun smtpmail-native-list--buffer ()
-  "Return the buffer of the list, or nil."
-  (get-buffer "*smtpmail-native outbox*"))
-
-(defun smtpmail-native-list--read-p ()
-  "Return non-nil if somebody may look at what this Emacs shows."
-  (or (not noninteractive) (smtpmail-native-list--buffer)))
-
-;; This is loaded when first something has happened.
-(defun smtpmail-native-list-note (id)
-  "Take it that something has happened to the entry ID, or to any if nil.
-For `smtpmail-native-changed-functions'; it costs next to nothing."
-  (when (smtpmail-native-list--read-p)
-    (let ((sending (and id (smtpmail-native-attempt-sending id))))
-      (cond
-       ((null id) (setq smtpmail-native-list--all t))
-       ((null sending)
-        (remhash id smtpmail-native-list--sendings)
-        (puthash id t smtpmail-native-list--stale))
-       ((not (eq sending (gethash id smtpmail-native-list--sendings)))
-        (puthash id sending smtpmail-native-list--sendings)
-        (puthash id t smtpmail-native-list--stale))))
-    (smtpmail-native-list--later)))
-
-(defun smtpmail-native-list--later ()
-  "See to it that what has happened is shown soon."
-  (unless (memq smtpmail-native-list--timer timer-list)
-    (setq smtpmail-native-list--timer
-          (run-at-time (max smtpmail-native-list--pause
-                            (* 10 smtpmail-native-list--cost))
-                       nil #'smtpmail-native-list--on-timer))))
-
-(defun smtpmail-native-list--on-timer ()
-  "Show what has happened.  An error is told and does no harm."
-  (condition-case err
-      (let ((start (float-time)))
-        (smtpmail-native-list--update smtpmail-native-list--slice)
-        (setq smtpmail-native-list--cost (- (float-time) start)))
-    (error (message "smtpmail-native: %s" (error-message-string err)))))
-
-(defun smtpmail-native-list--look-around ()
-  "Find out which entries there are."
-  (let ((ids (smtpmail-native-outbox-ids))
-        (known (make-hash-table :test #'equal)))
-    (setq smtpmail-native-list--all nil)
-    (dolist (id ids)
-      (puthash id t known)
-      (puthash id t smtpmail-native-list--stale))
-    (dolist (id (hash-table-keys smtpmail-native-list--entries))
-      (unless (gethash id known)
-        (remhash id smtpmail-native-list--entries)))))
-
-(defun smtpmail-native-list--read (seconds)
-  "Read entries again that are stale, for SECONDS if non-nil.
-The first time that is all of them."
-  (let ((until (and seconds (+ (float-time) seconds)))
-        (folder (expand-file-name smtpmail-native-outbox-directory)))
-    (unless (equal folder smtpmail-native-list--folder)
-      (clrhash smtpmail-native-list--entries)
-      (clrhash smtpmail-native-list--stale)
-      (setq smtpmail-native-list--folder folder
-            smtpmail-native-list--all t))
-    (when smtpmail-native-list--all
-      (smtpmail-native-list--look-around))
-    (catch 'enough
-      (dolist (id (hash-table-keys smtpmail-native-list--stale))
-        (when (and until (> (float-time) until))
-          (throw 'enough nil))
-        (remhash id smtpmail-native-list--stale)
-        (let ((entry (smtpmail-native-outbox-get id)))
-          (if entry
-              (puthash id entry smtpmail-native-list--entries)
-            (remhash id smtpmail-native-list--entries)))))))
-
-(defun smtpmail-native-list--update (&optional seconds)
-  "Read what is stale and show it.
-Stop reading after SECONDS, if non-nil, and go on later."
-  (smtpmail-native-list--read seconds)
-  (when (> (hash-table-count smtpmail-native-list--stale) 0)
-    (smtpmail-native-list--later))
-  (smtpmail-native-list--update-mode-line)
-  (let ((buffer (smtpmail-native-list--buffer)))
-    (when (and buffer
-               (or (null seconds) (get-buffer-window buffer 'visible)))
-      (smtpmail-native-list--draw buffer))))
-
-;;;; How an entry is worded
-
-(defun smtpmail-native-list--percentage (sending)
-  "Return how much of SENDING is done in percent, or nil if nothing is."
-  (let ((sent (smtpmail-native-sending-sent sending))
-        (total (smtpmail-native-sending-total sending)))
-    (and (> sent 0)
-         (> total 0)
-         (min 100 (floor (* 100.0 sent) total)))))
-
-(defun smtpmail-native-list--state (entry)
-  "Return the state of ENTRY as people call it, a string with a face."
-  (let* ((state (smtpmail-native-entry-state entry))
-         (sending (smtpmail-native-attempt-sending
-                   (smtpmail-native-entry-id entry)))
-         (percentage (and sending (smtpmail-native-list--percentage sending)))
-         (wording
-          (cond
-           (percentage (cons (format "sending %d%%" percentage)
-                             'smtpmail-native-sending))
-           (sending '("sending" . smtpmail-native-sending))
-           ((smtpmail-native-entry-problem entry)
-            '("damaged" . smtpmail-native-damaged))
-           ((smtpmail-native-entry-undo-p entry)
-            (cons (format "undo %ds"
-                          (max 0 (ceiling (- (or (plist-get state :next) 0)
-                                             (float-time)))))
-                  'smtpmail-native-undo))
-           (t
-            (pcase (plist-get state :status)
-              ('ready
-               (let ((release (smtpmail-native-entry-release-time entry)))
-                 (cons (if release
-                           (concat "until " (smtpmail-native-tell-date release))
-                         "waiting")
-                       'smtpmail-native-waiting)))
-              ('refused '("refused" . smtpmail-native-refused))
-              ('unknown '("unknown" . smtpmail-native-attention))
-              ('sent '("sent" . smtpmail-native-held))
-              (_ (pcase (plist-get state :hold)
-                   ('queue '("queued" . smtpmail-native-held))
-                   ('user '("held" . smtpmail-native-held))
-                   ('password '("needs password" . smtpmail-native-attention))
-                   ('certificate '("certificate" . smtpmail-native-attention))
-                   ('expired '("expired" . smtpmail-native-attention))
-                   (_ '("held" . smtpmail-native-attention)))))))))
-    (propertize (car wording) 'face (cdr wording))))
-
-(defun smtpmail-native-list--span (seconds)
-  "Return the time span SECONDS in at most four characters."
-  (cond ((< seconds 0) "0s")
-        ((< seconds 60) (format "%ds" seconds))
-        ((< seconds 3600) (format "%dm" (/ seconds 60)))
-        ((< seconds 86400) (format "%dh" (/ seconds 3600)))
-        (t (format "%dd" (/ seconds 86400)))))
-
-(defun smtpmail-native-list--reason (entry)
-  "Return why ENTRY is not sent yet, a string that is safe to show."
-  (smtpmail-native-error-text
-   (or (smtpmail-native-entry-problem entry)
-       (plist-get (smtpmail-native-entry-state entry) :text))))
-
-(defun smtpmail-native-list--next (entry now)
-  "Return when ENTRY is tried again, as seen from NOW, a string."
-  (let ((state (smtpmail-native-entry-state entry)))
-    (if (or (not (eq (plist-get state :status) 'ready))
-            (smtpmail-native-entry-problem entry)
-            (smtpmail-native-attempt-sending (smtpmail-native-entry-id entry)))
-        ""
-      (let ((left (- (or (smtpmail-native-entry-release-time entry)
-                         (plist-get state :next)
-                         0)
-                     now)))
-        (if (> left 0)
-            (smtpmail-native-list--span (ceiling left))
-          "now")))))
-
-(defun smtpmail-native-list--number (entry what)
-  "Return the number of ENTRY that WHAT names, for sorting.
-WHAT is `size', `age', `tries' or `next'."
-  (let ((envelope (smtpmail-native-entry-envelope entry))
-        (state (smtpmail-native-entry-state entry)))
-    (or (pcase what
-          ('size (plist-get envelope :size))
-          ('age (- (or (plist-get envelope :created) 0)))
-          ('tries (plist-get state :tries))
-          ('next (if (eq (plist-get state :status) 'ready)
-                     (or (plist-get state :next) 0)
-                   most-positive-fixnum)))
-        0)))
-
-(defun smtpmail-native-list--to (envelope)
-  "Return the first recipient of ENVELOPE and the number of the others."
-  (let ((recipients (plist-get envelope :recipients)))
-    (concat (smtpmail-native-error-text (or (car recipients) "?"))
-            (if (cdr recipients)
-                (format " +%d" (length (cdr recipients)))
-              ""))))
-
-(defvar smtpmail-native-list--texts
-  (make-hash-table :test #'eq :weakness 'key)
-  "What does not change while an entry is known, by the entry.
-That is (TO SUBJECT SIZE TRIES REASON); to make it safe to show takes most
-of the time of drawing.")
-
-(defun smtpmail-native-list--texts (entry)
-  "Return the value for ENTRY in the variable of this name."
-  (or (gethash entry smtpmail-native-list--texts)
-      (let* ((envelope (smtpmail-native-entry-envelope entry))
-             (size (plist-get envelope :size))
-             (tries (plist-get (smtpmail-native-entry-state entry) :tries)))
-        (puthash entry
-                 (list (smtpmail-native-list--to envelope)
-                       (smtpmail-native-error-text
-                        (plist-get envelope :subject))
-                       (if size (file-size-human-readable size) "")
-                       (if tries (number-to-string tries) "")
-                       (smtpmail-native-list--reason entry))
-                 smtpmail-native-list--texts))))
-
-(defun smtpmail-native-list--columns (entry now)
-  "Return the columns of ENTRY at the time NOW, a vector of strings."
-  (pcase-let ((`(,to ,subject ,size ,tries ,reason)
-               (smtpmail-native-list--texts entry))
-              (created (plist-get (smtpmail-native-entry-envelope entry)
-                                  :created)))
-    (vector (smtpmail-native-list--state entry)
-            to subject size
-            (if created
-                (smtpmail-native-list--span (max 0 (floor (- now created))))
-              "")
-            tries
-            (smtpmail-native-list--next entry now)
-            reason)))
-
-;;;; Drawing
+  "Seconds that the last update has taken.")
 
 (defvar-local smtpmail-native-list--ticker nil
   "The timer that keeps ages and the like right while the list is seen.")
 
 (defvar-local smtpmail-native-list--rescanned 0
-  "When this list has last looked for entries of other Emacsen.")
+  "When this list has last looked for entries of other sessions.")
+
+(defun smtpmail-native-list--buffer ()
+  "Return the buffer of the list, or nil."
+  (get-buffer "*smtpmail-native outbox*"))
+
+;;;; What has happened
+
+;; This is loaded when first something has happened.
+(defun smtpmail-native-list-note (id)
+  "Note that the entry ID has changed; if ID is nil, any entry may have.
+For `smtpmail-native-changed-functions'; it costs next to nothing."
+  (when (or (not noninteractive) (smtpmail-native-list--buffer))
+    (when (smtpmail-native-list--buffer)
+      (if id
+          (puthash id t smtpmail-native-list--dirty)
+        (smtpmail-native-list--all-dirty)))
+    (smtpmail-native-list--later)))
+
+(defun smtpmail-native-list--all-dirty ()
+  "Have all lines drawn again."
+  (smtpmail-native-index-map
+   (lambda (entry)
+     (puthash (smtpmail-native-entry-id entry) t smtpmail-native-list--dirty)))
+  (with-current-buffer (smtpmail-native-list--buffer)
+    (save-excursion
+      (goto-char (point-min))
+      (while (not (eobp))
+        (let ((id (tabulated-list-get-id)))
+          (when id
+            (puthash id t smtpmail-native-list--dirty)))
+        (forward-line)))))
+
+(defun smtpmail-native-list--later ()
+  "Schedule an update of the outbox buffer and the mode line."
+  (unless (memq smtpmail-native-list--timer timer-list)
+    (setq smtpmail-native-list--timer
+          (smtpmail-native-quiet-timer
+           (max smtpmail-native-list--pause (* 10 smtpmail-native-list--cost))
+           #'smtpmail-native-list--on-timer))))
+
+(defun smtpmail-native-list--on-timer ()
+  "Show what has happened."
+  (let ((start (float-time)))
+    (smtpmail-native-list--update (+ start smtpmail-native-index-slice))
+    (setq smtpmail-native-list--cost (- (float-time) start))))
+
+(defun smtpmail-native-list--update (&optional until)
+  "Bring the mode line and the outbox buffer up to date.
+Stop drawing at the time UNTIL, if non-nil, and go on later."
+  (smtpmail-native-line-update)
+  (let ((buffer (smtpmail-native-list--buffer)))
+    (when (and buffer
+               (or (null until) (get-buffer-window buffer 'visible)))
+      (smtpmail-native-list--draw buffer until)
+      (when (> (hash-table-count smtpmail-native-list--dirty) 0)
+        (smtpmail-native-list--later)))))
+
+;;;; Drawing
 
 (defun smtpmail-native-list--positions ()
   "Return where the windows of the current buffer are, for later.
@@ -333,16 +122,33 @@ for point itself."
                          (tabulated-list-get-id (window-start window))))))
           (cons nil (get-buffer-window-list nil nil t))))
 
+(defun smtpmail-native-list--search (id)
+  "Move to the line of the entry ID; return nil, at the next one, if none is.
+The lines must be in the order of ids."
+  (let ((low (point-min))
+        (high (point-max)))
+    (while (< low high)
+      (goto-char (/ (+ low high) 2))
+      (beginning-of-line)
+      (let ((here (or (tabulated-list-get-id) "")))
+        (if (string< here id)
+            (setq low (line-beginning-position 2))
+          (setq high (if (< (point) high) (point) low)))))
+    (goto-char low)
+    (equal (tabulated-list-get-id) id)))
+
 (defun smtpmail-native-list--find (id)
   "Return where the line of the entry ID begins, or nil."
   (save-excursion
-    (goto-char (point-min))
-    (let ((found nil))
-      (while (and (not found) (not (eobp)))
-        (if (equal (tabulated-list-get-id) id)
-            (setq found (point))
-          (forward-line)))
-      found)))
+    (if (null tabulated-list-sort-key)
+        (and (smtpmail-native-list--search id) (point))
+      (goto-char (point-min))
+      (let ((found nil))
+        (while (and (not found) (not (eobp)))
+          (if (equal (tabulated-list-get-id) id)
+              (setq found (point))
+            (forward-line)))
+        found))))
 
 (defun smtpmail-native-list--go-back (positions)
   "Bring the windows of the current buffer to POSITIONS again.
@@ -367,135 +173,83 @@ Where the entry is gone, it is the same line."
 Each is (ID COLUMNS)."
   (let ((now (float-time)))
     (mapcar (lambda (id)
-              (list id (smtpmail-native-list--columns
-                        (gethash id smtpmail-native-list--entries) now)))
-            (sort (hash-table-keys smtpmail-native-list--entries)
-                  #'string<))))
+              (list id (smtpmail-native-row-columns
+                        (smtpmail-native-index-entry id) now)))
+            (smtpmail-native-index-select #'identity))))
 
-(defun smtpmail-native-list--merge (rows)
-  "Make the lines of the current buffer ROWS; both are in the order of ids.
+(defun smtpmail-native-list--draw-line (id now)
+  "Draw the line of the entry ID again, as it is at the time NOW.
 A line that stays is not touched."
-  (goto-char (point-min))
-  (let ((inhibit-read-only t))
-    (while (or rows (not (eobp)))
-      (pcase-let ((`(,id ,columns) (car rows))
-                  (old (tabulated-list-get-id)))
-        (cond
-         ((and old (or (null id) (string< old id)))
-          (delete-region (point) (line-beginning-position 2)))
-         ((not (equal old id))
-          (tabulated-list-print-entry id columns)
-          (pop rows))
-         ((equal-including-properties (tabulated-list-get-entry) columns)
-          (forward-line)
-          (pop rows))
-         (t
-          (delete-region (point) (line-beginning-position 2))
-          (tabulated-list-print-entry id columns)
-          (pop rows)))))
+  (let* ((there (smtpmail-native-list--search id))
+         (entry (smtpmail-native-index-entry id))
+         (columns (and entry (smtpmail-native-row-columns entry now))))
+    (unless (and there columns
+                 (equal-including-properties (tabulated-list-get-entry)
+                                             columns))
+      (when there
+        (delete-region (point) (line-beginning-position 2)))
+      (when columns
+        (tabulated-list-print-entry id columns)))))
+
+(defun smtpmail-native-list--draw-lines (until)
+  "Draw the lines again that have to be, until the time UNTIL, or all if nil."
+  (let ((inhibit-read-only t)
+        (now (float-time)))
+    (catch 'enough
+      (dolist (id (sort (hash-table-keys smtpmail-native-list--dirty)
+                        #'string<))
+        (when (and until (> (float-time) until))
+          (throw 'enough nil))
+        (remhash id smtpmail-native-list--dirty)
+        (smtpmail-native-list--draw-line id now)))
     (set-buffer-modified-p nil)))
 
-(defun smtpmail-native-list--draw (buffer)
-  "Show what is known in BUFFER, without moving anybody's point."
+(defun smtpmail-native-list--draw (buffer &optional until)
+  "Show what is known in BUFFER, without moving point in any window.
+Stop at the time UNTIL, if non-nil.  Lines that you have sorted are drawn
+all together."
   (with-current-buffer buffer
-    (let ((positions (smtpmail-native-list--positions)))
-      (setq tabulated-list-entries (smtpmail-native-list--rows))
-      (if tabulated-list-sort-key
-          (tabulated-list-print)
-        (smtpmail-native-list--merge tabulated-list-entries))
-      (smtpmail-native-list--go-back positions))))
+    (when (> (hash-table-count smtpmail-native-list--dirty) 0)
+      (let ((positions (smtpmail-native-list--positions)))
+        (if (null tabulated-list-sort-key)
+            (smtpmail-native-list--draw-lines until)
+          (clrhash smtpmail-native-list--dirty)
+          (tabulated-list-print))
+        (smtpmail-native-list--go-back positions)))))
+
+(defun smtpmail-native-list--seen ()
+  "Have the lines that are seen in some window drawn again, for their ages."
+  (dolist (window (get-buffer-window-list nil nil 'visible))
+    (save-excursion
+      (goto-char (window-start window))
+      (let ((lines (window-height window)))
+        (while (and (> lines 0) (not (eobp)))
+          (puthash (tabulated-list-get-id) t smtpmail-native-list--dirty)
+          (forward-line)
+          (setq lines (1- lines)))))))
+
+(defun smtpmail-native-list--look ()
+  "Look at the outbox for what other sessions have done."
+  (setq smtpmail-native-list--rescanned (float-time))
+  (if smtpmail-native-schedule--started
+      (smtpmail-native-watch-look)
+    (smtpmail-native-index-look)))
 
 (defun smtpmail-native-list--tick (buffer)
   "Keep what BUFFER shows right while it is seen."
   (when (and (buffer-live-p buffer) (get-buffer-window buffer 'visible))
     (with-current-buffer buffer
-      (let ((now (float-time)))
-        (when (> (- now smtpmail-native-list--rescanned)
-                 (max smtpmail-native-list--rescan
-                      (* 50 smtpmail-native-list--cost)))
-          (setq smtpmail-native-list--rescanned now
-                smtpmail-native-list--all t))))
+      (when (> (- (float-time) smtpmail-native-list--rescanned)
+               smtpmail-native-list--rescan)
+        (smtpmail-native-list--look))
+      (smtpmail-native-index-step (+ (float-time) smtpmail-native-index-slice))
+      (smtpmail-native-list--seen))
     (smtpmail-native-list--later)))
 
 (defun smtpmail-native-list--stop-ticking ()
   "End the ticker of this buffer, which is about to be killed."
   (when smtpmail-native-list--ticker
     (cancel-timer smtpmail-native-list--ticker)))
-
-;;;; Mode line
-
-(defvar smtpmail-native-mode-line ""
-  "What the mode line says of the outbox.
-It is put into `global-mode-string' when there is first something to say.")
-
-(put 'smtpmail-native-mode-line 'risky-local-variable t)
-
-(defvar smtpmail-native-list-mode-line-map
-  (let ((map (make-sparse-keymap)))
-    (define-key map [mode-line mouse-1] #'smtpmail-native-outbox)
-    map)
-  "Keymap of the outbox's part of the mode line.")
-
-(defun smtpmail-native-list--counts ()
-  "Return (UNDER-WAY . NEEDY), the numbers of entries of both kinds."
-  (let ((under-way 0)
-        (needy 0))
-    (maphash
-     (lambda (id entry)
-       (let ((state (smtpmail-native-entry-state entry)))
-         (cond ((or (smtpmail-native-attempt-sending id)
-                    (and (eq (plist-get state :status) 'ready)
-                         (null (smtpmail-native-entry-problem entry))
-                         (not (smtpmail-native-entry-release-time entry))
-                         (or (null (plist-get state :next))
-                             (plist-get state :undo))))
-                (setq under-way (1+ under-way)))
-               ((smtpmail-native-entry-needs-user-p entry)
-                (setq needy (1+ needy))))))
-     smtpmail-native-list--entries)
-    (cons under-way needy)))
-
-(defun smtpmail-native-list--current-percentage ()
-  "Return how much of the current mail is done in percent, or nil."
-  (seq-some #'smtpmail-native-list--percentage
-            (sort (smtpmail-native-attempt-sendings)
-                  (lambda (a b) (< (smtpmail-native-sending-start a)
-                                   (smtpmail-native-sending-start b))))))
-
-(defun smtpmail-native-list--mode-line-text ()
-  "Return what the mode line has to say now, with its properties."
-  (pcase-let* ((`(,under-way . ,needy) (smtpmail-native-list--counts))
-               (percentage (smtpmail-native-list--current-percentage))
-               (parts
-                (delq nil
-                      (list (and (> under-way 0) (number-to-string under-way))
-                            (and percentage (format "%d%%" percentage))
-                            (and (> needy 0)
-                                 (propertize (format "!%d" needy) 'face
-                                             'smtpmail-native-attention))))))
-    (if (null parts)
-        ""
-      (concat " "
-              (propertize
-               (concat "Mail:" (string-join parts " "))
-               'help-echo
-               (format "Mails under way: %d\nMails that need you: %d
-mouse-1: show the outbox" under-way needy)
-               'mouse-face 'mode-line-highlight
-               'local-map smtpmail-native-list-mode-line-map)))))
-
-(defun smtpmail-native-list--update-mode-line ()
-  "Bring the mode line up to date."
-  (let ((text (smtpmail-native-list--mode-line-text)))
-    (unless (equal text smtpmail-native-mode-line)
-      (setq smtpmail-native-mode-line text)
-      (unless (listp global-mode-string)
-        (setq global-mode-string (list "" global-mode-string)))
-      (unless (memq 'smtpmail-native-mode-line global-mode-string)
-        (setq global-mode-string
-              (append (or global-mode-string '(""))
-                      '(smtpmail-native-mode-line))))
-      (force-mode-line-update t))))
 
 ;;;; The list
 
@@ -517,45 +271,48 @@ mouse-1: show the outbox" under-way needy)
 
 (defun smtpmail-native-list--by (what)
   "Return a predicate for sorting rows by WHAT.
-WHAT is as in `smtpmail-native-list--number'."
+WHAT is as in `smtpmail-native-row-number'."
   (lambda (a b)
     (apply #'<
            (mapcar (lambda (row)
-                     (let ((entry (gethash (car row)
-                                           smtpmail-native-list--entries)))
+                     (let ((entry (smtpmail-native-index-entry (car row))))
                        (if entry
-                           (smtpmail-native-list--number entry what)
+                           (smtpmail-native-row-number entry what)
                          0)))
                    (list a b)))))
 
 (define-derived-mode smtpmail-native-outbox-mode tabulated-list-mode "Outbox"
-  "Major mode for the list of mails that are on their way.
+  "Major mode for the list of messages that have not been sent yet.
 
 \\<smtpmail-native-outbox-mode-map>\
-\\[smtpmail-native-list-show]	look at the mail, and all that is known of it
-\\[smtpmail-native-list-edit]	edit it as a new mail; it leaves the outbox
-\\[smtpmail-native-list-send]	send it now, whatever it waits for
-\\[smtpmail-native-list-hold]	hold it until you say otherwise
-\\[smtpmail-native-list-cancel]	stop sending it; it is held then
-\\[smtpmail-native-list-delete]	delete it without sending it
-\\[smtpmail-native-list-mark-sent]	it has arrived: mark it as sent
-\\[smtpmail-native-list-trace]	show the dialogue with the server
-\\[smtpmail-native-flush-queue]	send all that waits
+\\[smtpmail-native-list-show]	View the message and its delivery status
+\\[smtpmail-native-list-edit]	Edit it as a new draft and remove it from the outbox
+\\[smtpmail-native-list-send]	Send it now
+\\[smtpmail-native-list-hold]	Hold it until you send it
+\\[smtpmail-native-list-cancel]	Cancel sending and hold it
+\\[smtpmail-native-list-delete]	Delete it without sending it
+\\[smtpmail-native-list-mark-sent]	Mark it as sent (it was delivered)
+\\[smtpmail-native-list-trace]	Show the trace of the SMTP session
+\\[smtpmail-native-flush-queue]	Send all waiting messages
 
 State		What it means
-undo 5s		in 5 s it leaves; \\[smtpmail-native-undo-send] undoes that
-sending 42%	it is on its way
-waiting		it will be sent, or tried again, by itself
-queued		it waits for `smtpmail-native-flush-queue'
-held		you have cancelled or held it, or see the last column
-needs password	type \\[smtpmail-native-list-send] to be asked for it
-certificate	that of the server is not to be trusted
-refused		the server does not take it; edit it, or try again
-expired		it could not be sent for so long that it is not tried any more
-unknown		it was sent, but the server did not say whether it took it:
-		look whether it arrived, then mark it as sent or send it again
-damaged		some of its files are not as they were written
-sent		it has arrived, and is to be deleted
+undo 5s		Emacs sends it in 5 s; type \\[smtpmail-native-undo-send] to undo
+sending 42%	Emacs is sending it
+waiting		Emacs will send it
+retry in 4m	Emacs will try again
+until 22:52	Emacs will send it at that time
+queued		type \\[smtpmail-native-flush-queue] to send queued mail
+held		you held or cancelled it, or see Reason
+password	type \\[smtpmail-native-list-send] to enter the password
+certificate	the server's certificate is not trusted
+settings	an option does not fit this server; see Reason
+refused		the server refused it; edit it or send it again
+gave up		Emacs gave up after `smtpmail-native-expire' seconds
+unconfirmed	sent, but the server did not confirm that it accepted the
+		message: check whether it was delivered, then mark it as
+		sent or send it again
+damaged		some of its files were changed or lost
+sent		sent; only cleaning up remains
 
 \\{smtpmail-native-outbox-mode-map}"
   :interactive nil
@@ -566,10 +323,11 @@ sent		it has arrived, and is to be deleted
                 (list "Size" 5 (smtpmail-native-list--by 'size)
                       :right-align t)
                 (list "Age" 4 (smtpmail-native-list--by 'age) :right-align t)
-                (list "#" 2 (smtpmail-native-list--by 'tries) :right-align t)
+                (list "Tries" 5 (smtpmail-native-list--by 'tries) :right-align t)
                 (list "Next" 4 (smtpmail-native-list--by 'next)
                       :right-align t)
-                '("Last reply" 0 nil))
+                '("Reason" 0 nil))
+        tabulated-list-entries #'smtpmail-native-list--rows
         tabulated-list-padding 0)
   (tabulated-list-init-header)
   (setq-local revert-buffer-function #'smtpmail-native-list--revert)
@@ -577,110 +335,115 @@ sent		it has arrived, and is to be deleted
   (eldoc-mode)
   (add-hook 'kill-buffer-hook #'smtpmail-native-list--stop-ticking nil t)
   (setq smtpmail-native-list--ticker
-        (run-at-time 1 1 #'smtpmail-native-list--tick (current-buffer))))
+        (run-at-time 1 1 #'smtpmail-native-quiet-call
+                     #'smtpmail-native-list--tick (current-buffer))))
 
 (defun smtpmail-native-list--revert (&rest _)
   "Read the outbox anew and show it."
-  (setq smtpmail-native-list--all t
-        smtpmail-native-list--rescanned (float-time))
-  (smtpmail-native-list--update))
+  (smtpmail-native-command-worded
+    (smtpmail-native-list--look)
+    (smtpmail-native-index-complete smtpmail-native-list--patience)
+    (smtpmail-native-list--all-dirty)
+    (when (> (buffer-size) 0)
+      (smtpmail-native-list--draw (current-buffer)))
+    (smtpmail-native-list--update
+     (and noninteractive (+ (float-time) smtpmail-native-list--patience)))))
 
 (defun smtpmail-native-list--eldoc (&rest _)
-  "Return why the mail at point is not sent yet, in full, or nil."
+  "Return why the message at point is not sent yet, in full, or nil."
   (let* ((id (tabulated-list-get-id))
-         (entry (and id (gethash id smtpmail-native-list--entries)))
-         (reason (and entry (smtpmail-native-list--reason entry))))
+         (entry (and id (smtpmail-native-index-entry id)))
+         (reason (and entry (smtpmail-native-row-reason entry))))
     (and reason (not (equal reason "")) reason)))
 
 ;;;###autoload
 (defun smtpmail-native-outbox ()
-  "Show the mails that are on their way, and let the user see to them."
+  "Show the outbox and act on its messages."
   (interactive)
   (let ((buffer (get-buffer-create "*smtpmail-native outbox*")))
     (with-current-buffer buffer
       (unless (derived-mode-p 'smtpmail-native-outbox-mode)
         (smtpmail-native-outbox-mode))
+      (unless noninteractive
+        (smtpmail-native-watch-ensure))
       (smtpmail-native-list--revert))
     (pop-to-buffer buffer)))
 
-;;;; The user's word
+;;;; Keys
 
 (defmacro smtpmail-native-list--doing (&rest body)
-  "Run BODY, then show what it has led to.
-What the queue complains of is the user's error, and worded as such."
+  "Run BODY, then show what it has led to."
   (declare (indent 0) (debug t))
   `(unwind-protect
-       (condition-case err
-           (progn ,@body)
-         (smtpmail-native-error (user-error "%s" (cadr err))))
-     (when (smtpmail-native-list--read-p)
-       (smtpmail-native-list--update))))
+       (smtpmail-native-command-worded ,@body)
+     (smtpmail-native-list--update)))
 
 (defun smtpmail-native-list--id ()
   "Return the id of the entry at point; signal an error if there is none."
-  (or (tabulated-list-get-id) (user-error "No mail on this line")))
+  (or (tabulated-list-get-id) (user-error "No message on this line")))
 
 (defun smtpmail-native-list--entry ()
   "Return the entry at point, read anew; signal an error if there is none."
   (or (smtpmail-native-outbox-get (smtpmail-native-list--id))
-      (user-error "This mail is not in the outbox any more")))
+      (user-error "This message is no longer in the outbox")))
 
 (defun smtpmail-native-list--name (entry)
   "Return a few words that tell ENTRY from others."
   (if (smtpmail-native-entry-envelope entry)
-      (format "the mail to %s" (smtpmail-native-entry-people entry))
-    "the damaged mail"))
+      (format "the message to %s" (smtpmail-native-entry-people entry))
+    "the damaged message"))
+
+(defun smtpmail-native-list--sure-p (entry question)
+  "Return non-nil unless ENTRY may have been delivered and QUESTION gets a no."
+  (or (not (smtpmail-native-entry-doubt-p entry))
+      (y-or-n-p (format "%s may already have been delivered.  %s? "
+                        (let ((name (smtpmail-native-list--name entry)))
+                          (concat (upcase (substring name 0 1))
+                                  (substring name 1)))
+                        question))))
 
 (defun smtpmail-native-list-show ()
-  "Look at the mail at point."
+  "View the message at point and its delivery status."
   (interactive)
-  (require 'smtpmail-native-draft)
   (let ((entry (smtpmail-native-list--entry)))
-    (smtpmail-native-draft-show entry (smtpmail-native-list--state entry))))
-
-(defun smtpmail-native-list--edit (id)
-  "Make a draft of the entry ID, which is deleted then."
-  (require 'smtpmail-native-draft)
-  (smtpmail-native-list--doing
-    (when (smtpmail-native-attempt-sending id)
-      (user-error "This mail is being sent; cancel it first"))
-    (smtpmail-native-act-take-back id #'smtpmail-native-draft-restore)))
+    (smtpmail-native-draft-show entry (smtpmail-native-row-state entry))))
 
 (defun smtpmail-native-list-edit ()
-  "Edit the mail at point as a new one; it leaves the outbox.
+  "Edit the message at point as a new one; it leaves the outbox.
 The draft is for those recipients who have not got it."
   (interactive)
   (let ((entry (smtpmail-native-list--entry)))
-    (when (or (not (eq (plist-get (smtpmail-native-entry-state entry) :status)
-                       'unknown))
-              (y-or-n-p "It may have arrived already.  Edit it as new? "))
-      (smtpmail-native-list--edit (smtpmail-native-entry-id entry)))))
+    (when (smtpmail-native-list--sure-p entry "Edit it as a new message")
+      (smtpmail-native-list--doing
+        (smtpmail-native-command-edit (smtpmail-native-entry-id entry))))))
 
 (defun smtpmail-native-list-send ()
-  "Send the mail at point now, whatever it waits for."
+  "Send the message at point now, whatever it waits for."
   (interactive)
   (let ((entry (smtpmail-native-list--entry)))
-    (when (or (not (eq (plist-get (smtpmail-native-entry-state entry) :status)
-                       'unknown))
-              (y-or-n-p "It may have arrived already.  Send it again? "))
+    (when (smtpmail-native-list--sure-p entry "Send it again")
       (smtpmail-native-list--doing
-        (smtpmail-native-act-retry (smtpmail-native-entry-id entry))))))
+        (smtpmail-native-act-retry (smtpmail-native-entry-id entry)
+                                   (smtpmail-native-entry-doubt-p entry))))))
 
 (defun smtpmail-native-list-hold ()
-  "Hold the mail at point until you say otherwise."
+  "Hold the message at point until you send it."
   (interactive)
   (smtpmail-native-list--doing
     (smtpmail-native-act-hold (smtpmail-native-list--id))))
 
 (defun smtpmail-native-list-cancel ()
-  "Stop sending the mail at point; it is held then."
+  "Cancel sending the message at point, and hold it."
   (interactive)
   (smtpmail-native-list--doing
     (unless (smtpmail-native-act-cancel (smtpmail-native-list--id))
-      (user-error "This Emacs is not sending this mail; type h to hold it"))))
+      (user-error
+       (substitute-command-keys
+        "This Emacs is not sending that message; type \
+\\<smtpmail-native-outbox-mode-map>\\[smtpmail-native-list-hold] to hold it")))))
 
 (defun smtpmail-native-list-delete ()
-  "Delete the mail at point without sending it, after asking."
+  "Delete the message at point without sending it, after confirmation."
   (interactive)
   (let ((entry (smtpmail-native-list--entry)))
     (when (yes-or-no-p (format "Delete %s without sending it? "
@@ -689,26 +452,26 @@ The draft is for those recipients who have not got it."
         (smtpmail-native-act-delete (smtpmail-native-entry-id entry))))))
 
 (defun smtpmail-native-list-mark-sent ()
-  "Take it that the mail at point has arrived, after asking.
-This is for a mail whose outcome is unknown."
+  "Mark the message at point as sent, after confirmation.
+This is for an unconfirmed message that you know was delivered."
   (interactive)
   (let ((entry (smtpmail-native-list--entry)))
-    (unless (and (eq (plist-get (smtpmail-native-entry-state entry) :status)
-                     'unknown)
+    (unless (and (smtpmail-native-entry-doubt-p entry)
                  (null (smtpmail-native-entry-problem entry)))
-      (user-error "It is known what has become of this mail"))
-    (when (y-or-n-p (format "Has %s arrived? "
+      (user-error "Only an unconfirmed message can be marked as sent"))
+    (when (y-or-n-p (format "Mark %s as sent? "
                             (smtpmail-native-list--name entry)))
       (smtpmail-native-list--doing
         (smtpmail-native-act-mark-sent (smtpmail-native-entry-id entry))))))
 
 (defun smtpmail-native-list-trace ()
-  "Show the dialogue with the server about the mail at point."
+  "Show the trace of the SMTP session for the message at point."
   (interactive)
   (let ((trace (smtpmail-native-tell-trace (smtpmail-native-list--id)))
         (buffer (get-buffer-create "*smtpmail-native trace*")))
     (unless trace
-      (user-error "This Emacs has not tried to send this mail yet"))
+      (user-error "No trace: this Emacs session has not tried to send this \
+message"))
     (with-current-buffer buffer
       (let ((inhibit-read-only t))
         (erase-buffer)
@@ -716,40 +479,6 @@ This is for a mail whose outcome is unknown."
         (goto-char (point-min)))
       (special-mode))
     (display-buffer buffer)))
-
-;;;###autoload
-(defun smtpmail-native-flush-queue ()
-  "Send all mails of the outbox that wait, also those that are queued.
-What you hold, what was refused and what may have arrived is left alone."
-  (interactive)
-  (smtpmail-native-list--doing
-    (let* ((count (smtpmail-native-act-flush))
-           (needy (seq-count #'smtpmail-native-entry-needs-user-p
-                             (smtpmail-native-outbox-list))))
-      (message "%s%s"
-               (pcase count
-                 (0 "No mail waits to be sent")
-                 (1 "Sending 1 mail")
-                 (_ (format "Sending %d mails" count)))
-               (if (> needy 0) (format "; needing you: %d" needy) "")))))
-
-;;;###autoload
-(defun smtpmail-native-undo-send ()
-  "Bring back the newest mail that has not left yet, as a draft.
-For `smtpmail-native-undo-seconds' after sending, that is possible."
-  (interactive)
-  (let ((id (smtpmail-native-act-undo-candidate)))
-    (unless id
-      (user-error "Too late: no mail is held back for undoing"))
-    (smtpmail-native-list--edit id)))
-
-;;;###autoload
-(defun smtpmail-native-unlock ()
-  "Ask now for the passwords that mails of the outbox are held for."
-  (interactive)
-  (smtpmail-native-list--doing
-    (when (= 0 (smtpmail-native-ask-passwords))
-      (message "No mail waits for a password"))))
 
 (provide 'smtpmail-native-list)
 ;;; smtpmail-native-list.el ends here

@@ -19,6 +19,7 @@
 (require 'smtpmail-native-queue)
 (require 'smtpmail-native-stock)
 (require 'smtpmail-native-wait)
+(require 'smtpmail-native-watch)
 
 (defvar smtpmail-mail-address)
 
@@ -104,19 +105,26 @@ that tells what went wrong."
 
 (defun smtpmail-native-mode--send-it (stock)
   "Send the mail in the current buffer; in place of `smtpmail-send-it', STOCK."
-  (if (smtpmail-native-mode--ready-p)
+  (if (and (null (smtpmail-native-mechanism-foreign))
+           (smtpmail-native-mode--ready-p))
       (smtpmail-native-mode-send)
     (funcall stock)))
 
 (defun smtpmail-native-mode--adopt ()
-  "Take what smtpmail has queued into the outbox, if the mode is still on.
-Nobody is asked for anything, and no error is signalled."
+  "Take what smtpmail has queued into the outbox.
+Nothing is asked, and no error is signaled."
+  (condition-case err
+      (when (and (smtpmail-native-stock-queued-p)
+                 (smtpmail-native-mode--ready-p))
+        (smtpmail-native-stock-adopt))
+    (error (display-warning 'smtpmail-native (error-message-string err)))))
+
+(defun smtpmail-native-mode--begin ()
+  "Begin to send by itself what waits, if the mode is still on."
   (when smtpmail-native-mode
-    (condition-case err
-        (when (and (smtpmail-native-stock-queued-p)
-                   (smtpmail-native-mode--ready-p))
-          (smtpmail-native-stock-adopt))
-      (error (display-warning 'smtpmail-native (error-message-string err))))))
+    (smtpmail-native-mode--adopt)
+    (unless noninteractive
+      (smtpmail-native-watch-ensure))))
 
 (defun smtpmail-native-mode--send-queued-mail (stock)
   "Send what is queued; in place of `smtpmail-send-queued-mail', STOCK."
@@ -130,7 +138,8 @@ Nobody is asked for anything, and no error is signalled."
                      (smtpmail-native-wait-flush)
                    (smtpmail-native-act-flush))))
       (when (integerp count)
-        (message (if (= count 1) "Sending %d mail" "Sending %d mails") count)))))
+        (message (if (= count 1) "Sending %d message" "Sending %d messages")
+                 count)))))
 
 (defconst smtpmail-native-mode--advice
   '((smtpmail-via-smtp . smtpmail-native-mode--via-smtp)
@@ -144,7 +153,8 @@ Nobody is asked for anything, and no error is signalled."
 `smtpmail-send-it', `smtpmail-via-smtp' and `smtpmail-send-queued-mail' are
 advised; no setting is changed.  Mail that smtpmail has queued is taken into
 the outbox, and sent when the queue is flushed.  As long as the module is
-not there, smtpmail goes on as before."
+not there, smtpmail goes on as before.  What waits in the outbox is sent by
+itself."
   :global t
   :group 'smtpmail-native
   (require 'smtpmail)
@@ -160,8 +170,15 @@ not there, smtpmail goes on as before."
               #'smtpmail-native-stock-note-change)
     ;; The rest of the init file may have more to say of the server.
     (if after-init-time
-        (smtpmail-native-mode--adopt)
-      (add-hook 'after-init-hook #'smtpmail-native-mode--adopt))))
+        (smtpmail-native-mode--begin)
+      (add-hook 'after-init-hook #'smtpmail-native-mode--begin))))
+
+(defun smtpmail-native-mode-unload-function ()
+  "Give stock smtpmail back: take the advice away and undo the hooks."
+  (smtpmail-native-mode -1)
+  (remove-hook 'after-init-hook #'smtpmail-native-mode--begin)
+  ;; The rest is done as usual.
+  nil)
 
 (defun smtpmail-native-mode--by-advice (mail)
   "Let MAIL go through `smtpmail-via-smtp', and what users advise it to do.
@@ -195,25 +212,34 @@ advise that to choose the account.  Signal a child of
             (t (smtpmail-native-error-signal 'smtpmail-native-error
                                              (format "%s" complaint)))))))
 
+(defvar smtpmail-native-mode--stock nil
+  "Non-nil while stock smtpmail sends a message that was given to us.")
+
 (defun smtpmail-native-mode--stock-send-p ()
-  "Send the mail in the current buffer by stock smtpmail, if that has to be.
-So it is when a mechanism of `smtpmail-auth-supported' is one that only
-stock smtpmail has, by a method of `smtpmail-try-auth-method' that somebody
-has added.  Return non-nil, and tell the user why, if it was sent."
+  "Send the message in the current buffer by stock smtpmail, if it must.
+That is so when `smtpmail-auth-supported' has a mechanism that only stock
+smtpmail supports, by a method of `smtpmail-try-auth-method'.  Return
+non-nil, and tell the user why, if it was sent."
   (let ((mechanism (smtpmail-native-mechanism-foreign)))
     (when mechanism
-      (message "Stock smtpmail sends this mail: only it has the mechanism %s, \
-see `smtpmail-auth-supported'" mechanism)
+      (when smtpmail-native-mode--stock
+        (smtpmail-native-error-signal
+         'smtpmail-native-usage-error
+         (format "Only stock smtpmail supports %s, and advice on `smtpmail-send-it' keeps it from sending" mechanism)))
+      (message "Sending with stock smtpmail: only it supports %s (see \
+`smtpmail-auth-supported')" mechanism)
       (require 'smtpmail)
-      ;; Whatever advice leads from there to here is passed by.
-      (funcall (advice--cd*r (symbol-function 'smtpmail-send-it)))
+      ;; The mode's own advice lets it pass.
+      (let ((smtpmail-native-mode--stock t))
+        (smtpmail-send-it))
       t)))
 
 (defun smtpmail-native-mode-send ()
-  "Send the mail in the current buffer, by stock smtpmail if that has to be."
+  "Send the message in the current buffer, by stock smtpmail if it must."
   (unless (smtpmail-native-mode--stock-send-p)
     (smtpmail-native-queue-buffer #'smtpmail-native-mode-hand-over)))
 
+(declare-function smtpmail-send-it "smtpmail" ())
 (declare-function smtpmail-via-smtp "smtpmail"
                   (recipient smtpmail-text-buffer
                              &optional ask-for-password send-attempts))

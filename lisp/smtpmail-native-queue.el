@@ -6,29 +6,36 @@
 
 ;;; Code:
 
+(require 'seq)
 (require 'smtpmail-native-act)
-(require 'smtpmail-native-ask)
 (require 'smtpmail-native-attempt)
 (require 'smtpmail-native-auth)
-(require 'smtpmail-native-channel)
 (require 'smtpmail-native-copy)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
+(require 'smtpmail-native-identity)
+(require 'smtpmail-native-index)
 (require 'smtpmail-native-job)
 (require 'smtpmail-native-load)
 (require 'smtpmail-native-message)
 (require 'smtpmail-native-options)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-outbox-write)
+(require 'smtpmail-native-quiet)
 (require 'smtpmail-native-schedule)
 (require 'smtpmail-native-tell)
+(require 'smtpmail-native-verdict)
 (require 'smtpmail-native-wait)
+(require 'smtpmail-native-watch)
+(require 'smtpmail-native-wishes)
 
 (defvar smtpmail-queue-mail)
-(defvar smtpmail-native-send-later)
 
-(defun smtpmail-native-queue-envelope (mail account)
-  "Return the envelope of MAIL, a plist of message.el, for ACCOUNT."
+;;;; Into the outbox
+
+(defun smtpmail-native-queue-envelope (mail account &optional found)
+  "Return the envelope of MAIL, a plist of message.el, for ACCOUNT.
+FOUND are the credentials with which it is sent, if they are known."
   (append (list :sender (plist-get mail :sender)
                 :recipients (plist-get mail :recipients)
                 :subject (plist-get mail :subject)
@@ -38,31 +45,45 @@
                 :wishes (plist-get mail :wishes)
                 :utf-8 (and (plist-get mail :utf-8) t)
                 :binary (plist-get mail :binary)
+                :identity (smtpmail-native-identity account found)
                 :created (truncate (float-time)))
           account))
 
-(defun smtpmail-native-queue-make-durable (entry &optional wait)
-  "Make ENTRY survive a loss of power, and wait a moment for that.
-With WAIT, wait as long as it takes, as batch mode always does.  Return
-non-nil if it does.  No error is signalled; a failure is a warning."
-  (condition-case err
-      (if (eq (smtpmail-native-outbox-make-durable
-               entry (if (or wait noninteractive)
-                         nil
-                       smtpmail-native-outbox-patience))
-              t)
-          t
-        (smtpmail-native-tell-slow)
-        nil)
-    (smtpmail-native-outbox-error
-     (display-warning 'smtpmail-native (cadr err))
-     nil)))
+(defun smtpmail-native-queue--commit (mail envelope state)
+  "Make an entry of MAIL with ENVELOPE and STATE; return it, claimed.
+It survives a loss of power then.  This is the one point that decides what
+\\[keyboard-quit] does: before it, the entry is withdrawn and the quit goes
+on; after it, the message is in the outbox.  The caller has bound
+`inhibit-quit', so that there is nothing between."
+  (let ((entry (smtpmail-native-outbox-commit
+                (plist-get mail :buffer) envelope state nil
+                (plist-get mail :draft)))
+        (kept nil))
+    (unwind-protect
+        (let ((durable (smtpmail-native-outbox-make-durable
+                        entry (if noninteractive
+                                  nil
+                                smtpmail-native-outbox-patience))))
+          (unless quit-flag
+            (setq kept t)
+            (when (eq durable 'slow)
+              ;; After what the caller has to say.
+              (smtpmail-native-quiet-timer 0 #'smtpmail-native-tell-slow))))
+      (unless kept
+        (smtpmail-native-wait-withdraw entry)))
+    (unless kept
+      (setq quit-flag nil)
+      (signal 'quit nil))
+    entry))
 
-(defun smtpmail-native-queue--leave (entry)
-  "Make ENTRY durable and let go of it."
-  (smtpmail-native-queue-make-durable entry)
-  (smtpmail-native-outbox-release entry)
-  (smtpmail-native-tell-changed (smtpmail-native-entry-id entry)))
+(defmacro smtpmail-native-queue--entering (&rest body)
+  "Run BODY, which calls `smtpmail-native-queue--commit', without a quit.
+One that comes after the commit is too late, and does not go on: the caller
+would take the message for unsent."
+  (declare (indent 0) (debug t))
+  `(let ((inhibit-quit t))
+     (prog1 (progn ,@body)
+       (setq quit-flag nil))))
 
 (defun smtpmail-native-queue-later-p (mail)
   "Return non-nil if MAIL is to wait in the outbox until its time.
@@ -72,63 +93,89 @@ MAIL is a plist of `smtpmail-native-message-prepare', or an envelope."
          (eq smtpmail-native-send-later 'outbox)
          (> release (float-time)))))
 
-(defun smtpmail-native-queue--send-later (octets envelope hold)
-  "Commit OCTETS with ENVELOPE, not to be sent yet.
-HOLD is the reason, or nil for its own time, or `smtpmail-native-undo-seconds'
-from now.  Return the entry's id."
-  (let* ((next (and (not hold)
-                    (max (ceiling (+ (float-time)
-                                     smtpmail-native-undo-seconds))
-                         (or (plist-get (plist-get envelope :wishes) :release)
-                             0))))
-         (inhibit-quit t)
-         (entry (smtpmail-native-outbox-commit
-                 octets envelope
-                 (if hold
-                     (list :status 'held :hold hold)
-                   (list :status 'ready :next next :undo t)))))
-    (smtpmail-native-queue--leave entry)
-    (when next
-      (smtpmail-native-schedule-at next))
-    (smtpmail-native-entry-id entry)))
+(defun smtpmail-native-queue--keep (mail envelope state)
+  "Put MAIL with ENVELOPE into the outbox in STATE; return the entry's id."
+  (smtpmail-native-queue--entering
+    (let ((entry (smtpmail-native-queue--commit mail envelope state)))
+      (smtpmail-native-outbox-release entry)
+      (smtpmail-native-index-put entry)
+      (smtpmail-native-entry-id entry))))
 
-(defun smtpmail-native-queue--send-now (octets envelope)
-  "Commit OCTETS with ENVELOPE and begin to send them in the background.
+(defun smtpmail-native-queue--hold (mail account)
+  "Put MAIL for ACCOUNT into the outbox until a flush; return the entry's id."
+  (smtpmail-native-queue--keep mail
+                               (smtpmail-native-queue-envelope mail account)
+                               '(:status held :hold queue)))
+
+(defun smtpmail-native-queue--schedule (mail account)
+  "Put MAIL for ACCOUNT into the outbox until its time; return the entry's id."
+  (smtpmail-native-queue--keep mail
+                               (smtpmail-native-queue-envelope mail account)
+                               '(:status ready)))
+
+(defun smtpmail-native-queue--find (account)
+  "Return the credentials for ACCOUNT; ask for what is missing.
+It is asked before there is an entry: after \\[keyboard-quit] the draft is
+intact."
+  (let ((inhibit-quit nil))
+    (smtpmail-native-identity-find account
+                                   :ask (smtpmail-native-tell-attended-p))))
+
+(defun smtpmail-native-queue--delay (mail account)
+  "Put MAIL for ACCOUNT into the outbox for `smtpmail-native-undo-seconds'.
+Return the entry's id."
+  (let ((found (smtpmail-native-queue--find account))
+        (id nil))
+    (unwind-protect
+        (smtpmail-native-queue--entering
+          (setq id (smtpmail-native-queue--keep
+                    mail (smtpmail-native-queue-envelope mail account found)
+                    (list :status 'ready :undo t
+                          :next (ceiling (+ (float-time)
+                                            smtpmail-native-undo-seconds)))))
+          (smtpmail-native-identity-give id found)
+          id)
+      (unless id
+        (smtpmail-native-auth-release found)))))
+
+(defun smtpmail-native-queue--begin (entry found)
+  "Begin to send ENTRY, just committed, with FOUND.
+It waits if the account has no free session; FOUND is cleared then."
+  (let ((id (smtpmail-native-entry-id entry)))
+    (if (or (plist-get found :typed)
+            (smtpmail-native-schedule-free-p
+             (smtpmail-native-entry-envelope entry)))
+        (smtpmail-native-attempt-begin entry found)
+      (smtpmail-native-auth-release found)
+      (smtpmail-native-outbox-release entry)
+      (smtpmail-native-index-put entry)
+      (smtpmail-native-schedule-look-at (list id)))
+    id))
+
+(defun smtpmail-native-queue--send-now (mail account)
+  "Put MAIL for ACCOUNT into the outbox and begin to send it.
 Return the entry's id.  What hinders the begin is signalled, and nothing is
-left behind then."
-  ;; Whoever does not want to tell the password still has the draft.
-  (let ((found (smtpmail-native-job-find
-                envelope nil (smtpmail-native-tell-attended-p)))
+left then."
+  (let ((found (smtpmail-native-queue--find account))
         (entry nil)
         (begun nil))
     (unwind-protect
-        ;; A quit that came behind the commit would leave the caller unaware.
-        (let ((inhibit-quit t))
-          (setq entry (smtpmail-native-outbox-commit octets envelope
-                                                     '(:status ready)))
-          (if (or (plist-get found :typed)
-                  (smtpmail-native-schedule-free-p envelope))
-              (progn
-                ;; First: what comes of it must not be heard before the
-                ;; caller, which files the copy, has heard of the entry.
-                (smtpmail-native-queue-make-durable entry)
-                (smtpmail-native-attempt-begin entry found))
-            (smtpmail-native-auth-release found)
-            (smtpmail-native-queue--leave entry)
-            (smtpmail-native-schedule-look-at
-             (list (smtpmail-native-entry-id entry))))
-          (setq begun t))
+        (smtpmail-native-queue--entering
+          (setq entry (smtpmail-native-queue--commit
+                       mail (smtpmail-native-queue-envelope mail account found)
+                       '(:status ready)))
+          (prog1 (smtpmail-native-queue--begin entry found)
+            (setq begun t)))
       (unless begun
         (smtpmail-native-auth-release found)
         (when entry
-          (smtpmail-native-wait-withdraw entry))))
-    (smtpmail-native-entry-id entry)))
+          (smtpmail-native-wait-withdraw entry))))))
 
-(defun smtpmail-native-queue--send-waiting (octets envelope)
-  "Send OCTETS with ENVELOPE, and wait for the outcome.
-Return the result of the module if the server has taken the mail; for the
+(defun smtpmail-native-queue--send-waiting (mail account)
+  "Send MAIL for ACCOUNT, and wait for the outcome.
+Return the result of the module if the server has taken the message; for the
 recipients whom it has refused then, the entry stays in the outbox.  Else
-signal a child of `smtpmail-native-error'; the mail is not in the outbox
+signal a child of `smtpmail-native-error'; the message is not in the outbox
 any more, unless its outcome is unknown."
   (let ((entry nil)
         (result nil))
@@ -136,7 +183,9 @@ any more, unless its outcome is unknown."
         (progn
           (let ((inhibit-quit t))
             (setq entry (smtpmail-native-outbox-commit
-                         octets envelope '(:status ready :wait t))))
+                         (plist-get mail :buffer)
+                         (smtpmail-native-queue-envelope mail account)
+                         '(:status ready :wait t))))
           (setq result (smtpmail-native-wait-try entry)))
       (when entry
         (smtpmail-native-wait-end entry)))
@@ -146,53 +195,73 @@ any more, unless its outcome is unknown."
 
 (defun smtpmail-native-queue-send (mail how)
   "Send MAIL, a plist of `smtpmail-native-message-prepare', by way of HOW.
-HOW is `wait' for the outcome; `background'; or `queue', to hold the mail
+HOW is `wait' for the outcome; `background'; or `queue', to hold the message
 until the queue is flushed.  One that is to be sent later only goes into the
 outbox.  The buffer of its octets is the caller's.  The server is that of
 smtpmail's variables now.  Return a plist: with `wait' the result of the
 module, (:id ID) where nothing was waited for.  Signal a child of
-`smtpmail-native-error' if the mail has not been sent or committed; after
-`smtpmail-native-unknown-outcome' it may have arrived."
+`smtpmail-native-error' if the message has not been sent or committed; after
+`smtpmail-native-unknown-outcome' it may have been delivered."
   (smtpmail-native-load)
-  (let ((octets (plist-get mail :buffer))
-        (envelope (smtpmail-native-queue-envelope
-                   mail (smtpmail-native-job-account))))
-    (add-hook 'kill-emacs-query-functions #'smtpmail-native-act--may-quit-p)
-    (pcase how
-      ((guard (smtpmail-native-queue-later-p envelope))
-       (list :id (smtpmail-native-queue--send-later
-                  octets envelope (and (eq how 'queue) 'queue))))
-      ('wait (smtpmail-native-queue--send-waiting octets envelope))
-      ('queue (list :id (smtpmail-native-queue--send-later
-                         octets envelope 'queue)))
-      ((guard (> smtpmail-native-undo-seconds 0))
-       (list :id (smtpmail-native-queue--send-later octets envelope nil)))
-      (_ (list :id (smtpmail-native-queue--send-now octets envelope))))))
+  (let ((account (smtpmail-native-job-account)))
+    (add-hook 'kill-emacs-query-functions #'smtpmail-native-act-may-quit-p)
+    (unless (or (eq how 'wait) (and noninteractive (not (eq how 'background))))
+      (smtpmail-native-watch-ensure))
+    (cond
+     ((and (eq how 'wait) (not (smtpmail-native-queue-later-p mail)))
+      (smtpmail-native-queue--send-waiting mail account))
+     (t
+      (list :id
+            (funcall
+             (cond ((eq how 'queue) #'smtpmail-native-queue--hold)
+                   ((smtpmail-native-queue-later-p mail)
+                    #'smtpmail-native-queue--schedule)
+                   ((> smtpmail-native-undo-seconds 0)
+                    #'smtpmail-native-queue--delay)
+                   (t #'smtpmail-native-queue--send-now))
+             mail account))))))
 
 ;;;; What a program hands over
 
 (defun smtpmail-native-queue--told (recipients seconds)
-  "Return the line that tells of a mail to RECIPIENTS, which took SECONDS."
+  "Return the line that tells of a message to RECIPIENTS, sent in SECONDS."
   (format "Sent to %s%s in %.1f s" (car recipients)
           (if (cdr recipients) (format " and %d more" (length (cdr recipients)))
             "")
           seconds))
 
 (defun smtpmail-native-queue--tell-undo (recipients)
-  "Tell how the mail to RECIPIENTS can be brought back, and for how long.
+  "Tell how the message to RECIPIENTS can be undone, and for how long.
 It is told in a moment, because the caller says that it is done."
-  (run-at-time 0 nil #'smtpmail-native-tell-say
-               "Mail to %s leaves in %d s; %s brings it back"
-               (smtpmail-native-error-text (car recipients))
-               smtpmail-native-undo-seconds
-               (substitute-command-keys "\\[smtpmail-native-undo-send]")))
+  (smtpmail-native-quiet-timer
+   0 #'smtpmail-native-tell-say "Sending mail to %s in %d s; type %s to undo"
+   (smtpmail-native-error-text (car recipients))
+   smtpmail-native-undo-seconds
+   (substitute-command-keys "\\[smtpmail-native-undo-send]")))
 
 (defun smtpmail-native-queue--enter (mail how)
   "Put MAIL into the outbox by way of HOW; its copies are filed when it is sent.
 HOW is that of `smtpmail-native-queue-send'."
-  (smtpmail-native-copy-expect
-   (plist-get (smtpmail-native-queue-send mail how) :id)
-   (plist-get mail :key)))
+  (smtpmail-native-queue--entering
+    (smtpmail-native-copy-expect
+     (plist-get (smtpmail-native-queue-send mail how) :id)
+     (plist-get mail :key))))
+
+(defun smtpmail-native-queue--complain-of-rest (result)
+  "Signal in batch mode that RESULT leaves out some of the recipients.
+No one would look into the outbox for them."
+  (let ((rest (seq-remove (lambda (answer) (eq (cadr answer) 'sent))
+                          (smtpmail-native-verdict-answers result))))
+    (when (and rest noninteractive)
+      (smtpmail-native-error-signal
+       (if (seq-every-p (lambda (answer) (eq (cadr answer) 'refused)) rest)
+           'smtpmail-native-refused
+         'smtpmail-native-deferred)
+       (format "Not accepted for all recipients: %s"
+               (mapconcat (lambda (answer)
+                            (format "<%s>: %s %s" (nth 0 answer) (nth 2 answer)
+                                    (nth 4 answer)))
+                          rest "; "))))))
 
 (defun smtpmail-native-queue-hand-over (mail)
   "Send MAIL, a plist of `smtpmail-native-message-prepare', as is wanted now."
@@ -213,7 +282,8 @@ HOW is that of `smtpmail-native-queue-send'."
       (when (> smtpmail-native-undo-seconds 0)
         (smtpmail-native-queue--tell-undo people)))
      (t
-      (smtpmail-native-queue-send mail 'wait)
+      (smtpmail-native-queue--complain-of-rest
+       (smtpmail-native-queue-send mail 'wait))
       (message "%s" (smtpmail-native-queue--told people
                                                  (- (float-time) start)))))))
 
@@ -221,6 +291,8 @@ HOW is that of `smtpmail-native-queue-send'."
   "Send the mail in the current buffer by calling HAND-OVER with it.
 HAND-OVER gets a plist as `smtpmail-native-queue-hand-over' does.  The buffer
 is not altered."
+  (when (smtpmail-native-tell-attended-p)
+    (smtpmail-native-auth-save-pending))
   (condition-case err
       (let ((mail (smtpmail-native-message-prepare)))
         (unwind-protect

@@ -15,6 +15,7 @@
 (require 'smtpmail-native-attempt)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
+(require 'smtpmail-native-index)
 (require 'smtpmail-native-job)
 (require 'smtpmail-native-message)
 (require 'smtpmail-native-outbox)
@@ -289,17 +290,17 @@ octets are lost; then what is left of FILE stays, for the user to look at."
             (mapc #'delete-file old)))
       (unwind-protect
           (progn
-            (unless (or (null data)
-                        (smtpmail-native-queue-make-durable entry t))
-              (error "The outbox cannot be written to the disk"))
             (when data
+              (smtpmail-native-outbox-make-durable entry nil)
               (mapc #'delete-file old))
             (setq moved t))
         ;; As long as its octets are there it is still in smtpmail's queue.
         (when (and (not moved) data (file-exists-p data))
           (smtpmail-native-outbox-forget-origin entry)
           (smtpmail-native-outbox-remove entry))
-        (smtpmail-native-outbox-release entry)))))
+        (when (smtpmail-native-entry-claim entry)
+          (smtpmail-native-outbox-release entry)
+          (smtpmail-native-index-put entry))))))
 
 (defun smtpmail-native-stock--adopt-one (file)
   "Take the queued mail FILE into the outbox.  Return non-nil if it is there.
@@ -327,7 +328,7 @@ Return the number of mails that were taken.  Signal
                              (seq-filter #'smtpmail-native-stock--queued-p
                                          (smtpmail-native-stock--lines)))))
     (when adopted
-      (smtpmail-native-tell-change))
+      (smtpmail-native-index-changed nil))
     (smtpmail-native-stock-write-index adopted)
     (length adopted)))
 

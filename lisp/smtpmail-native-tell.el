@@ -2,8 +2,12 @@
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; One voice for all that happens behind the user's back, the hooks, and the
-;; dialogues with servers.
+;; One voice for all that happens while you do something else: lines in the echo
+;; area for what goes on by itself, warnings that stay for what you must decide,
+;; and one rate limit for both.  A secret or an exception that is missing is one
+;; line for each account, and a number in the mode line: nothing asks for it.
+;; The functions of your hooks are called here, and the traces of SMTP sessions
+;; are kept here.
 
 ;;; Code:
 
@@ -13,19 +17,16 @@
 (require 'smtpmail-native-options)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-outbox-write)
+(require 'smtpmail-native-quiet)
 (require 'smtpmail-native-verdict)
 
 (defvar smtpmail-debug-info)
 
-(defvar smtpmail-native-changed-functions nil
-  "Functions that are called when something has happened to an entry.
-The argument is its id, or nil when it may concern all of them.")
-
-;;;; Lines and warnings
-
 (defun smtpmail-native-tell-attended-p ()
   "Return non-nil if the user is there to be asked."
   (not noninteractive))
+
+;;;; Lines and warnings
 
 (defun smtpmail-native-tell-say (format &rest args)
   "Show FORMAT with ARGS as a line, but not over a minibuffer in use."
@@ -45,6 +46,61 @@ The argument is its id, or nil when it may concern all of them.")
                         "%F %H:%M")
                       time))
 
+(defconst smtpmail-native-tell--burst 3
+  "How many warnings are shown in a row.")
+
+(defconst smtpmail-native-tell--pause 10
+  "Seconds after which a row of warnings is over.")
+
+(defvar smtpmail-native-tell--row '(0 0 . 0)
+  "The row of warnings: (TIME SHOWN . LEFT-OUT), TIME being that of the first.")
+
+(defun smtpmail-native-tell--left-out ()
+  "Say how many warnings of the row were left out, and end the row."
+  (let ((count (cddr smtpmail-native-tell--row)))
+    (setq smtpmail-native-tell--row '(0 0 . 0))
+    (when (> count 0)
+      (smtpmail-native-tell-say
+       "%d more message%s in the outbox need%s attention; \
+type M-x smtpmail-native-outbox"
+       count (if (= count 1) "" "s") (if (= count 1) "s" "")))))
+
+(defun smtpmail-native-tell-warn (text)
+  "Show TEXT as a warning that stays.
+After a few in a row the rest are counted, so that a server that is down does
+not fill the frame."
+  (let ((now (float-time)))
+    (pcase-let ((`(,time ,shown . ,left-out) smtpmail-native-tell--row))
+      (unless (<= 0 (- now time) smtpmail-native-tell--pause)
+        (setq time now
+              shown 0
+              left-out 0))
+      (if (or noninteractive (< shown smtpmail-native-tell--burst))
+          (progn
+            (setq smtpmail-native-tell--row (cons time
+                                                  (cons (1+ shown) left-out)))
+            (display-warning 'smtpmail-native text :warning))
+        (when (= left-out 0)
+          (smtpmail-native-quiet-timer smtpmail-native-tell--pause
+                                       #'smtpmail-native-tell--left-out))
+        (setq smtpmail-native-tell--row
+              (cons time (cons shown (1+ left-out))))))))
+
+(defvar smtpmail-native-tell--once (make-hash-table :test #'equal)
+  "What has been told and is not to be told again, by its key.")
+
+(defun smtpmail-native-tell-once (key format &rest args)
+  "Show FORMAT with ARGS as a line, unless that was done for KEY before."
+  (unless (gethash key smtpmail-native-tell--once)
+    (puthash key t smtpmail-native-tell--once)
+    (apply #'smtpmail-native-tell-say format args)))
+
+(defun smtpmail-native-tell-again (key)
+  "Let what has been told for KEY be told again when it comes back."
+  (remhash key smtpmail-native-tell--once))
+
+;;;; What has come of an attempt
+
 (defun smtpmail-native-tell--advice (entry)
   "Return what happens next to ENTRY, and what the user can do."
   (let ((state (smtpmail-native-entry-state entry)))
@@ -52,29 +108,49 @@ The argument is its id, or nil when it may concern all of them.")
       ('ready
        (let ((next (plist-get state :next)))
          (if next
-             (format "It will be tried again at %s"
-                     (format-time-string "%H:%M" next))
-           "It will be tried again")))
+             (format "Next try at %s" (format-time-string "%H:%M" next))
+           "Emacs will try again")))
       ('unknown
-       "It may have arrived, and is not sent again by itself: look whether it \
-did, then type m (arrived) or s (send again) in M-x smtpmail-native-outbox")
+       "It may have been delivered, and Emacs does not send it again unless \
+you say so: check whether it arrived, then type m (it was delivered) or s \
+(send it again) in M-x smtpmail-native-outbox")
       ('refused
-       "It is kept: type e (edit as a new mail) or s (send again) in M-x \
+       "It is kept: type e (edit as a new message) or s (send again) in M-x \
 smtpmail-native-outbox")
       (_ (pcase (plist-get state :hold)
-           ('password
-            (format "It is kept until the %s is known: type s (send) in M-x \
-smtpmail-native-outbox"
-                    (if (plist-get state :passphrase)
-                        "passphrase of the key"
-                      "password")))
-           ('certificate
-            "It is kept until you accept the certificate: type s (send) in M-x \
-smtpmail-native-outbox")
+           ((or 'password 'certificate)
+            "It is held; type M-x smtpmail-native-unlock")
+           ('settings
+            "It is held: change the setting, then type e (edit as a new \
+message) in M-x smtpmail-native-outbox")
            ('expired
-            "It is kept: type s (try again), e (edit) or d (delete) in M-x \
+            "It is held: type s (try again), e (edit) or d (delete) in M-x \
 smtpmail-native-outbox")
-           (_ "It is kept: type s (send) in M-x smtpmail-native-outbox"))))))
+           (_ "It is held: type s (send) in M-x smtpmail-native-outbox"))))))
+
+(defun smtpmail-native-tell-hold-key (entry)
+  "Return the key under which it is told once what ENTRY is held for."
+  (cons (smtpmail-native-entry-hold entry)
+        (smtpmail-native-entry-account-key
+         (smtpmail-native-entry-envelope entry))))
+
+(defun smtpmail-native-tell--failure (entry)
+  "Tell the user that ENTRY has not been sent, and why."
+  (let ((text (format "Mail to %s: %s.  %s"
+                      (smtpmail-native-entry-people entry)
+                      (or (plist-get (smtpmail-native-entry-state entry) :text)
+                          "not sent")
+                      (smtpmail-native-tell--advice entry))))
+    (cond
+     ;; One line for all messages that wait for the same.
+     ((or (smtpmail-native-entry-locked-p entry)
+          (smtpmail-native-entry-untrusted-p entry))
+      (smtpmail-native-tell-once (smtpmail-native-tell-hold-key entry)
+                                 "%s" text))
+     ((smtpmail-native-entry-needs-user-p entry)
+      (smtpmail-native-tell-warn text))
+     (t (smtpmail-native-tell-say "%s" text)))
+    (smtpmail-native-tell-run-hook 'smtpmail-native-failed-functions entry)))
 
 (defun smtpmail-native-tell (entry)
   "Tell the user about ENTRY, an attempt for which did not end its way."
@@ -82,34 +158,27 @@ smtpmail-native-outbox")
     (cond ((plist-get (smtpmail-native-entry-state entry) :more))
           (release
            (smtpmail-native-tell-say
-            "Mail to %s waits in the outbox until %s: the server does not \
-keep it" (smtpmail-native-entry-people entry)
+            "Scheduled mail to %s for %s; the server cannot hold it \
+(FUTURERELEASE), so it waits in the outbox"
+            (smtpmail-native-entry-people entry)
             (smtpmail-native-tell-date release)))
           (t (smtpmail-native-tell--failure entry)))))
 
-(defun smtpmail-native-tell--failure (entry)
-  "Tell the user that ENTRY has not been sent, and why.
-What is tried again, or held at the user's own wish, is only a line; what
-needs the user stays visible."
-  (let* ((state (smtpmail-native-entry-state entry))
-         (text (format "Mail to %s: %s.  %s"
-                       (smtpmail-native-entry-people entry)
-                       (or (plist-get state :text) "not sent")
-                       (smtpmail-native-tell--advice entry))))
-    (if (smtpmail-native-entry-needs-user-p entry)
-        (display-warning 'smtpmail-native text :warning)
-      (smtpmail-native-tell-say "%s" text))
-    (smtpmail-native-tell-run-hook 'smtpmail-native-failed-functions entry)))
+(defun smtpmail-native-tell-sent (entry &optional seconds)
+  "Tell that ENTRY was sent, in SECONDS if this Emacs did it."
+  (smtpmail-native-tell-say "Sent to %s%s"
+                            (smtpmail-native-entry-people entry)
+                            (if seconds (format " in %.1f s" seconds) "")))
 
 (defun smtpmail-native-tell-unfiled (entry why)
   "Warn that ENTRY was sent, but that its copy could not be filed, and WHY.
 Keep its message, which may be all that there is of it."
   (display-warning
    'smtpmail-native
-   (format "The mail to %s was sent, but its copy could not be filed: %s.  %s"
+   (format "Sent mail to %s, but could not file a copy: %s.  %s"
            (smtpmail-native-entry-people entry) why
            (condition-case err
-               (format "It is kept as %s"
+               (format "The message is saved in %s"
                        (abbreviate-file-name
                         (smtpmail-native-outbox-set-aside entry)))
              (file-error (error-message-string err))))))
@@ -130,43 +199,29 @@ Keep its message, which may be all that there is of it."
                             (plist-get state :replies)))
             envelope)))
 
-(defun smtpmail-native-tell-run-hook (hook entry)
-  "Call each function of HOOK with a plist about ENTRY; none can do harm."
-  (let ((plist (smtpmail-native-tell--plist entry)))
-    (run-hook-wrapped hook
-                      (lambda (function)
-                        (condition-case err
-                            (funcall function plist)
-                          (error
-                           (display-warning
-                            'smtpmail-native
-                            (format "Error in `%s': %s" hook
-                                    (error-message-string err)))))
-                        nil))))
-
-(defun smtpmail-native-tell-changed (id)
-  "Tell that something has happened to the entry ID."
-  (run-hook-wrapped 'smtpmail-native-changed-functions
+(defun smtpmail-native-tell-each (hook &rest args)
+  "Call each function of HOOK with ARGS; none can do harm to the next."
+  (run-hook-wrapped hook
                     (lambda (function)
-                      (with-demoted-errors "smtpmail-native: %S"
-                        (funcall function id))
+                      (apply #'smtpmail-native-quiet-guard
+                             (format "Error in `%s'" hook) function args)
                       nil)))
 
-(defun smtpmail-native-tell-change ()
-  "Tell that something may have happened to any of the entries."
-  (smtpmail-native-tell-changed nil))
+(defun smtpmail-native-tell-run-hook (hook entry)
+  "Call each function of HOOK with a plist about ENTRY; none can do harm."
+  (smtpmail-native-tell-each hook (smtpmail-native-tell--plist entry)))
 
-;;;; Dialogues
+;;;; Traces of SMTP sessions
 
 (defvar smtpmail-native-tell--traces (make-hash-table :test #'equal)
-  "The dialogue of the last attempt, a reversed list of lines, by entry id.")
+  "The trace of the last attempt, a reversed list of lines, by entry id.")
 
 (defun smtpmail-native-tell--trace-buffer (host)
   "Return the buffer for the trace of sessions with HOST."
   (get-buffer-create (format "*trace of SMTP session to %s*" host)))
 
 (defun smtpmail-native-tell-trace-line (host id plist)
-  "Keep the line of the dialogue with HOST that is in the event PLIST.
+  "Keep the line of the trace of a session with HOST in the event PLIST.
 ID is the entry's, or nil.  It goes into the trace buffer if the user wants
 to see that."
   (let ((line (concat (if (plist-get plist :from-server) "S: " "C: ")
@@ -183,17 +238,21 @@ to see that."
 
 (defun smtpmail-native-tell-new-trace (host id)
   "Forget the trace of an earlier session with HOST and for the entry ID."
-  (remhash id smtpmail-native-tell--traces)
+  (smtpmail-native-tell-forget-trace id)
   (when smtpmail-debug-info
     (with-current-buffer (smtpmail-native-tell--trace-buffer host)
       (let ((inhibit-read-only t))
         (erase-buffer)))))
 
 (defun smtpmail-native-tell-trace (id)
-  "Return the dialogue of the last attempt for the entry ID, a string or nil.
+  "Return the trace of the last attempt for the entry ID, a string or nil.
 Only this Emacs's own attempts are known."
   (let ((lines (gethash id smtpmail-native-tell--traces)))
     (and lines (apply #'concat (reverse lines)))))
+
+(defun smtpmail-native-tell-forget-trace (id)
+  "Forget the trace of the last attempt for the entry ID."
+  (remhash id smtpmail-native-tell--traces))
 
 (provide 'smtpmail-native-tell)
 ;;; smtpmail-native-tell.el ends here

@@ -3,8 +3,9 @@
 
 ;;; Commentary:
 ;; Pure: from what the module tells of an attempt, and the state of the entry, to
-;; the new state, and to the words, the condition and the exit code.  Policy on
-;; outcomes is here and nowhere else.
+;; the new state of the entry, the words for people, the condition and the exit
+;; code.  Policy on outcomes is here and nowhere else: a new kind of outcome is a
+;; new row of one table.
 
 ;;; Code:
 
@@ -13,31 +14,263 @@
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-options)
 
-(defconst smtpmail-native-verdict-back-off '(60 120 300 900 1800 3600)
-  "Seconds until the next try after each failure; the last one for all others.")
+;;;; The table
+
+(defun smtpmail-native-verdict-anonymous-p (result)
+  "Return non-nil if RESULT is a refusal of a client that has not logged in.
+The server offered to authenticate, and no credentials were known.  A reply
+that names the mailbox or its domain as the reason is about something else."
+  (and (eq (plist-get result :kind) 'reply)
+       (memq (plist-get result :stage) '(mail rcpt))
+       (>= (or (plist-get result :code) 0) 500)
+       (not (member (plist-get result :offered) '(nil "")))
+       (member (plist-get result :mechanism) '(nil ""))
+       (not (string-match-p
+             "\\`5\\.\\(?:1\\.\\(?:1\\|2\\|3\\|6\\|10\\)\\|2\\.[0-9]+\\|3\\.4\\|\
+6\\.[0-9]+\\)\\'"
+             (or (plist-get result :enhanced) "")))))
+
+(defun smtpmail-native-verdict--clear-port-p (result)
+  "Return non-nil if RESULT is of a TLS handshake with a server in clear.
+A server that talks SMTP first answers a handshake with text.  A handshake
+after STARTTLS is another matter: then the greeting is known."
+  (member (plist-get result :greeting) '(nil "")))
+
+(defconst smtpmail-native-verdict--table
+  '(((:kind ok) :verdict sent :condition nil :exit 0)
+    ((:flag :in-doubt)
+     :verdict unknown :condition smtpmail-native-unknown-outcome :exit 76
+     :hint "check whether it was delivered before you send it again")
+    ((:kind cancelled)
+     :verdict cancelled :condition smtpmail-native-cancelled :exit 75)
+    ((:code (400 . 499)) :exit 75)
+    ;; Who you are.
+    ((:flag :passphrase-wanted) :verdict password)
+    ((:kind auth :flag :password-untested)
+     :verdict refused
+     :hint "see `smtpmail-native-auth-mechanisms'; your password was not \
+tested")
+    ((:kind auth :words "app\\(?:lication\\)?[- ]?specific\\|app password\\|\
+badcredentials")
+     :hint "this account needs an app password or an OAuth 2.0 token, see \
+`smtpmail-native-auth-mechanisms'")
+    ((:kind auth :words "authorization code")
+     :hint "this account needs the authorization code of its settings instead \
+of the password")
+    ((:kind auth :words "basic auth\\(?:entication\\)? is disabled\\|\
+5\\.7\\.139\\|smtpclientauthentication is disabled")
+     :hint "this account takes no passwords; use an OAuth 2.0 token, see \
+`smtpmail-native-auth-mechanisms'")
+    ((:kind auth :words "too many")
+     :hint "wait some minutes before you try again")
+    ((:kind auth)
+     :verdict password :condition smtpmail-native-auth-error :exit 77
+     :hint "check the user name and password for this server")
+    ((:kind cleartext)
+     :verdict refused :condition smtpmail-native-auth-error :exit 77
+     :hint "see `smtpmail-native-cleartext-auth', or use STARTTLS")
+    ((:kind unsupported :stage auth)
+     :verdict refused :condition smtpmail-native-auth-error :exit 77
+     :hint "see `smtpmail-native-auth-mechanisms'")
+    ;; TLS.
+    ((:kind certificate
+      :words " is pinned, and the server shows another ")
+     :hint "if the server has a new certificate, update \
+`smtpmail-native-tls-pins'")
+    ((:kind certificate)
+     :verdict certificate :condition smtpmail-native-tls-error :exit 77
+     :hint "if you trust it, add its CA to `gnutls-trustfiles' or its \
+fingerprint to `smtpmail-native-tls-pins'")
+    ((:kind tls :stage handshake
+      :words "unexpected\\|unsupported version\\|packet"
+      :test smtpmail-native-verdict--clear-port-p)
+     :hint "this port speaks SMTP in clear first: set `smtpmail-stream-type' \
+to `starttls'")
+    ((:kind tls)
+     :verdict deferred :condition smtpmail-native-tls-error :exit 76)
+    ((:kind unsupported :stage starttls)
+     :hint "see `smtpmail-stream-type' and `smtpmail-starttls-credentials'")
+    ((:kind unsupported :stage (mail rcpt))
+     :verdict refused :condition smtpmail-native-refused :exit 69)
+    ((:kind unsupported)
+     :verdict refused :condition smtpmail-native-tls-error :exit 69)
+    ;; The way to the server.
+    ((:kind resolve)
+     :verdict deferred :condition smtpmail-native-connection-error :exit 68
+     :hint "check `smtpmail-smtp-server' and the network")
+    ((:kind (timeout protocol) :stage (greeting connect) :not-stream (ssl tls))
+     :hint "check the port; for TLS from the start set `smtpmail-stream-type' \
+to `ssl'")
+    ((:kind (timeout network))
+     :verdict deferred :condition smtpmail-native-connection-error :exit 75)
+    ((:kind protocol)
+     :verdict deferred :condition smtpmail-native-connection-error :exit 76)
+    ;; What we ourselves gave.
+    ((:kind usage)
+     :verdict refused :condition smtpmail-native-usage-error :exit 64)
+    ((:kind too-large)
+     :verdict refused :condition smtpmail-native-refused :exit 69)
+    ((:kind file) :verdict deferred :condition smtpmail-native-error :exit 74)
+    ((:kind system) :verdict deferred :condition smtpmail-native-error :exit 70)
+    ;; Replies: what the server demands (RFC 3207 4, RFC 4954 6)...
+    ((:kind reply :code 530 :words "starttls")
+     :verdict settings :condition smtpmail-native-auth-error :exit 78
+     :hint "set `smtpmail-stream-type' to nil or `starttls'; see also \
+`smtpmail-starttls-credentials'")
+    ((:kind reply :code 530 :stage (mail rcpt data))
+     :hint "the server requires authentication, see \
+`smtpmail-auth-credentials'")
+    ((:kind reply :code 530)
+     :verdict password :condition smtpmail-native-auth-error :exit 77)
+    ((:kind reply :code (500 . 599) :enhanced "7.8")
+     :verdict password :condition smtpmail-native-auth-error :exit 77
+     :hint "check the user name and password for this server")
+    ((:test smtpmail-native-verdict-anonymous-p)
+     :verdict password :condition smtpmail-native-auth-error :exit 77
+     :hint "no credentials for HOST were found; \
+M-x smtpmail-native-explain-credentials shows where Emacs looked")
+    ;; ...and what RFC 3463, 4954, 5248, 6710, 7372 and 8689 say of details.
+    ((:kind reply :enhanced "1.1") :hint "check this address")
+    ((:kind reply :enhanced "1.2") :hint "check the domain of this address")
+    ((:kind reply :enhanced "1.3") :hint "check this address")
+    ((:kind reply :enhanced "1.6") :hint "this mailbox has moved")
+    ((:kind reply :enhanced "1.7") :hint "check your own address")
+    ((:kind reply :enhanced "1.8") :hint "check your own address")
+    ((:kind reply :enhanced "1.10") :hint "this domain does not accept mail")
+    ((:kind reply :enhanced "2.1") :hint "this mailbox is disabled")
+    ((:kind reply :enhanced "2.2") :hint "this mailbox is full")
+    ((:kind reply :enhanced "2.3")
+     :hint "the message is too large for this mailbox")
+    ((:kind reply :enhanced "3.4")
+     :hint "the message is too large for this server")
+    ((:kind reply :enhanced "6.3")
+     :hint "the message must be encoded differently")
+    ((:kind reply :enhanced "6.7")
+     :hint "the address is not ASCII, and the server cannot deliver to it")
+    ((:kind reply :enhanced "7.3")
+     :hint "the server cannot do the required security conversion")
+    ((:kind reply :enhanced "7.8")
+     :hint "check the user name and password for this server")
+    ((:kind reply :enhanced "7.9") :hint "see `smtpmail-native-auth-mechanisms'")
+    ((:kind reply :enhanced "7.11") :hint "see `smtpmail-stream-type'")
+    ((:kind reply :enhanced "7.13") :hint "your account is disabled")
+    ((:kind reply :enhanced "7.15")
+     :hint "the server accepts only messages of higher priority at present")
+    ((:kind reply :enhanced "7.23")
+     :hint "the sender's domain does not authorize this server (SPF)")
+    ((:kind reply :enhanced "7.26")
+     :hint "several checks of the sender's domain failed")
+    ((:kind reply :enhanced "7.30")
+     :hint "a server on the route does not support REQUIRETLS")
+    ((:kind reply :code (500 . 599))
+     :verdict refused :condition smtpmail-native-refused :exit 69)
+    ((:kind reply)
+     :verdict deferred :condition smtpmail-native-deferred :exit 75)
+    (() :verdict deferred :condition smtpmail-native-error :exit 70))
+  "What an outcome means: a list of (PATTERN . COLUMNS).
+The first row that matches and has a column counts for that column.
+PATTERN is a plist, and all that it has must hold:
+ :kind, :stage  a symbol or a list of them, as the module says
+ :code          a reply code, or (FIRST . LAST)
+ :enhanced      subject and detail of the enhanced status code
+ :words         a regexp for the text, without regard to case
+ :flag          a property of the result that is non-nil
+ :not-stream    types of connection that it is not
+ :test          a function of the result
+COLUMNS is a plist:
+ :verdict    `sent', `unknown', `cancelled', `deferred', `refused', `password',
+             `certificate' or `settings'
+ :condition  the condition to be signalled, or nil
+ :exit       the exit code in batch, one of sysexits.h
+ :hint       what you can do, a text; HOST in it stands for the server")
+
+(defun smtpmail-native-verdict--matches-p (pattern result)
+  "Return non-nil if all of PATTERN, of the table, holds for RESULT."
+  (let ((matches t)
+        (case-fold-search t))
+    (while (and pattern matches)
+      (let ((key (pop pattern))
+            (value (pop pattern)))
+        (setq matches
+              (pcase key
+                ((or :kind :stage)
+                 (memq (plist-get result key) (ensure-list value)))
+                (:code
+                 (let ((code (or (plist-get result :code) 0)))
+                   (if (consp value) (<= (car value) code (cdr value))
+                     (= code value))))
+                (:enhanced
+                 (let ((given (or (plist-get result :enhanced) "")))
+                   (and (> (length given) 2)
+                        (equal (substring given 2) value))))
+                (:words
+                 (string-match-p value (or (plist-get result :text) "")))
+                (:flag (plist-get result value))
+                (:not-stream (not (memq (plist-get result :stream) value)))
+                (:test (funcall value result))))))
+    matches))
+
+(defun smtpmail-native-verdict--column (column result)
+  "Return what the table has for RESULT in COLUMN, a keyword."
+  (plist-get (cdr (seq-find (lambda (row)
+                              (and (plist-member (cdr row) column)
+                                   (smtpmail-native-verdict--matches-p
+                                    (car row) result)))
+                            smtpmail-native-verdict--table))
+             column))
+
+(defun smtpmail-native-verdict (result)
+  "Return what RESULT, a plist of the module, means for its entry, a symbol.
+See `smtpmail-native-verdict--table'."
+  (smtpmail-native-verdict--column :verdict result))
+
+(defun smtpmail-native-verdict-condition (result)
+  "Return the condition that RESULT, a plist of the module, stands for.
+The value is nil when the message was sent."
+  (smtpmail-native-verdict--column :condition result))
+
+(defun smtpmail-native-verdict-exit-code (result)
+  "Return the exit code for RESULT, a plist of the module.
+75 stands only where nothing was sent and a later try may help."
+  (smtpmail-native-verdict--column :exit result))
+
+(defun smtpmail-native-verdict-login-p (result)
+  "Return non-nil if RESULT asks for credentials, and none were used."
+  (and (eq (plist-get result :kind) 'reply)
+       (not (plist-get result :in-doubt))
+       (or (smtpmail-native-verdict-anonymous-p result)
+           (and (eql (plist-get result :code) 530)
+                (eq (smtpmail-native-verdict result) 'password)))))
+
+(defun smtpmail-native-verdict-secret-p (result)
+  "Return non-nil if RESULT says that a password was wrong."
+  (and (eq (plist-get result :kind) 'auth)
+       (eql (plist-get result :code) 535)
+       (not (plist-get result :password-untested))))
 
 ;;;; The words of a failure
 
 (defconst smtpmail-native-verdict--stages
-  '((queued . "Cannot begin to send by")
-    (resolve . "Cannot find")
-    (connect . "Cannot connect to")
-    (greeting . "Not welcome at")
-    (ehlo . "EHLO failed at")
-    (starttls . "STARTTLS failed at")
-    (handshake . "No TLS with")
-    (auth . "Authentication failed at")
-    (mail . "Sender refused by")
-    (rcpt . "Recipient refused by")
-    (data . "DATA refused by")
-    (content . "Message interrupted on its way to")
-    (end-of-data . "Message refused by")
-    (quit . "QUIT failed at"))
-  "What failed, by stage; the server's name follows.")
+  '((queued "Cannot start sending to %s")
+    (resolve "Cannot find %s")
+    (connect "Cannot connect to %s")
+    (greeting "%s refused the SMTP session"
+              "%s did not accept the SMTP session yet")
+    (ehlo "EHLO failed at %s")
+    (starttls "STARTTLS failed at %s")
+    (handshake "Cannot set up TLS with %s")
+    (auth "Cannot authenticate to %s")
+    (mail "%s refused the sender" "%s did not accept the sender yet")
+    (rcpt "%s refused the recipient" "%s did not accept the recipient yet")
+    (data "%s refused the message" "%s did not accept the message yet")
+    (content "Interrupted while sending the message to %s")
+    (end-of-data "%s refused the message" "%s did not accept the message yet")
+    (quit "QUIT failed at %s"))
+  "What failed, by stage, for good and for now; %s is the server.")
 
 (defun smtpmail-native-verdict-words (result)
   "Return what the server has said, from RESULT, a plist of the module.
-It is the code and the text; the latter alone if it names recipients with
+It is the code and the text; only the latter if it names recipients with
 the replies to each, or if it is not the server's."
   (let ((code (or (plist-get result :code) 0)))
     (concat (if (and (> code 0) (not (eq (plist-get result :stage) 'rcpt)))
@@ -45,154 +278,36 @@ the replies to each, or if it is not the server's."
               "")
             (smtpmail-native-error-text (plist-get result :text)))))
 
-(defun smtpmail-native-verdict-demand (result)
-  "Return what the server demands by RESULT, a plist of the module, or nil.
-The value is `auth', or `tls' (RFC 3207 4)."
-  (when (and (eq (plist-get result :kind) 'reply)
-             (eql (plist-get result :code) 530)
-             (not (plist-get result :in-doubt)))
-    (let ((case-fold-search t))
-      (if (string-match-p "STARTTLS" (or (plist-get result :text) ""))
-          'tls
-        'auth))))
-
-(defconst smtpmail-native-verdict--enhanced
-  '(("1.1" . "check this address")
-    ("1.2" . "check the domain of this address")
-    ("1.3" . "check this address")
-    ("1.6" . "this mailbox has moved")
-    ("1.7" . "check your own address")
-    ("1.8" . "check your own address")
-    ("1.10" . "this domain takes no mail")
-    ("2.1" . "this mailbox is disabled")
-    ("2.2" . "this mailbox is full")
-    ("2.3" . "the message is too large for this mailbox")
-    ("3.4" . "the message is too large for this server")
-    ("6.3" . "the message has to be encoded in another way")
-    ("6.7" . "the address is not ASCII, and cannot be delivered to")
-    ("7.3" . "the message has to be encrypted otherwise")
-    ("7.8" . "check user and password of this server")
-    ("7.9" . "see `smtpmail-native-auth-mechanisms'")
-    ("7.11" . "see `smtpmail-stream-type'")
-    ("7.13" . "your account is disabled")
-    ("7.15" . "the server has been overrun, it will take some time")
-    ("7.23" . "your domain does not allow this server to send its mail (SPF)")
-    ("7.26" . "your domain does not allow this server to send its mail")
-    ("7.30" . "a server on the way cannot promise TLS"))
-  "What the user can do about subject and detail of an enhanced status code.
-The codes are from RFC 3463, 4954, 5248, 7372 and 8689.")
-
-(defun smtpmail-native-verdict--hint (result)
-  "Return what the user can do about RESULT, or nil."
-  (let ((kind (plist-get result :kind))
-        (stage (plist-get result :stage)))
-    (cond
-     ((plist-get result :in-doubt)
-      "look whether it arrived before you send it again")
-     ((eq kind 'cleartext)
-      "see `smtpmail-native-cleartext-auth', or use STARTTLS")
-     ((and (eq kind 'certificate)
-           (string-match-p " is pinned, and the server shows another "
-                           (or (plist-get result :text) "")))
-      "if the server has a new one, change `smtpmail-native-tls-pins'")
-     ((eq kind 'certificate)
-      "if it is right, add its authority to `gnutls-trustfiles', or its \
-fingerprint to `smtpmail-native-tls-pins'")
-     ((and (eq kind 'unsupported) (eq stage 'starttls))
-      "see `smtpmail-stream-type' and `smtpmail-starttls-credentials'")
-     ((and (eq kind 'unsupported) (eq stage 'auth))
-      "see `smtpmail-native-auth-mechanisms'")
-     ((eq (smtpmail-native-verdict-demand result) 'tls)
-      "see `smtpmail-stream-type' and `smtpmail-starttls-credentials'")
-     ((and (eq (smtpmail-native-verdict-demand result) 'auth)
-           (memq stage '(mail rcpt data)))
-      "the server wants authentication, see `smtpmail-auth-credentials'")
-     ((and (eq kind 'auth) (plist-get result :password-untested))
-      "see `smtpmail-native-auth-mechanisms'; your password was not tested")
-     ((eq kind 'auth)
-      "check user and password of this server")
-     ((eq kind 'resolve)
-      "check `smtpmail-smtp-server' and the network")
-     ((and (eq kind 'timeout) (memq stage '(greeting connect)))
-      "check the port; a server with TLS from the start needs \
-`smtpmail-stream-type' ssl")
-     ((eq kind 'reply)
-      (let ((enhanced (or (plist-get result :enhanced) "")))
-        (and (> (length enhanced) 2)
-             (cdr (assoc (substring enhanced 2)
-                         smtpmail-native-verdict--enhanced))))))))
+(defun smtpmail-native-verdict--what (result)
+  "Return a format for what failed by RESULT, a plist of the module."
+  (let* ((stage (plist-get result :stage))
+         (kind (plist-get result :kind))
+         (texts (cdr (assq stage smtpmail-native-verdict--stages)))
+         (name (upcase (symbol-name (or stage 'session)))))
+    (cond ((plist-get result :in-doubt) "%s did not confirm the message")
+          ((and (eq kind 'timeout) (not (memq stage '(resolve connect))))
+           (format "%%s did not reply in time (%s)" name))
+          ((and (memq kind '(network protocol tls cancelled file system))
+                (memq stage '(mail rcpt data end-of-data)))
+           (format "Error in %s with %%s" name))
+          ((eq kind 'too-large) "The message is too large for %s")
+          ((and (<= 400 (or (plist-get result :code) 0) 499) (cadr texts)))
+          (t (or (car texts) "Error with %s")))))
 
 (defun smtpmail-native-verdict-describe (result host port)
-  "Return the message for RESULT, a plist of the module, of HOST and PORT.
-It starts with what failed, then the server, then the server's own words
-with control characters escaped, then what to do where that is known."
-  (let* ((doubt (plist-get result :in-doubt))
-         (stage (plist-get result :stage))
-         (kind (plist-get result :kind))
-         (hint (smtpmail-native-verdict--hint result)))
+  "Return the text for RESULT, a plist of the module, of HOST and PORT.
+It starts with what failed and where, then the server's own words with
+control characters escaped, then what you can do where that is known."
+  (let* ((server (format "%s:%s" host port))
+         (hint (smtpmail-native-verdict--column :hint result)))
     (concat
-     (cond (doubt "No answer to the end of the message from")
-           ((and (eq kind 'timeout) (not (memq stage '(resolve connect))))
-            (format "Timeout (%s) with" stage))
-           ((and (memq kind '(network protocol tls cancelled file system))
-                 (memq stage '(mail rcpt data end-of-data)))
-            (format "Failure (%s) with" stage))
-           ((eq kind 'too-large) "Message too large for")
-           (t (or (cdr (assq stage smtpmail-native-verdict--stages)) "Failure at")))
-     (format " %s:%s: " host port)
+     (format (smtpmail-native-verdict--what result) server)
+     ": "
      (smtpmail-native-verdict-words result)
-     (if hint (format " (%s)" hint) ""))))
-
-(defun smtpmail-native-verdict-condition (result)
-  "Return the condition that RESULT, a plist of the module, stands for.
-The value is nil when the mail was sent."
-  (let ((kind (plist-get result :kind))
-        (code (or (plist-get result :code) 0)))
-    (cond
-     ((eq kind 'ok) nil)
-     ((plist-get result :in-doubt) 'smtpmail-native-unknown-outcome)
-     ((memq kind '(resolve network timeout protocol))
-      'smtpmail-native-connection-error)
-     ((memq kind '(tls certificate)) 'smtpmail-native-tls-error)
-     ((memq kind '(auth cleartext)) 'smtpmail-native-auth-error)
-     ((and (eq kind 'unsupported) (eq (plist-get result :stage) 'auth))
-      'smtpmail-native-auth-error)
-     ((and (eq kind 'unsupported) (memq (plist-get result :stage) '(mail rcpt)))
-      'smtpmail-native-refused)
-     ((eq kind 'unsupported) 'smtpmail-native-tls-error)
-     ((eq kind 'too-large) 'smtpmail-native-refused)
-     ((eq kind 'cancelled) 'smtpmail-native-cancelled)
-     ((eq kind 'usage) 'smtpmail-native-usage-error)
-     ((and (eq kind 'reply)
-           (or (= code 530) (equal (plist-get result :enhanced) "5.7.8")))
-      'smtpmail-native-auth-error)
-     ((and (eq kind 'reply) (>= code 500)) 'smtpmail-native-refused)
-     ((eq kind 'reply) 'smtpmail-native-deferred)
-     (t 'smtpmail-native-error))))
-
-(defun smtpmail-native-verdict--reply-exit-code (result)
-  "Return the exit code for RESULT, which is a refusal by the server."
-  (if (eql (plist-get result :code) 530) 77 69))
-
-(defun smtpmail-native-verdict-exit-code (result)
-  "Return the exit code for RESULT, a plist of the module.
-75 stands only where nothing was sent and a later try may help."
-  (cond
-   ((plist-get result :in-doubt) 76)
-   ((<= 400 (or (plist-get result :code) 0) 499) 75)
-   (t
-    (pcase (plist-get result :kind)
-      ('ok 0)
-      ('usage 64)
-      ('resolve 68)
-      ((or 'network 'timeout 'cancelled) 75)
-      ('reply (smtpmail-native-verdict--reply-exit-code result))
-      ('too-large 69)
-      ('unsupported (if (eq (plist-get result :stage) 'auth) 77 69))
-      ((or 'auth 'certificate 'cleartext) 77)
-      ((or 'protocol 'tls) 76)
-      ('file 74)
-      (_ 70)))))
+     (if hint
+         (format " (%s)" (replace-regexp-in-string "\\<HOST\\>" server hint
+                                                   t t))
+       ""))))
 
 ;;;; Each recipient
 
@@ -231,59 +346,36 @@ The value is an alist as in :results of `smtpmail-native-outbox-set'."
 
 ;;;; The new state
 
-(defun smtpmail-native-verdict--kind (receipt)
-  "Return what RECEIPT of a failed attempt means for its entry.
-The value is `unknown', `deferred', `refused', `password', `certificate'
-or `cancelled'."
-  (let ((kind (plist-get receipt :kind))
-        (code (or (plist-get receipt :code) 0)))
-    (cond
-     ((plist-get receipt :in-doubt) 'unknown)
-     ((eq kind 'cancelled) 'cancelled)
-     ((or (and (eq kind 'auth) (not (plist-get receipt :password-untested)))
-          (plist-get receipt :passphrase-wanted))
-      'password)
-     ((eq kind 'certificate) 'certificate)
-     ;; RFC 4954 6: whatever the command, the credentials were no good.
-     ((and (eq kind 'reply)
-           (or (= code 530) (equal (plist-get receipt :enhanced) "5.7.8")))
-      'password)
-     ((or (memq kind '(usage too-large cleartext unsupported auth))
-          (and (eq kind 'reply) (>= code 500)))
-      'refused)
-     (t 'deferred))))
+(defconst smtpmail-native-verdict-back-off '(60 120 300 900 1800 3600)
+  "Seconds until the next try after each failure; the last one for all others.")
 
-(defun smtpmail-native-verdict-explain (entry receipt)
-  "Return a text for people about RECEIPT of a failed attempt for ENTRY."
-  (let ((envelope (smtpmail-native-entry-envelope entry)))
-    (smtpmail-native-verdict-describe receipt (plist-get envelope :host)
-                                      (plist-get envelope :port))))
-
-(defun smtpmail-native-verdict--deferral (entry text)
-  "Return the change of the state of ENTRY that lets it be tried again later.
-TEXT says what has failed.  When it has been tried for
-`smtpmail-native-expire' the user is to decide."
-  (let* ((state (smtpmail-native-entry-state entry))
-         (tries (1+ (or (plist-get state :tries) 0)))
-         (now (float-time))
-         (envelope (smtpmail-native-entry-envelope entry))
-         ;; One that was to be sent later was not tried before.
-         (created (max (or (plist-get envelope :created) now)
-                       (or (plist-get (plist-get envelope :wishes) :release)
-                           0)))
+(defun smtpmail-native-verdict-deferral (entry text now)
+  "Return the change of state that lets ENTRY be tried again later.
+TEXT says what failed at the time NOW.  After `smtpmail-native-expire' it is
+held, and you decide."
+  (let* ((tries (1+ (or (plist-get (smtpmail-native-entry-state entry) :tries)
+                        0)))
          (pause (or (nth (1- tries) smtpmail-native-verdict-back-off)
                     (car (last smtpmail-native-verdict-back-off)))))
-    (if (and smtpmail-native-expire
-             (> (- now created) smtpmail-native-expire))
+    (if (smtpmail-native-entry-old-p entry now)
         (list :status 'held :hold 'expired :next nil :tries tries :text text)
-      (list :status 'ready :next (truncate (+ now pause))
+      (list :status 'ready :hold nil :next (truncate (+ now pause))
             :tries tries :text text))))
 
-(defun smtpmail-native-verdict--failure (entry receipt cancelled)
+(defun smtpmail-native-verdict--why (receipt)
+  "Return why RECEIPT holds its entry for a secret, a symbol."
+  (cond ((plist-get receipt :passphrase-wanted) 'passphrase)
+        ((eq (plist-get receipt :kind) 'auth) 'refused)
+        (t 'demanded)))
+
+(defun smtpmail-native-verdict--failure (entry receipt cancelled who now)
   "Return the change of state of ENTRY after the failed attempt of RECEIPT.
-CANCELLED non-nil means that the user wants it to be held."
-  (let ((text (smtpmail-native-verdict-explain entry receipt))
-        (verdict (smtpmail-native-verdict--kind receipt)))
+CANCELLED, WHO and NOW are as in `smtpmail-native-verdict-settle'."
+  (let* ((envelope (smtpmail-native-entry-envelope entry))
+         (text (smtpmail-native-verdict-describe
+                (append receipt (list :stream (plist-get envelope :stream)))
+                (plist-get envelope :host) (plist-get envelope :port)))
+         (verdict (smtpmail-native-verdict receipt)))
     (cond
      ;; A token that has expired is fetched anew, once.
      ((and (plist-get receipt :second-chance)
@@ -292,26 +384,29 @@ CANCELLED non-nil means that the user wants it to be held."
       (list :status 'ready :hold nil :next nil :renewed t :text text))
      ;; The server does not keep it until it is time; we do.
      ((and (plist-get receipt :release-unsupported) (not cancelled))
-      (list :status 'ready :hold nil :next nil :here t :undo t :text nil))
+      (list :status 'ready :hold nil :next nil :here t :text nil))
      ((and (plist-get receipt :eight-bit-unsupported) (not cancelled))
       (list :encode t))
-     ((memq verdict '(refused unknown))
-      (list :status verdict :hold nil :next nil :text text))
+     ((eq verdict 'unknown)
+      (list :status 'unknown :hold nil :next nil :doubt t :text text))
+     ((eq verdict 'refused)
+      (list :status 'refused :hold nil :next nil :text text))
      (cancelled
       (list :status 'held :hold 'user :next nil :text text))
-     ((memq verdict '(password certificate))
-      (list :status 'held :hold verdict :next nil
-            :refused (eq (plist-get receipt :kind) 'auth)
-            :passphrase (plist-get receipt :passphrase-wanted)
-            :text text))
+     ((memq verdict '(password certificate settings))
+      (list :status 'held :hold verdict :next nil :text text
+            :by (append who
+                        (and (eq verdict 'password)
+                             (list :why (smtpmail-native-verdict--why
+                                         receipt))))))
      ((eq verdict 'cancelled)
       (list :status 'ready :next nil :text text))
-     (t (smtpmail-native-verdict--deferral entry text)))))
+     (t (smtpmail-native-verdict-deferral entry text now)))))
 
-(defun smtpmail-native-verdict--amount (entry results more)
+(defun smtpmail-native-verdict--amount (entry results more now)
   "Return the change of the state of ENTRY that RESULTS amount to.
 They are the answers for its recipients.  MORE non-nil means that the
-server takes no more of them at a time."
+server takes no more of them at a time.  NOW is the time."
   (let* ((rest (seq-remove (lambda (result) (eq (cadr result) 'sent)) results))
          (text (mapconcat (lambda (result)
                             (format "<%s>: %s %s" (nth 0 result) (nth 2 result)
@@ -321,20 +416,21 @@ server takes no more of them at a time."
      (more
       (list :status 'ready :hold nil :next nil :more t :text nil))
      ((smtpmail-native-entry-unanswered entry results)
-      (smtpmail-native-verdict--deferral
-       entry (concat "Not yet taken for all recipients: " text)))
+      (smtpmail-native-verdict-deferral
+       entry (concat "Not yet accepted for all recipients: " text) now))
      (rest
       (list :status 'refused :hold nil :next nil
-            :text (concat "Not taken for all recipients: " text)))
-     (t (list :status 'sent :hold nil :next nil :text nil)))))
+            :text (concat "Not accepted for all recipients: " text)))
+     (t (list :status 'sent :hold nil :next nil :doubt nil :text nil)))))
 
-(defun smtpmail-native-verdict-settle (entry receipt cancelled)
+(defun smtpmail-native-verdict-settle (entry receipt cancelled who now)
   "Return what RECEIPT means for ENTRY: a change of its state, or nil.
 CANCELLED non-nil means that the user has cancelled the attempt, as does a
-state of `held' that was put down during it.  The value is nil if the
-receipt has been settled before.  An attempt without a receipt has led to
-nothing: the end of data has never been sent.  A change with :encode non-nil
-is for an entry whose message has to be encoded first."
+state of `held' that was set during it.  WHO is a plist that tells who made
+it, see :by of `smtpmail-native-outbox-set'; NOW is the time.  The value is
+nil if the receipt has been settled before.  An attempt without a receipt
+has led to nothing: the end of data has never been sent.  A change with
+:encode non-nil is for an entry whose message has to be encoded first."
   (let* ((state (smtpmail-native-entry-state entry))
          (settled (or (plist-get state :settled) 0))
          (attempt (and receipt
@@ -356,10 +452,11 @@ is for an entry whose message has to be encoded first."
                :replies (and (not each) all))
          (if (and answers (not (plist-get receipt :in-doubt)))
              (smtpmail-native-verdict--amount
-              entry results (plist-get receipt :more))
+              entry results (plist-get receipt :more) now)
            (smtpmail-native-verdict--failure
             entry receipt
-            (or cancelled (eq (plist-get state :status) 'held)))))))))
+            (or cancelled (eq (plist-get state :status) 'held))
+            who now)))))))
 
 (provide 'smtpmail-native-verdict)
 ;;; smtpmail-native-verdict.el ends here

@@ -14,11 +14,14 @@
 (require 'smtpmail-native-channel)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
+(require 'smtpmail-native-identity)
+(require 'smtpmail-native-index)
 (require 'smtpmail-native-job)
 (require 'smtpmail-native-load)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-schedule)
+(require 'smtpmail-native-settle)
 (require 'smtpmail-native-tell)
 (require 'smtpmail-native-verdict)
 
@@ -45,8 +48,8 @@ Return the reporter, a new one if there is much to send."
 
 (defun smtpmail-native-wait--stop (sending done)
   "Cancel SENDING and wait a moment for its end, which DONE tells.
-If it does not come, the attempt goes on behind the back of its sender, and
-keeps its entry."
+If it does not come, the attempt goes on in the background, and keeps its
+entry."
   (let ((inhibit-quit t))
     (setf (smtpmail-native-sending-cancelled sending) t)
     (smtpmail-native-channel-cancel (smtpmail-native-sending-job sending))
@@ -57,7 +60,7 @@ keeps its entry."
 (defun smtpmail-native-wait--watch (sending)
   "Wait for the end of SENDING and return its result, a plist of the module.
 Emacs stays alive meanwhile; `C-g' cancels it, and the result tells what
-has become of the mail."
+has become of the message."
   (let* ((reporter nil)
          (done (lambda ()
                  (setq reporter (smtpmail-native-wait--reporter
@@ -75,14 +78,15 @@ has become of the mail."
          sending (lambda () (smtpmail-native-sending-result sending)))))
     (or (smtpmail-native-sending-result sending)
         (list :kind 'cancelled :stage 'end-of-data :in-doubt t
-              :text "cancelled, and the session does not end"))))
+              :text "cancelled, but the SMTP session has not ended"))))
 
 (defun smtpmail-native-wait--attempt (entry found)
   "Send ENTRY, which is claimed, with FOUND, and wait for what comes of it.
 Return the result of the module."
   (let ((sending nil))
     (unwind-protect
-        (setq sending (smtpmail-native-attempt-begin entry found t))
+        (setq sending (smtpmail-native-attempt-begin
+                       entry found :waiter t))
       ;; Once it has begun the end of the attempt clears them.
       (unless sending
         (smtpmail-native-auth-release found)))
@@ -99,7 +103,7 @@ FOUND are the credentials that were used, TRIES the tries so far."
     (and (eq kind 'reply)
          (not (plist-get result :in-doubt))
          ;; In batch the next look for credentials says where it was done.
-         (or (and (eq (smtpmail-native-verdict-demand result) 'auth)
+         (or (and (smtpmail-native-verdict-login-p result)
                   (not (plist-get found :password))
                   (not (memq (plist-get found :source) '(classic mechanism))))
              (and (<= 400 code 499) (/= code 421)
@@ -114,102 +118,107 @@ taken only because of their number."
     (and (or (plist-get result :second-chance) (plist-get state :more))
          (eq (plist-get state :status) 'ready))))
 
+(defun smtpmail-native-wait--next (entry result found tries asked)
+  "Return how ENTRY goes on after RESULT of an attempt with FOUND, or nil.
+TRIES and ASKED are how often it was tried and a secret was asked for.  The
+value is (AGAIN . VALUE): (demand . WORDS) to find credentials for a server
+that says WORDS, (again) to try once more, (found . FOUND) to do so with
+these credentials, or (answer . FOUND) where the user has typed something."
+  (let (answer)
+    (cond
+     ((smtpmail-native-wait--once-more-p result found tries)
+      (if (>= (plist-get result :code) 500)
+          (cons 'demand (smtpmail-native-verdict-words result))
+        (smtpmail-native-channel-await #'ignore 1)
+        '(again)))
+     ((smtpmail-native-wait--go-on-p entry result)
+      '(again))
+     ;; The server has not seen them: they need not be typed again.
+     ((smtpmail-native-ask-trust entry result)
+      (cons 'found found))
+     ((and (smtpmail-native-tell-attended-p)
+           (< asked 3)
+           (setq answer (smtpmail-native-ask-waiting
+                         result (smtpmail-native-entry-envelope entry) found)))
+      (cons 'answer (and (consp answer) answer))))))
+
 (defun smtpmail-native-wait-try (entry)
   "Send ENTRY, which is claimed, and wait for what comes of it.
 Return the result of the module.  A temporary refusal of the sender is
 tried again after a second, `smtpmail-retries' times in all; a wrong
 password or passphrase is asked for again, three times in all."
-  (let ((envelope (smtpmail-native-entry-envelope entry))
-        (tries 0)
+  (let ((tries 0)
         (asked 0)
-        (answer nil)
+        (next '(begin))
         (demanded nil)
         (result nil)
-        (in-use nil))
+        (found nil))
     (unwind-protect
-        (while (null result)
-          (let* ((found (if (consp answer)
-                            answer
-                          (smtpmail-native-job-find
-                           envelope demanded (smtpmail-native-tell-attended-p))))
-                 ;; What was typed for this attempt is the first answer.
-                 (typed (and (plist-get found :typed) (null answer))))
-            (setq in-use found
-                  tries (1+ tries)
-                  asked (if (and typed (= asked 0)) 1 asked)
-                  answer nil
-                  result (smtpmail-native-wait--attempt entry found))
-            (cond
-             ((smtpmail-native-wait--once-more-p result found tries)
-              (if (eql (plist-get result :code) 530)
-                  (setq demanded (smtpmail-native-verdict-words result))
-                (smtpmail-native-channel-await #'ignore 1))
-              (setq result nil))
-             ((smtpmail-native-wait--go-on-p entry result)
-              (setq result nil))
-             ((smtpmail-native-ask-trust entry result)
-              ;; Nobody has seen them: what was typed need not be typed again.
-              (setq answer found
-                    result nil))
-             ((and (smtpmail-native-tell-attended-p) (< asked 3)
-                   (setq answer (smtpmail-native-ask-waiting
-                                 result envelope found)))
-              (setq asked (1+ asked)
-                    result nil)))))
+        (while next
+          (when (eq (car next) 'demand)
+            (setq demanded (cdr next)))
+          (setq found (or (and (memq (car next) '(found answer)) (cdr next))
+                          (smtpmail-native-identity-find
+                           (smtpmail-native-entry-envelope entry)
+                           :demanded demanded
+                           :ask (smtpmail-native-tell-attended-p)))
+                ;; What was typed for this attempt is the first answer.
+                asked (cond ((eq (car next) 'answer) (1+ asked))
+                            ((and (plist-get found :typed) (= asked 0)) 1)
+                            (t asked))
+                tries (1+ tries)
+                result (smtpmail-native-wait--attempt entry found)
+                next (smtpmail-native-wait--next entry result found tries
+                                                 asked)))
       ;; After a refused certificate they are still there.
-      (unless (gethash (smtpmail-native-entry-id entry)
-                       smtpmail-native-attempt--active)
-        (smtpmail-native-auth-release in-use)))
+      (unless (smtpmail-native-attempt-sending (smtpmail-native-entry-id entry))
+        (smtpmail-native-auth-release found)))
     result))
 
 (defun smtpmail-native-wait-complain (entry result)
   "Signal what RESULT of ENTRY says has gone wrong."
-  (smtpmail-native-error-signal
-   (smtpmail-native-verdict-condition result)
-   (smtpmail-native-verdict-explain entry result)))
+  (let ((envelope (smtpmail-native-entry-envelope entry)))
+    (smtpmail-native-error-signal
+     (smtpmail-native-verdict-condition result)
+     (smtpmail-native-verdict-describe
+      (append result (list :stream (plist-get envelope :stream)))
+      (plist-get envelope :host) (plist-get envelope :port)))))
 
 (defun smtpmail-native-wait-withdraw (entry)
-  "Delete ENTRY, which has not been sent; its sender still has the mail."
+  "Delete ENTRY, which has not been sent; its sender still has the message.
+Return when that survives a loss of power, or soon.  No error is signalled."
   (let ((id (smtpmail-native-entry-id entry)))
-    (remhash id smtpmail-native-tell--traces)
-    (smtpmail-native-attempt-forget-doubt id)
+    (smtpmail-native-settle-forget id)
     (condition-case err
-        (smtpmail-native-outbox-remove entry)
+        (progn
+          (smtpmail-native-outbox-remove entry)
+          (smtpmail-native-outbox-wait entry smtpmail-native-outbox-patience))
       (smtpmail-native-error
        (smtpmail-native-outbox-release entry)
        (display-warning 'smtpmail-native (cadr err))))
-    (smtpmail-native-tell-changed id)))
+    (smtpmail-native-index-drop id)))
 
 (defun smtpmail-native-wait-end (entry)
-  "Let go of ENTRY, whose sender does not wait any more; return its status.
+  "Let go of ENTRY, whose sender does not wait any more.
 It is deleted if it has not been sent, because the sender still has it.
-What may have been sent stays, and so does what is still under way."
-  (let* ((inhibit-quit t)
-         (id (smtpmail-native-entry-id entry))
-         (sending (gethash id smtpmail-native-attempt--active))
-         (status (plist-get (smtpmail-native-entry-state entry) :status)))
+What may have been sent stays, and so does what is still being sent."
+  (let ((inhibit-quit t)
+        (state (smtpmail-native-entry-state entry)))
     (cond
-     (sending 'active)
-     ((eq status 'sent)
-      (smtpmail-native-attempt-finish entry)
-      (smtpmail-native-tell-changed id)
-      status)
-     ((or (eq status 'unknown)
-          (assq 'sent (mapcar #'cdr (plist-get
-                                     (smtpmail-native-entry-state entry)
-                                     :results))))
+     ((smtpmail-native-attempt-sending (smtpmail-native-entry-id entry)))
+     ((eq (plist-get state :status) 'sent)
+      (smtpmail-native-settle-finish entry))
+     ((or (smtpmail-native-entry-doubt-p entry)
+          (smtpmail-native-entry-delivered-p entry))
       (condition-case err
           (smtpmail-native-outbox-set entry :wait nil)
         (smtpmail-native-outbox-error
          (display-warning 'smtpmail-native (cadr err))))
-      (if (eq status 'unknown)
-          (smtpmail-native-outbox-release entry)
-        (smtpmail-native-attempt-conclude entry))
-      (smtpmail-native-tell-changed id)
-      status)
-     (t
-      (smtpmail-native-wait-withdraw entry)
-      status))))
+      (if (smtpmail-native-entry-delivered-p entry)
+          (smtpmail-native-settle-conclude entry)
+        (smtpmail-native-outbox-release entry)
+        (smtpmail-native-index-put entry)))
+     (t (smtpmail-native-wait-withdraw entry)))))
 
 ;;;; Other things to wait for
 
@@ -218,17 +227,20 @@ What may have been sent stays, and so does what is still under way."
 Each entry is tried once, and so the time is bounded by those of the
 attempts.  Signal `smtpmail-native-error' if the outbox cannot be used."
   (smtpmail-native-load)
-  (let ((smtpmail-native-attempt--once t)
-        ;; There is no user whom many small collections would serve.
-        (gc-cons-threshold (if noninteractive
+  ;; There is no user whom many small collections would serve.
+  (let ((gc-cons-threshold (if noninteractive
                                (max gc-cons-threshold
                                     smtpmail-native-wait--garbage)
                              gc-cons-threshold)))
-    (smtpmail-native-act-flush)
-    (smtpmail-native-channel-await
-     (lambda ()
-       (not (smtpmail-native-schedule-busy-p)))
-     nil)))
+    (setq smtpmail-native-schedule-draining noninteractive)
+    (unwind-protect
+        (progn
+          (smtpmail-native-act-flush)
+          (smtpmail-native-channel-await
+           (lambda ()
+             (not (smtpmail-native-schedule-busy-p)))
+           nil))
+      (setq smtpmail-native-schedule-draining nil))))
 
 (defun smtpmail-native-wait-probe (account &optional unpinned)
   "Look at the server of ACCOUNT and return the result, a plist.

@@ -546,7 +546,7 @@ Return the octets that arrive."
                  folder (smtpmail-native-batch-tests--to port "-t" "--result")))
            (report (smtpmail-native-batch-tests--report ran)))
       (smtpmail-native-test-verdict server)
-      (smtpmail-native-batch-tests--fails ran 76 "No answer to the end")
+      (smtpmail-native-batch-tests--fails ran 76 "did not confirm the message")
       (should (equal (alist-get 'outcome report) "unknown"))
       (should (equal (list (alist-get 'id report))
                      (smtpmail-native-outbox-ids)))

@@ -87,7 +87,7 @@
             (kill-buffer (smtpmail-native-test-send-message
                           "Fcc: /sent\n")))
           (smtpmail-native-test-drained)))
-      (should (string-match-p "was sent, but .*Disk full" (car warnings)))
+      (should (string-match-p "could not file a copy: .*Disk full" (car warnings)))
       (smtpmail-native-test-verdict server))))
 
 (ert-deftest smtpmail-native-copy-tests-fcc-after-restart ()
@@ -187,8 +187,8 @@
                  (kill-buffer (smtpmail-native-test-send-message
                                "Fcc: /sent\n")))
                (smtpmail-native-test-drained)))))
-      (should (string-match-p "was sent, but .*: User interaction while \
-inhibited\\.  It is kept as " told))
+      (should (string-match-p "could not file a copy: .*User interaction while \
+inhibited\\.  The message is saved in " told))
       (should (string-match-p "^Hello$"
                               (smtpmail-native-copy-tests--unfiled)))
       (smtpmail-native-test-verdict server))))
@@ -244,7 +244,7 @@ it is flushed.  Return the warnings."
   (dolist (handler (list (lambda (_file) (ignore)) 'no-such-handler-4711))
     (smtpmail-native-test-with-mode smtpmail-native-test-one
       (let ((file (expand-file-name "maildir" folder)))
-        (should (string-match-p "was sent, but"
+        (should (string-match-p "could not file a copy"
                                 (smtpmail-native-copy-tests--send
                                  (format "Fcc: %s\n" file) handler t)))
         (should-not (file-exists-p file))
@@ -406,7 +406,7 @@ it is flushed.  Return the warnings."
                      (format "Fcc: %s\n" (expand-file-name "no/such/folder"
                                                            folder)))
                     (smtpmail-send-it)))))
-      (should (string-match-p "was sent, but" told))
+      (should (string-match-p "could not file a copy" told))
       (should (string-match-p "^Hello$" (smtpmail-native-copy-tests--unfiled))))
     (smtpmail-native-test-verdict server)))
 

@@ -41,8 +41,9 @@ The current buffer is that of the list."
       (kill-buffer buffer)))
   (when smtpmail-native-list--timer
     (cancel-timer smtpmail-native-list--timer))
-  (setq smtpmail-native-list--folder nil
-        smtpmail-native-mode-line ""))
+  (smtpmail-native-index-clear)
+  (clrhash smtpmail-native-list--dirty)
+  (setq smtpmail-native-mode-line ""))
 
 (defun smtpmail-native-list-tests--commit (state &optional text)
   "Put an entry in STATE, a plist, into the outbox and the list.
@@ -103,16 +104,20 @@ Return the questions."
       (pcase-dolist
           (`(,state ,name ,face ,next ,needy)
            `(((:status ready) "waiting" waiting "now" nil)
-             ((:status ready :next ,soon :tries 2) "waiting" waiting "1m" nil)
+             ((:status ready :next ,soon :tries 2) "retry in 1m" waiting "1m" nil)
              ((:status held :hold queue) "queued" held "" nil)
              ((:status held :hold user) "held" held "" nil)
-             ((:status held :hold password) "needs password" attention "" t)
+             ((:status held :hold password) "password" attention "" t)
+             ((:status held :hold settings) "settings" attention "" t)
+             ((:status held :hold password :doubt t) "unconfirmed" attention
+              "" t)
+             ((:status ready :doubt t) "unconfirmed" attention "" t)
              ((:status held :hold certificate) "certificate" attention "" t)
-             ((:status held :hold expired) "expired" attention "" t)
+             ((:status held :hold expired) "gave up" attention "" t)
              ((:status held :hold interrupted) "held" attention "" t)
              ((:status held :hold error) "held" attention "" t)
              ((:status refused) "refused" refused "" t)
-             ((:status unknown) "unknown" attention "" t)))
+             ((:status unknown) "unconfirmed" attention "" t)))
         (let ((id (smtpmail-native-list-tests--commit
                    (append state '(:text "because")))))
           (ert-info ((format "%S" state))
@@ -152,7 +157,7 @@ Return the questions."
 
 (ert-deftest smtpmail-native-list-tests-spans ()
   "Time spans are at most four characters for a long time."
-  (should (equal (mapcar #'smtpmail-native-list--span
+  (should (equal (mapcar #'smtpmail-native-row--span
                          '(-1 0 59 60 3599 3600 86399 86400 8640000))
                  '("0s" "0s" "59s" "1m" "59m" "1h" "23h" "1d" "100d"))))
 
@@ -205,7 +210,7 @@ Return the questions."
           (dolist (key '("e" "s" "m"))
             (should-error (smtpmail-native-list-tests--key key)
                           :type 'user-error))
-          (should (= 1 (cdr (smtpmail-native-list--counts))))
+          (should (= 1 (nth 2 (smtpmail-native-line-counts))))
           (smtpmail-native-list-tests--key "d" t)
           (should-not (smtpmail-native-outbox-ids)))))))
 
@@ -295,8 +300,8 @@ Return the questions."
   (smtpmail-native-list-tests--with nil
     (let ((id (smtpmail-native-list-tests--commit '(:status refused))))
       (should (equal (smtpmail-native-list-tests--key "d" nil)
-                     '("Delete the mail to bob@example.org without sending \
-it? ")))
+                     '("Delete the message to bob@example.org without \
+sending it? ")))
       (should (smtpmail-native-outbox-get id))
       (smtpmail-native-list-tests--key "d" t)
       (should-not (smtpmail-native-outbox-ids))
@@ -334,7 +339,7 @@ it? ")))
             (let ((sending (smtpmail-native-attempt-sending id)))
               (setf (smtpmail-native-sending-sent sending) 4299
                     (smtpmail-native-sending-total sending) 10000))
-            (smtpmail-native-tell-changed id)
+            (smtpmail-native-index-changed id)
             (smtpmail-native-test-wait
              (lambda ()
                (equal (substring-no-properties
@@ -383,8 +388,8 @@ it? ")))
                  (documentation 'smtpmail-native-outbox-mode))))
       (dolist (line '("^RET\t" "^e\t" "^s\t" "^h\t" "^c\t" "^d\t" "^m\t" "^t\t"
                       "^f\t" "^undo 5s\t" "^sending 42%\t" "^waiting\t"
-                      "^queued\t" "^held\t" "^needs password\t" "^refused\t"
-                      "^unknown\t" "^damaged\t"))
+                      "^queued\t" "^held\t" "^password\t" "^refused\t"
+                      "^unconfirmed\t" "^damaged\t"))
         (should (string-match-p line text))))))
 
 ;;;; Point and redrawing
@@ -445,14 +450,17 @@ it? ")))
   "Numbers are sorted as numbers."
   (smtpmail-native-list-tests--with nil
     (let* ((small (smtpmail-native-list-tests--commit
-                   '(:status ready :next 9999999999 :tries 9)))
+                   (list :status 'ready :tries 9
+                         :next (+ 3000 (truncate (float-time))))))
            (large (smtpmail-native-list-tests--commit
-                   '(:status ready :next 9999999000 :tries 10)
+                   (list :status 'ready :tries 10
+                         :next (+ 2000 (truncate (float-time))))
                    (concat "To: bob@example.org\n" mail-header-separator "\n"
                            (make-string 20000 ?x) "\n"))))
       (pcase-dolist (`(,key . ,first) `((("Size") . ,small)
                                         (("Size" . t) . ,large)
-                                        (("#") . ,small) (("#" . t) . ,large)
+                                        (("Tries") . ,small)
+                                        (("Tries" . t) . ,large)
                                         (("Next") . ,large)
                                         (("Next" . t) . ,small)))
         (setq tabulated-list-sort-key key)
@@ -487,7 +495,7 @@ it? ")))
                       (setf (smtpmail-native-sending-sent
                              (smtpmail-native-attempt-sending id))
                             (1+ i))
-                      (smtpmail-native-tell-changed id))
+                      (smtpmail-native-index-changed id))
                     (should (= looks 0))
                     (smtpmail-native-test-wait (lambda () (> looks 0)))
                     (should (= looks 1))
@@ -793,7 +801,7 @@ it? ")))
       (should (equal (smtpmail-native-list-tests--field "To")
                      "old@example.org"))
       (should (string-match-p
-               "Too late"
+               "Nothing to undo"
                (cadr (should-error (smtpmail-native-undo-send)
                                    :type 'user-error))))
       (smtpmail-native-act-flush)
@@ -808,8 +816,9 @@ it? ")))
                (lambda (&rest args) (setq said (apply #'format args)))))
       (smtpmail-native-queue--tell-undo '("bob@example.org"))
       (smtpmail-native-test-wait (lambda () said)))
-    (should (equal said "Mail to bob@example.org leaves in 7 s; M-x \
-smtpmail-native-undo-send brings it back"))))
+    (should (equal (substring-no-properties said)
+                   "Sending mail to bob@example.org in 7 s; type M-x \
+smtpmail-native-undo-send to undo"))))
 
 ;;;; Mode line
 
@@ -818,7 +827,8 @@ smtpmail-native-undo-send brings it back"))))
   (smtpmail-native-list-tests--with nil
     (should (equal smtpmail-native-mode-line ""))
     (smtpmail-native-list-tests--commit '(:status held :hold queue))
-    (smtpmail-native-list-tests--commit '(:status ready :next 9999999999))
+    (smtpmail-native-list-tests--commit
+     (list :status 'ready :next (+ 1000 (truncate (float-time)))))
     (should (equal smtpmail-native-mode-line ""))
     (smtpmail-native-list-tests--commit '(:status ready))
     (should (equal smtpmail-native-mode-line " Mail:1"))
@@ -831,7 +841,7 @@ smtpmail-native-undo-send brings it back"))))
     (let ((at (string-match "!" smtpmail-native-mode-line)))
       (should (eq (get-text-property at 'face smtpmail-native-mode-line)
                   'smtpmail-native-attention))
-      (should (string-match-p "need you: 1"
+      (should (string-match-p "1 need attention"
                               (get-text-property at 'help-echo
                                                  smtpmail-native-mode-line)))
       (should (eq (lookup-key (get-text-property at 'local-map
@@ -852,7 +862,7 @@ smtpmail-native-undo-send brings it back"))))
     (let ((drawn 0))
       (cl-letf (((symbol-function 'force-mode-line-update)
                  (lambda (&rest _) (setq drawn (1+ drawn)))))
-        (smtpmail-native-list--update-mode-line)
+        (smtpmail-native-line-update)
         (should (= drawn 0))
         (smtpmail-native-list-tests--commit '(:status refused))
         (should (= drawn 1))))))
@@ -862,8 +872,7 @@ smtpmail-native-undo-send brings it back"))))
 (ert-deftest smtpmail-native-list-tests-unlock ()
   "What waits for a password is asked for, and sent."
   (smtpmail-native-list-tests--with nil
-    (smtpmail-native-list-tests--commit '(:status held :hold password))
-    (setq smtpmail-native-ask--declined (smtpmail-native-outbox-ids))
+    (smtpmail-native-list-tests--commit '(:status held :hold password :by (:instance "x-1-1" :why refused)))
     (let ((asked nil))
       (cl-letf (((symbol-function 'smtpmail-native-auth-ask-again)
                  (lambda (host port &rest _)

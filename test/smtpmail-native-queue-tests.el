@@ -67,8 +67,8 @@
     (let ((receipt (list :kind (car case) :stage 'auth :code 535
                          :enhanced "5.7.8" :text "x"
                          :password-untested (nth 1 case))))
-      (should (eq (smtpmail-native-verdict--kind receipt) (nth 2 case)))
-      (should (eq (smtpmail-native-verdict--kind
+      (should (eq (smtpmail-native-verdict receipt) (nth 2 case)))
+      (should (eq (smtpmail-native-verdict
                    (append '(:in-doubt t) receipt))
                   'unknown))))
   (should (string-match-p
@@ -84,8 +84,8 @@
        '(("550 5.1.1 no such user" refused nil "check this address")
          ("550 5.2.2 full" refused nil "mailbox is full")
          ("552 5.3.4 too big" refused nil "too large for this server")
-         ("553 5.7.8 who are you" held password "check user and password")
-         ("550 5.7.30 no TLS" refused nil "cannot promise TLS")
+         ("553 5.7.8 who are you" held password "check the user name and password")
+         ("550 5.7.30 no TLS" refused nil "does not support REQUIRETLS")
          ("550 unspecific" refused nil nil)
          ("450 4.2.2 full" ready nil "mailbox is full")
          ("451 4.7.1 greylisted" ready nil nil)))
@@ -127,15 +127,14 @@
     (let ((entry (smtpmail-native-queue-tests--entry)))
       (should (= 1 (plist-get (smtpmail-native-entry-state entry) :tries)))
       (should (memq smtpmail-native-schedule--timer timer-list))
-      (cl-letf* ((now 1000000000.0)
-                 ((symbol-function 'float-time) (lambda (&rest _) now)))
+      (let ((now 1000000000.0))
         (plist-put (smtpmail-native-entry-envelope entry) :created now)
         (should
          (equal (mapcar
                  (lambda (tries)
                    (setf (smtpmail-native-entry-state entry)
                          (list :status 'ready :tries tries))
-                   (- (plist-get (smtpmail-native-verdict--deferral entry "x")
+                   (- (plist-get (smtpmail-native-verdict-deferral entry "x" now)
                                  :next)
                       1000000000))
                  (number-sequence 0 7))
@@ -188,7 +187,7 @@
               (smtpmail-native-entry-stock-form
                (smtpmail-native-entry-envelope entry)))
              (smtpmail-native-outbox-release entry)
-             (smtpmail-native-schedule-resume)
+             (smtpmail-native-watch-look)
              t))))
       (smtpmail-native-test-wait
        (lambda () (null (smtpmail-native-outbox-ids))))
@@ -215,7 +214,7 @@
       (should (equal (mapcar #'cadr (plist-get (cdar told) :results))
                      '(unknown)))
       (should (= 0 (smtpmail-native-act-flush)))
-      (smtpmail-native-schedule-start)
+      (smtpmail-native-watch-start)
       (smtpmail-native-queue-tests--settle)
       (should (eq (smtpmail-native-queue-tests--state :status) 'unknown))
       (should (= 1 (smtpmail-native-queue-tests--state :settled)))
@@ -345,7 +344,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
        (cdr (assq (nth 0 case) smtpmail-native-queue-tests--receipts))
        (nth 1 case))
       (dotimes (_ 3)
-        (smtpmail-native-schedule-resume)
+        (smtpmail-native-watch-look)
         (smtpmail-native-queue-tests--settle))
       (ert-info ((format "%S" case))
         (should (= (length (smtpmail-native-sink-log folder "arrived"))
@@ -365,12 +364,12 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
       (cl-letf (((symbol-function 'smtpmail-native-tell-say)
                  (lambda (format &rest args)
                    (push (apply #'format format args) said))))
-        (smtpmail-native-schedule-start)
+        (smtpmail-native-watch-start)
         (smtpmail-native-queue-tests--settle)
-        (smtpmail-native-schedule-resume)
+        (smtpmail-native-watch-look)
         (smtpmail-native-queue-tests--settle))
       (should (= 1 (seq-count (lambda (line)
-                                (string-prefix-p "2 mails in the outbox need "
+                                (string-prefix-p "2 messages in the outbox need "
                                                  line))
                               said))))))
 
@@ -389,10 +388,10 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
                      (setq writes (1+ writes))
                      (apply write args))))
           ;; Of what was sent the receipt tells enough.
-          (smtpmail-native-attempt-settle entry)
+          (smtpmail-native-settle entry)
           (should (= writes (if (eq kind 'ok) 0 1)))
           (let ((state (smtpmail-native-entry-state entry)))
-            (smtpmail-native-attempt-settle (smtpmail-native-outbox-load entry))
+            (smtpmail-native-settle (smtpmail-native-outbox-load entry))
             (should (<= writes 1))
             (should (equal state (smtpmail-native-entry-state entry)))))
         (smtpmail-native-outbox-remove entry)))))
@@ -409,12 +408,12 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
                                                  "receipt")
                     nil 'silent)
       (dotimes (_ 3)
-        (smtpmail-native-schedule-resume)
+        (smtpmail-native-watch-look)
         (smtpmail-native-queue-tests--settle))
       (should (= told 1))
       (should (eq (smtpmail-native-queue-tests--state :status) 'unknown))
       (should-not (smtpmail-native-sink-log folder "arrived"))
-      (smtpmail-native-act-retry id)
+      (smtpmail-native-act-retry id t)
       (smtpmail-native-queue-tests--settle)
       (should (equal (smtpmail-native-sink-log folder "arrived") '("<1@x>")))
       (should-not (smtpmail-native-outbox-ids)))))
@@ -461,7 +460,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
                                  smtpmail-native-queue-tests--receipts)))
                      (smtpmail-native-outbox-release entry))
                    (funcall claim entry))))
-        (smtpmail-native-schedule-resume)
+        (smtpmail-native-watch-look)
         (smtpmail-native-queue-tests--settle))
       (should (eq (plist-get (smtpmail-native-entry-state
                               (smtpmail-native-outbox-get id))
@@ -516,7 +515,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
       (should (eq (plist-get (smtpmail-native-sink-send "<1@x>" 'wait) :kind)
                   'ok)))
     (should (eq (smtpmail-native-queue-tests--state :status) 'sent))
-    (smtpmail-native-schedule-resume)
+    (smtpmail-native-watch-look)
     (smtpmail-native-queue-tests--settle)
     (should-not (smtpmail-native-outbox-ids))
     (should (equal (mapcar #'car told) '(sent)))))
@@ -532,7 +531,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
         (insert "To: bob@example.org\nMessage-ID: <q@x>\n" mail-header-separator
                 "\nx\n")
         (smtpmail-native-send-it)))
-    (smtpmail-native-schedule-resume)
+    (smtpmail-native-watch-look)
     (smtpmail-native-queue-tests--settle)
     (should (eq (smtpmail-native-queue-tests--state :hold) 'queue))
     (should-not (smtpmail-native-sink-log folder "connect"))
@@ -547,7 +546,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
     (let ((smtpmail-native-undo-seconds 3600))
       (let ((id (plist-get (smtpmail-native-sink-send "<1@x>" 'background)
                            :id)))
-        (smtpmail-native-schedule-resume)
+        (smtpmail-native-watch-look)
         (smtpmail-native-queue-tests--settle)
         (should (equal (smtpmail-native-act-undo-candidate) id))
         (smtpmail-native-act-delete id)
@@ -634,7 +633,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
         (smtpmail-native-queue-tests--settle)
         (should-not (smtpmail-native-sink-log folder "arrived"))
         (when (eq (car case) 'doubt)
-          (smtpmail-native-act-retry id)
+          (smtpmail-native-act-retry id t)
           (smtpmail-native-queue-tests--settle)
           (should (equal (smtpmail-native-sink-log folder "arrived")
                          '("<1@x>"))))
@@ -671,23 +670,30 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
           (should (string-match-p "being sent" (cadr err))))))))
 
 (ert-deftest smtpmail-native-queue-tests-quitting ()
-  "Leaving Emacs asks while a mail is on its way, and only then."
+  "Leaving Emacs names what still waits, and only then asks."
   (smtpmail-native-queue-tests--with-script '("C: MAIL *" "stall")
     (let ((noninteractive nil)
           (asked nil)
-          (answer nil))
-      (cl-letf (((symbol-function 'y-or-n-p)
-                 (lambda (prompt) (setq asked prompt) answer)))
-        (should (smtpmail-native-act--may-quit-p))
+          (answer ?n))
+      (cl-letf (((symbol-function 'read-multiple-choice)
+                 (lambda (prompt choices)
+                   (setq asked prompt)
+                   (assq answer choices))))
+        (should (smtpmail-native-act-may-quit-p))
         (should-not asked)
         (let ((noninteractive t))
-          (smtpmail-native-sink-send "<1@x>" 'background))
-        (should (memq #'smtpmail-native-act--may-quit-p
+          (smtpmail-native-sink-send "<1@x>" 'background)
+          (let ((smtpmail-native-undo-seconds 1000))
+            (smtpmail-native-sink-send "<2@x>" 'background))
+          (smtpmail-native-sink-send "<3@x>" 'queue))
+        (should (memq #'smtpmail-native-act-may-quit-p
                       kill-emacs-query-functions))
-        (should-not (smtpmail-native-act--may-quit-p))
-        (should (string-match-p "nothing will be lost" asked))
-        (setq answer t)
-        (should (smtpmail-native-act--may-quit-p))))))
+        (should-not (smtpmail-native-act-may-quit-p))
+        (dolist (words '("1 being sent" "1 in its undo time" "1 queued"
+                         "Nothing will be lost"))
+          (should (string-match-p words asked)))
+        (setq answer ?y)
+        (should (smtpmail-native-act-may-quit-p))))))
 
 ;;;; While the sender waits
 
@@ -709,7 +715,7 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
     (should-error (smtpmail-native-sink-send "<1@x>" 'wait)
                   :type 'smtpmail-native-unknown-outcome)
     (dotimes (_ 3)
-      (smtpmail-native-schedule-resume)
+      (smtpmail-native-watch-look)
       (smtpmail-native-queue-tests--settle))
     (should (eq (smtpmail-native-queue-tests--state :status) 'unknown))
     (should-not (smtpmail-native-queue-tests--state :wait))
@@ -795,19 +801,8 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
       (should-not (smtpmail-native-outbox-claimed-p
                    (car (smtpmail-native-outbox-ids)))))))
 
-(ert-deftest smtpmail-native-queue-tests-busy-user ()
-  "Who is in the minibuffer is asked later, and not by an endless idle timer."
-  (let ((timer-list nil)
-        (timer-idle-list nil)
-        (noninteractive nil))
-    (cl-letf (((symbol-function 'active-minibuffer-window) (lambda () t)))
-      (smtpmail-native-ask--now)
-      (should-not timer-idle-list)
-      (should (memq #'smtpmail-native-ask--when-idle
-                    (mapcar #'timer--function timer-list))))))
-
 (ert-deftest smtpmail-native-queue-tests-save-later ()
-  "In the background auth-source does not ask whether it shall save."
+  "Whether auth-source saves is asked by a command, never by a timer."
   (let ((timer-list nil)
         (timer-idle-list nil)
         (saved 0))
@@ -817,7 +812,12 @@ RECEIPT is a plist or nil, STATE is added to that of a first attempt."
              :save (lambda () (setq saved (1+ saved))))
        later)
       (should (= saved (if later 0 1))))
-    (should (= 1 (length timer-idle-list)))))
+    (should-not timer-list)
+    (should-not timer-idle-list)
+    (smtpmail-native-auth-save-pending)
+    (should (= saved 2))
+    (smtpmail-native-auth-save-pending)
+    (should (= saved 2))))
 
 ;;;; The way to the server
 

@@ -25,13 +25,12 @@ Nothing is known from an earlier test, and nobody is there to be asked."
            (smtpmail-native-secrets-tests--calls 0)
            (smtpmail-auth-supported '(cram-md5 plain login)))
        (smtpmail-native-forget-passwords)
-       (smtpmail-native-attempt-forget-kept)
-       (setq smtpmail-native-ask--declined nil)
+       (smtpmail-native-identity-forget-kept)
        (unwind-protect
            (progn ,@body)
          (smtpmail-native-sink-settle-down)
          (smtpmail-native-forget-passwords)
-         (smtpmail-native-attempt-forget-kept)))))
+         (smtpmail-native-identity-forget-kept)))))
 
 (defmacro smtpmail-native-secrets-tests-typing (answers &rest body)
   "Run BODY as if a user were there who types ANSWERS, in their order.
@@ -166,7 +165,7 @@ Where none is offered it is a password."
         (smtpmail-native-secrets-tests-typing nil
           (smtpmail-native-secrets-tests--send 'background)
           (should (eq (smtpmail-native-secrets-tests--state :hold) 'password))
-          (smtpmail-native-ask--now)
+          (smtpmail-native-ask-all)
           (smtpmail-native-secrets-tests--settle)
           (smtpmail-native-test-verdict server)
           (should (= smtpmail-native-secrets-tests--calls 2))
@@ -263,7 +262,7 @@ Where none is offered it is a password."
         (smtpmail-native-secrets-tests--send 'background)
         (should (eq (smtpmail-native-secrets-tests--state :hold) 'password))
         (should-not questions)
-        (smtpmail-native-ask--now)
+        (smtpmail-native-ask-all)
         (smtpmail-native-secrets-tests--settle)
         (smtpmail-native-test-verdict server)
         (should (= (length questions) 1))

@@ -73,13 +73,10 @@ smtpmail lead to it, and the outbox is empty and nobody's else."
   (smtpmail-native-test-wait
    (lambda () (= 0 (hash-table-count smtpmail-native-attempt--active))))
   (smtpmail-native-test-disk-idle)
-  (setq smtpmail-native-schedule--ready nil
-        smtpmail-native-schedule--waiting nil
-        smtpmail-native-ask--declined nil)
-  (dolist (timer (list smtpmail-native-schedule--timer
-                       smtpmail-native-schedule--advance-timer))
-    (when timer
-      (cancel-timer timer))))
+  (smtpmail-native-watch-stop)
+  (setq smtpmail-native-schedule--tell-held nil)
+  (clrhash smtpmail-native-tell--once)
+  (smtpmail-native-index-clear))
 
 (defun smtpmail-native-sink-log (folder step)
   "Return what stands behind STEP in the log in FOLDER, a list of strings.

@@ -212,14 +212,14 @@ If the server wants one all the same, its words and all places are told."
   "Every kind of failure has its condition, and says where and why."
   (dolist (case
            '((("S: 554 go away" "C: QUIT") smtpmail-native-refused
-              "Not welcome at localhost:[0-9]+: 554 go away")
+              "localhost:[0-9]+ refused the SMTP session: 554 go away")
              (("S: 220 x" "C: EHLO *" "S: 250 x" "C: MAIL *"
                "S: 451 4.7.1 later" "C: QUIT")
-              smtpmail-native-deferred "Sender refused by .*: 451 4.7.1 later")
+              smtpmail-native-deferred "did not accept the sender yet: 451 4.7.1 later")
              (("S: 220 x" "C: EHLO *" "S: 250 x" "C: MAIL *" "S: 250 x"
                "C: RCPT *" "S: 550 5.1.1 no such user" "C: QUIT")
               smtpmail-native-refused
-              "Recipient refused by .*<bob@example.org>: 550 5.1.1 no such user")
+              "refused the recipient: .*<bob@example.org>: 550 5.1.1 no such user")
              (("S: 220 x" "C: EHLO *" "S: 250 x" "C: MAIL *" "S: 530 5.7.0 auth"
                "C: QUIT")
               smtpmail-native-auth-error
@@ -232,14 +232,14 @@ If the server wants one all the same, its words and all places are told."
                "auth PLAIN user wrong"
                "C: QUIT")
               smtpmail-native-auth-error
-              "Authentication failed .*: 535 .*check user and password")
+              "Cannot authenticate to .*: 535 .*check the user name and password")
              (("close") smtpmail-native-connection-error "closed")
              (("raw HTTP/1.1 400 Bad\\r\\n" "stall")
               smtpmail-native-connection-error "HTTP")
              (("S: 220 x" "C: EHLO *" "S: 250 x" "C: MAIL *" "S: 250 x"
                "C: RCPT *" "S: 250 x" "C: DATA" "S: 354 x" "data" "close")
               smtpmail-native-unknown-outcome
-              "No answer to the end of the message from .*look whether")))
+              "did not confirm the message: .*check whether")))
     (smtpmail-native-test-with-server (nth 0 case)
       (let* ((smtpmail-auth-credentials
               (and (member "auth PLAIN user wrong" (nth 0 case))

@@ -18,8 +18,7 @@ The list `asked' has the questions of NSM; the answer is in `answer'."
      (let ((smtpmail-stream-type 'ssl)
            (smtpmail-native-tls-pins nil)
            (smtpmail-native-trust--accepted (make-hash-table :test #'equal))
-           (smtpmail-native-attempt--doubts (make-hash-table :test #'equal))
-           (smtpmail-native-ask--declined nil)
+           (smtpmail-native-identity--shown (make-hash-table :test #'equal))
            (nsm-permanent-host-settings nil)
            (nsm-temporary-host-settings nil)
            (nsm-settings-file (expand-file-name "network-security.data" folder))
@@ -467,7 +466,7 @@ FINGERPRINTS and CONDITIONS are lists."
           (smtpmail-native-forget-passwords))
         (should (= typed 1))
         (should (= (length asked) 1))
-        (should (= (hash-table-count smtpmail-native-attempt--doubts) 0))
+        (should (= (hash-table-count smtpmail-native-identity--shown) 0))
         (smtpmail-native-test-verdict server)))))
 
 (defun smtpmail-native-trust-tests--await-held (count)
@@ -494,27 +493,27 @@ FINGERPRINTS and CONDITIONS are lists."
                                       'background)
           (smtpmail-native-trust-tests--await-held (1+ n))))
       (setq answer "session")
-      (smtpmail-native-ask--now)
+      (smtpmail-native-ask-all)
       (smtpmail-native-test-wait
        (lambda () (null (smtpmail-native-outbox-ids))))
       (should (= (length asked) 1))
       (smtpmail-native-test-verdict server))))
 
 (ert-deftest smtpmail-native-trust-tests-declined ()
-  "Who says no keeps the mail, and is not asked again but by his own doing."
+  "A no keeps the message held; only the next command asks again."
   (smtpmail-native-trust-tests--with '("tls selfsigned" "stall")
     (cl-letf (((symbol-function 'display-warning) #'ignore))
       (smtpmail-native-queue-send (smtpmail-native-trust-tests--mail)
                                   'background)
       (smtpmail-native-trust-tests--await-held 1))
     (dotimes (_ 2)
-      (smtpmail-native-ask--now))
-    (should (= (length asked) 1))
+      (smtpmail-native-ask-all))
+    (should (= (length asked) 2))
     (smtpmail-native-trust-tests--await-held 1)
     (should-not (smtpmail-native-outbox-claimed-p
                  (car (smtpmail-native-outbox-ids))))
     (smtpmail-native-act-delete (car (smtpmail-native-outbox-ids)))
-    (should (= (hash-table-count smtpmail-native-attempt--doubts) 0))))
+    (should (= (hash-table-count smtpmail-native-identity--shown) 0))))
 
 (ert-deftest smtpmail-native-trust-tests-trials ()
   "A mail that is put off often is not held for a certificate that NSM knows."

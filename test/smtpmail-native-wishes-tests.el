@@ -213,10 +213,10 @@ twice."
                         said))
       (let ((entry (smtpmail-native-outbox-get
                     (car (smtpmail-native-outbox-ids)))))
-        (should (string-match-p "\\`until " (smtpmail-native-list--state entry)))
-        (should (equal (smtpmail-native-list--next entry (float-time)) "1h"))
-        (should (equal (smtpmail-native-act-undo-candidate)
-                       (smtpmail-native-entry-id entry)))
+        (should (string-match-p "\\`until " (smtpmail-native-row-state entry)))
+        (should (equal (smtpmail-native-row--next entry (float-time)) "1h"))
+        ;; Undo means the last send, and this was none yet.
+        (should-not (smtpmail-native-act-undo-candidate))
         (should (= 0 (smtpmail-native-act-flush)))
         (smtpmail-native-wishes-tests--settle)
         (should (equal (smtpmail-native-outbox-ids)
@@ -226,7 +226,7 @@ twice."
                    ((symbol-function 'float-time)
                     (lambda (&optional time)
                       (if time (funcall real time) (+ (funcall real) 3601)))))
-          (smtpmail-native-schedule-resume)
+          (smtpmail-native-watch-look)
           (smtpmail-native-test-wait
            (lambda () (null (smtpmail-native-outbox-ids)))))
         (should (= 1 (length (smtpmail-native-sink-log folder "arrived"))))))))

@@ -1,0 +1,57 @@
+;;; smtpmail-native-quiet.el --- Code that no command has started  -*- lexical-binding: t; -*-
+;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+;; Timers, filters and functions of hooks run while you do something else.  They
+;; work in a buffer of their own, so that no local variable of your buffer
+;; counts; they cannot ask; and nothing leaves them: an error, a quit or a throw
+;; ends the function, and nothing that was to follow it.
+
+;;; Code:
+
+(defvar smtpmail-native-quiet--buffer nil
+  "The buffer in which code runs that no command has started.")
+
+(defun smtpmail-native-quiet-buffer ()
+  "Return the buffer in which code runs that no command has started."
+  (unless (buffer-live-p smtpmail-native-quiet--buffer)
+    (setq smtpmail-native-quiet--buffer
+          (generate-new-buffer " *smtpmail-native quiet*" t))
+    (with-current-buffer smtpmail-native-quiet--buffer
+      (setq default-directory (expand-file-name "~/"))))
+  smtpmail-native-quiet--buffer)
+
+(defun smtpmail-native-quiet-guard (what function &rest args)
+  "Call FUNCTION with ARGS, and return its value, or nil if it did not return.
+No error, quit or throw leaves this.  An error is a warning that names WHAT."
+  (let ((done nil)
+        (value nil))
+    (catch 'smtpmail-native-quiet
+      (unwind-protect
+          (progn
+            (condition-case err
+                (setq value (apply function args))
+              (quit nil)
+              (error
+               (display-warning 'smtpmail-native
+                                (format "%s: %s" what
+                                        (error-message-string err)))))
+            (setq done t))
+        ;; A throw to this tag takes the place of the one that comes by.
+        (unless done
+          (throw 'smtpmail-native-quiet nil))))
+    value))
+
+(defun smtpmail-native-quiet-call (function &rest args)
+  "Call FUNCTION with ARGS as code that no command has started."
+  (with-current-buffer (smtpmail-native-quiet-buffer)
+    (let ((inhibit-interaction t))
+      (apply #'smtpmail-native-quiet-guard "Error of smtpmail-native"
+             function args))))
+
+(defun smtpmail-native-quiet-timer (seconds function &rest args)
+  "Call FUNCTION with ARGS in SECONDS, and return the timer."
+  (apply #'run-at-time seconds nil #'smtpmail-native-quiet-call function args))
+
+(provide 'smtpmail-native-quiet)
+;;; smtpmail-native-quiet.el ends here
