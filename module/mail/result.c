@@ -107,16 +107,13 @@ void smn_result_redact(struct smn_result *result,
     smn_redact_string(needles, &result->recipients[i].text);
 }
 
-char *smn_result_quote(int code, const char *bytes, size_t len) {
-  char *copy = malloc(REPLY_MAX + 1);
-  int prefix = 0;
-  if (!copy)
-    return NULL;
-  if (code)
-    prefix = snprintf(copy, REPLY_MAX, "%d ", code);
-  smn_quote(copy + prefix, REPLY_MAX + 1 - (size_t)prefix, bytes, len);
-  char *fitting = realloc(copy, strlen(copy) + 1);
-  return fitting ? fitting : copy;
+char *smn_result_shown(const struct smn_buf *needles, int code,
+                       const char *bytes, size_t len) {
+  char text[2 * REPLY_MAX], shown[REPLY_MAX + 1];
+  int prefix = code ? snprintf(shown, sizeof shown, "%d ", code) : 0;
+  len = smn_redact(needles, bytes, len, false, text, sizeof text);
+  smn_quote(shown + prefix, sizeof shown - (size_t)prefix, text, len);
+  return strdup(shown);
 }
 
 /* Keys and values */

@@ -77,10 +77,12 @@ const struct smn_tls_info *smn_result_tls(const struct smn_result *result);
 void smn_result_redact(struct smn_result *result,
                        const struct smn_buf *needles);
 
-/* A quoted copy of the LEN octets of a reply, after CODE and a space unless
-   that is 0; what is longer than any sensible reply is cut.  To be freed; NULL
-   without memory.  */
-char *smn_result_quote(int code, const char *bytes, size_t len);
+/* The LEN octets of a reply as they are shown: after CODE and a space unless
+   that is 0, without the secrets in NEEDLES, quoted, and cut when they are more
+   than any sensible reply has.  Secrets go first, since a cut could leave the
+   beginning of one.  To be freed; NULL without memory.  */
+char *smn_result_shown(const struct smn_buf *needles, int code,
+                       const char *bytes, size_t len);
 
 /* A result as a list of keys and values, which is what a receipt and an event
    are made of.  */

@@ -159,10 +159,12 @@ enum smn_kind smn_dialogue_flush(struct smn_session *s) {
   return kind;
 }
 
-char *smn_dialogue_quoted(const char *bytes, size_t len) {
-  return smn_result_quote(0, bytes, len);
+char *smn_dialogue_words(const struct smn_session *s) {
+  return smn_result_shown(&s->needles, 0, s->reply.text.data,
+                          s->reply.text.len);
 }
 
 char *smn_dialogue_reply(const struct smn_session *s) {
-  return smn_result_quote(s->reply.code, s->reply.text.data, s->reply.text.len);
+  return smn_result_shown(&s->needles, s->reply.code, s->reply.text.data,
+                          s->reply.text.len);
 }

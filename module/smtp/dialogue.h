@@ -71,8 +71,8 @@ enum smn_kind smn_dialogue_read(struct smn_session *s, int factor);
 enum smn_kind smn_dialogue_expect(struct smn_session *s, int wanted);
 enum smn_kind smn_dialogue_unexpected(struct smn_session *s);
 
-/* As smn_result_quote.  */
-char *smn_dialogue_quoted(const char *bytes, size_t len);
-char *smn_dialogue_reply(const struct smn_session *s); /* "CODE TEXT" */
+/* The last reply as smn_result_shown gives it, without its code and with it. */
+char *smn_dialogue_words(const struct smn_session *s);
+char *smn_dialogue_reply(const struct smn_session *s);
 
 #endif

@@ -58,8 +58,7 @@ static enum smn_kind greeting(struct smn_session *s) {
   if (kind == SMN_OK)
     kind = smn_dialogue_expect(s, 220);
   if (kind == SMN_OK && s->task->job->probe)
-    s->task->result->greeting =
-        smn_dialogue_quoted(s->reply.text.data, s->reply.text.len);
+    s->task->result->greeting = smn_dialogue_words(s);
   return kind;
 }
 

@@ -185,7 +185,7 @@ static void note_recipient(struct smn_session *s,
   r->accepted = r->code / 100 == 2;
   memcpy(r->enhanced, s->reply.enhanced, sizeof r->enhanced);
   free(r->text);
-  r->text = smn_dialogue_quoted(s->reply.text.data, s->reply.text.len);
+  r->text = smn_dialogue_words(s);
 }
 
 /* Every refused recipient with its reply, permanent ones deciding.  */

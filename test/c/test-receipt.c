@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* test-receipt.c - receipts and claims, on a good disk and on bad ones.  */
+#include "base/redact.h"
 #include "check.h"
 #include "mail/claim.h"
 #include "mail/receipt.h"
@@ -134,6 +135,7 @@ static void check_many(void) {
 /* A server may say a lot to each of many.  */
 static void check_long_replies(void) {
   static char reply[65536];
+  static const struct smn_buf none;
   enum { MANY = 64 };
   struct smn_error err = {.kind = SMN_OK};
   struct smn_result result;
@@ -141,12 +143,22 @@ static void check_long_replies(void) {
   CHECK(smn_result_init(&result, job));
   memset(reply, '\x01', sizeof reply); /* four octets each when shown */
   for (size_t i = 0; i < MANY; i++)
-    result.recipients[i].text = smn_result_quote(0, reply, sizeof reply);
-  result.reply = smn_result_quote(250, reply, sizeof reply);
+    result.recipients[i].text = smn_result_shown(&none, 0, reply, sizeof reply);
+  result.reply = smn_result_shown(&none, 250, reply, sizeof reply);
   size_t len = strlen(result.reply);
   CHECK(len > 500 && len <= 512 && strcmp(result.reply + len - 3, "...") == 0);
   CHECK(strncmp(result.reply, "250 \\x01\\x01", 12) == 0);
   CHECK(strlen(result.recipients[MANY - 1].text) <= 512);
+  /* The cut leaves no beginning of a secret.  */
+  struct smn_buf needles;
+  CHECK(smn_buf_init_secret(&needles, 256));
+  smn_redact_add(&needles, "pass-word-4711", 14);
+  memset(reply, 'x', sizeof reply);
+  memcpy(reply + 495, " pass-word-4711 ", 16);
+  char *text = smn_result_shown(&needles, 0, reply, sizeof reply);
+  CHECK(strstr(text, "x <omitted") && !strstr(text, "pa"));
+  free(text);
+  smn_buf_free(&needles);
   CHECK_INT(smn_receipt_write(job, &result, &err), SMN_OK);
   CHECK(
       strstr(get("receipt"), "\n  (\"r63@example.org\" nil 0 \"\" \"\\\\x01"));
