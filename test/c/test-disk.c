@@ -121,6 +121,49 @@ static void check_write(void) {
   CHECK(!there("d.new"));
 }
 
+/* A disk that fails.  Where F_FULLFSYNC is, fsync is not what syncs.  */
+#ifndef F_FULLFSYNC
+static int sync_errnum, sync_failures;
+
+int fsync(int fd) {
+  if (sync_failures > 0) {
+    sync_failures--;
+    errno = sync_errnum;
+    return -1;
+  }
+  return fdatasync(fd);
+}
+
+/* Run it while the next FAILURES syncs fail.  */
+static int run_failing(int errnum, int failures, enum smn_step_type type,
+                       const char *name) {
+  sync_errnum = errnum;
+  sync_failures = failures;
+  int result = run(type, name, type == SMN_STEP_WRITE ? "new" : NULL);
+  CHECK_INT(sync_failures, 0);
+  return result;
+}
+
+static void check_failing_sync(void) {
+  CHECK_INT(run(SMN_STEP_WRITE, "a", "old"), 0);
+  CHECK_INT(run_failing(EIO, 1, SMN_STEP_WRITE, "a"), EIO);
+  CHECK_STRING(get("a"), "old");
+  CHECK(!there("a.new"));
+  CHECK_INT(run_failing(EINVAL, 1, SMN_STEP_WRITE, "a"), EINVAL);
+  CHECK_INT(run_failing(EINTR, 3, SMN_STEP_WRITE, "a"), 0);
+  CHECK_STRING(get("a"), "new");
+  CHECK_INT(run_failing(EIO, 1, SMN_STEP_SYNC, "a"), EIO);
+  CHECK_INT(run_failing(EIO, 1, SMN_STEP_SYNC, "d"), EIO);
+  /* Some file systems cannot sync a directory, and need not.  */
+  CHECK_INT(run_failing(EINVAL, 1, SMN_STEP_SYNC, "d"), 0);
+  CHECK_INT(run_failing(ENOTSUP, 1, SMN_STEP_SYNC, "d"), 0);
+  put("d/x", "x");
+  CHECK_INT(run_failing(EIO, 1, SMN_STEP_SYNC_ALL, "d"), EIO);
+  CHECK_INT(run_failing(EINVAL, 1, SMN_STEP_SYNC_ALL, "d"), EINVAL);
+  CHECK_INT(run_failing(EINTR, 4, SMN_STEP_SYNC_ALL, "d"), 0);
+}
+#endif
+
 /* What was planted in the place of the temporary file is not written to, and
    cannot hold the thread.  */
 static void check_planted(void) {
@@ -361,6 +404,9 @@ int main(void) {
   smn_events_wake(wake[1]);
   check_no_thread();
   check_write();
+#ifndef F_FULLFSYNC
+  check_failing_sync();
+#endif
   check_planted();
   check_full();
   check_sync();
