@@ -11,9 +11,12 @@
 #define SECRET_MIN 3    /* fewer octets are found in any text */
 #define SHORT 6         /* fewer are found between borders of words only, */
 #define WORD_MAX_LEN 16 /* and so are fewer that read like a word */
-#define CUT_MIN 4       /* octets of a secret that a cut has left */
-#define BASE64_MIN 4    /* digits that stand for a secret and nothing else */
-#define BASE64_SHORT 6  /* fewer must be the beginning of their run */
+#define PART_MIN 8 /* octets at the beginning of a secret give it away, too,   \
+                    */
+#define PART_DIGITS 12 /* and so do digits of base64 */
+#define CUT_MIN 4      /* octets of a secret that a cut has left */
+#define BASE64_MIN 4   /* digits that stand for a secret and nothing else */
+#define BASE64_SHORT 6 /* fewer must be the beginning of their run */
 
 /* Where a secret may be found.  */
 enum rule { ANYWHERE, AS_WORD, ENCODED, EVERYTHING };
@@ -222,15 +225,17 @@ static bool same_octet(int octet, char secret) {
   return octet >= 0 && smn_ascii_upper((char)octet) == smn_ascii_upper(secret);
 }
 
-/* The length of NEEDLE at AT, with or without some octets escaped; 0 without
-   it.  An octet that introduces an escape stands for itself where LITERAL.  */
+/* The length of NEEDLE at AT, or of a beginning of it that gives it away, with
+   or without some octets escaped; 0 without it.  An octet that introduces an
+   escape stands for itself where LITERAL.  */
 static size_t spelled(const struct text *text, size_t at,
                       const struct needle *needle, bool literal) {
-  size_t to = at, before_cut = 0;
+  size_t to = at, part = 0;
   for (size_t i = 0; i < needle->len; i++) {
     size_t used = 1;
-    if (i >= CUT_MIN && !before_cut && cut_at(text, to))
-      before_cut = to - at;
+    if ((needle->rule == ANYWHERE && i >= PART_MIN) ||
+        (i >= CUT_MIN && cut_at(text, to)))
+      part = to - at;
     int octet = escaped(text, to, &used);
     bool plain = to < text->len &&
                  same_octet((unsigned char)text->at[to], needle->octets[i]);
@@ -239,7 +244,7 @@ static size_t spelled(const struct text *text, size_t at,
     else if (plain)
       to++;
     else
-      return before_cut;
+      return part;
   }
   return to - at;
 }
@@ -288,9 +293,9 @@ static bool base64_here(const struct text *text, size_t at, size_t size,
     return false;
   for (size_t i = 0; i < want; i++) {
     if (i == size)
-      return i >= BASE64_SHORT && cut_at(text, at + size);
+      return i >= PART_DIGITS || (i >= BASE64_SHORT && cut_at(text, at + size));
     if (base64_digit(text->at[at + i]) != sextet(needle, skip + 6 * i))
-      return false;
+      return i >= PART_DIGITS;
   }
   return true;
 }

@@ -5,6 +5,7 @@
    with some of its octets escaped (%XX, +XX, =XX, \xXX, \uXXXX, \n), as
    hexadecimal digits, and anywhere inside base64.  What is found becomes
    SMN_OMITTED, whatever its length; matches that overlap or touch become one.
+   The first eight octets of a longer secret count as the secret.
 
    Where the server's own words and a weak secret meet, hiding would tell more
    than it hides.  So a secret that reads like a word (fewer than 6 octets, or

@@ -43,6 +43,11 @@ static const struct {
     {"10%2541", "10%2541", "<omitted>"},
     {"10%2541", "10%252541", "<omitted>"},
     {"abcd...efg", "abcd...efg", "<omitted>"},
+    {"tan-staaf-tan", "tan-sta tan-staa! tan-staaf-tax",
+     "tan-sta <omitted>! "
+     "<omitted>x"},
+    {"tan-staaf-tan", "AHRpbQB0YW4tc3RhYWYtdGE= AHRpbQB0YW4tc3Rh",
+     "<omitted> AHRpbQB0YW4tc3Rh"},
     /* What reads like a word has borders.  */
     {"queue", "250 queued as 1, queue 2", "250 queued as 1, queue 2"},
     {"mail", "Mailbox, mail, MAIL FROM", "Mailbox, mail, MAIL FROM"},
@@ -188,12 +193,35 @@ static void check_cuts(void) {
   hide(one);
   for (int n = 0; n < (int)sizeof secret - 1; n++) {
     snprintf(text, sizeof text, "x %.*s", n, secret);
-    CHECK_STRING(shown(text, strlen(text), false), text);
+    CHECK_STRING(shown(text, strlen(text), false),
+                 n < 8 ? text : "x <omitted>");
     CHECK_STRING(shown(text, strlen(text), true), n < 4 ? text : "x <omitted>");
     snprintf(text, sizeof text, "x %.*s... y", n, secret);
     const char *got = shown(text, strlen(text), false);
     CHECK_STRING(got, n < 4 ? text : "x <omitted>... y");
   }
+}
+
+/* Quoted for people, and cut at any place: no beginning of it is left that one
+   could make use of.  */
+static void check_quoted(void) {
+  static const char secret[] = "s3\x01\\cr\n\xc3\xa4t-xyz";
+  static const char *const one[] = {secret, NULL};
+  hide(one);
+  for (size_t before = 0; before < 8; before++)
+    for (size_t size = 8; size < 64; size++) {
+      char raw[64], quoted[64], field[64];
+      int len = snprintf(raw, sizeof raw, "%.*s%s%s", (int)before, "aaaaaaaa",
+                         secret, "bbbbbbbb");
+      smn_quote(quoted, size, raw, (size_t)len);
+      snprintf(field, sizeof field, "%s", quoted);
+      smn_redact_field(&needles, field, size);
+      CHECK(!strstr(field, "s3\\x01\\\\") && !strstr(field, "xyz"));
+      snprintf(field, sizeof field, "%s", raw);
+      field[size - 1] = '\0';
+      smn_redact_field(&needles, field, size);
+      CHECK(!strstr(field, "s3\x01\\") && !strstr(field, "xyz"));
+    }
 }
 
 /* The places where text is kept.  */
@@ -361,6 +389,7 @@ int main(void) {
   check_exhaustively();
   check_base64();
   check_cuts();
+  check_quoted();
   check_places();
   check_responses();
   check_full();
