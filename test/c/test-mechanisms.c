@@ -347,6 +347,7 @@ static const struct {
     {"{}", ""},
     {"{,,:", ""},
     {"junk", "junk"},
+    {"no, it: \"expired\"", "no, it: \"expired\""},
     {"", ""},
 };
 

@@ -185,6 +185,30 @@ static void check_base64(void) {
       }
 }
 
+/* All digits of base64 and base64url, each where it decides.  */
+static void check_digits(void) {
+  static const char digits[] =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+                    others[] = "@[`{:*.,~^"; /* beside the ranges */
+  const gnutls_datum_t in = {(unsigned char *)(size_t)digits, 64};
+  gnutls_datum_t out = {NULL, 0};
+  char text[80];
+  CHECK_INT(gnutls_base64_decode2(&in, &out), 0);
+  smn_buf_clear(&needles);
+  smn_redact_add(&needles, (char *)out.data, out.size);
+  CHECK_STRING(shown(digits, 64, false), SMN_OMITTED);
+  snprintf(text, sizeof text, "%.62s-_", digits);
+  CHECK_STRING(shown(text, 64, false), SMN_OMITTED);
+  /* A run ends where they end, and so does what is hidden.  */
+  for (const char *other = others; *other; other++) {
+    char want[32];
+    snprintf(text, sizeof text, "az09%c%s%caz09", *other, digits, *other);
+    snprintf(want, sizeof want, "az09%c" SMN_OMITTED "%caz09", *other, *other);
+    CHECK_STRING(shown(text, strlen(text), false), want);
+  }
+  gnutls_free(out.data);
+}
+
 /* A text that was cut may end within a secret.  */
 static void check_cuts(void) {
   static const char secret[] = "tanstaaf-tanstaaf";
@@ -388,6 +412,7 @@ int main(void) {
   check_cases();
   check_exhaustively();
   check_base64();
+  check_digits();
   check_cuts();
   check_quoted();
   check_places();
