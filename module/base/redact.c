@@ -11,12 +11,11 @@
 #define SECRET_MIN 3    /* fewer octets are found in any text */
 #define SHORT 6         /* fewer are found between borders of words only, */
 #define WORD_MAX_LEN 16 /* and so are fewer that read like a word */
-#define PART_MIN 8 /* octets at the beginning of a secret give it away, too,   \
-                    */
-#define PART_DIGITS 12 /* and so do digits of base64 */
-#define CUT_MIN 4      /* octets of a secret that a cut has left */
-#define BASE64_MIN 4   /* digits that stand for a secret and nothing else */
-#define BASE64_SHORT 6 /* fewer must be the beginning of their run */
+#define PART_MIN 8      /* octets that begin a secret give it away, too, */
+#define PART_DIGITS 12  /* and so do digits of base64 */
+#define CUT_MIN 4       /* octets of a secret that a cut has left */
+#define BASE64_MIN 4    /* digits that stand for a secret and nothing else */
+#define BASE64_SHORT 6  /* fewer must be the beginning of their run */
 
 /* Where a secret may be found.  */
 enum rule { ANYWHERE, AS_WORD, ENCODED, EVERYTHING };

@@ -349,6 +349,7 @@ static const struct {
     {"\xff!!", U, "=", P},
     {"UGFzc3dvcmQ6", P, "VXNlcm5hbWU6", U}, /* the other way round */
     {"Password:", P, "", U},
+    {"pwd", P, "user", U},
     {"Password:", P, "Password:", U}, /* each is sent once */
     {"Username:", U, "Username:", P},
     {"User password:", U, "user password:", P},
