@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* dialogue.c - whole dialogues with a server that knows what it has taken.
-   fuzz-dialogue [-n COUNT] [-s SEED] [-v] [-t SECONDS]: play the dialogues of
-   COUNT seeds from SEED on, and judge each: README.org of this folder.  A child
-   plays them, so that one that dies or hangs is a failure of that seed
-   alone.  */
+   dialogue [-n COUNT] [-s SEED] [-v]: play the dialogues of COUNT seeds from
+   SEED on, and judge each: README.org of this folder.  A child plays them, so
+   that one that dies or hangs is a failure of that seed and of no other.
+   dialogue -p: plant faults, and see that each is noticed.  */
 #include "certs.h"
 #include "drive.h"
+#include "plant.h"
 #include "server.h"
 #include "truth.h"
 
@@ -30,15 +31,16 @@
 #define TICKS_MAX 2000000 /* system calls of one dialogue */
 
 struct truths truths;
+enum plant plant;
 
 static char folder[64];
 static bool verbose;
-static const char *driver = "both";
 
 /* Shared with the child.  */
 static struct progress {
   uint64_t seed; /* that is being played */
   unsigned passed, failed;
+  char why[sizeof truths.why]; /* the first rule that was broken */
 } * progress;
 
 void note(const char *format, ...) {
@@ -63,10 +65,14 @@ void broken(const char *format, ...) {
   note("!! %s", why);
   if (!truths.why[0])
     memcpy(truths.why, why, sizeof why);
+  if (!progress->why[0])
+    memcpy(progress->why, why, sizeof why);
 }
 
 /* Print the transcript, or what there is of it.  */
 static void show(const char *text) {
+  if (plant)
+    return;
   printf("seed %llu: %s\n", (unsigned long long)truths.plan->seed,
          truths.why[0] ? truths.why : "passed");
   plan_print(truths.plan, stdout);
@@ -194,8 +200,8 @@ static int play_all(uint64_t seed, uint64_t end) {
     progress->seed = seed;
     if (play(seed, &address, listening))
       progress->passed++;
-    else
-      progress->failed++;
+    else if (progress->failed++, plant)
+      return 0;
   }
   progress->seed = end;
   return 0;
@@ -215,6 +221,11 @@ static void supervise(uint64_t seed, uint64_t end) {
     if (status == 0)
       return;
     progress->failed++;
+    if (plant) { /* one is enough */
+      if (progress->seed == end && !progress->why[0])
+        strcpy(progress->why, "leaks");
+      return;
+    }
     if (progress->seed == end) {
       printf("failed at the end (leaks?): status %#x\n", (unsigned)status);
       return;
@@ -234,10 +245,45 @@ static void remove_folder(void) {
     abort();
 }
 
+/* Each fault that can be planted has to be noticed, in the right words.  */
+static bool prove(void) {
+  static const char *const words[PLANTS] = {
+      [PLANT_TWO_OUTCOMES] = "2 outcomes",
+      [PLANT_OK] = "the server has taken it never",
+      [PLANT_OTHERS] = "the server has taken it for others",
+      [PLANT_CERTAIN] = "and the server has taken it",
+      [PLANT_DOUBT] = "in doubt, and",
+      [PLANT_FAILED] = "the server has taken it",
+      [PLANT_AGAIN] = "taken twice",
+      [PLANT_AHEAD] = "replies are owed",
+      [PLANT_DEAF] = "a reply that nobody asked for",
+      [PLANT_OCTET] = "another content",
+      [PLANT_QUIT] = "another content",
+      [PLANT_NO_TIMEOUTS] = "no outcome in time",
+      [PLANT_NO_CANCEL] = "after the wish to cancel",
+      [PLANT_LEAK] = "leaks",
+      [PLANT_DESCRIPTOR] = "descriptors before",
+      [PLANT_PASSWORD] = "the password is shown",
+  };
+  unsigned noticed = 0;
+  for (plant = PLANT_NONE + 1; plant < PLANTS; plant++) {
+    *progress = (struct progress){.seed = 0};
+    world_no_timeouts = plant == PLANT_NO_TIMEOUTS;
+    supervise(1, plant == PLANT_LEAK ? 20 : 3000);
+    bool good = strstr(progress->why, words[plant]) != NULL;
+    printf("plant %d: %s: %s\n", plant, good ? "noticed" : "NOT NOTICED",
+           progress->why);
+    noticed += good;
+  }
+  printf("test-fuzz: %u passed, %u failed\n", noticed, PLANTS - 1 - noticed);
+  return noticed == PLANTS - 1;
+}
+
 int main(int argc, char **argv) {
   unsigned long long count = 300, seed = 1;
   int option;
-  while ((option = getopt(argc, argv, "n:s:d:v")) != -1)
+  bool proof = false;
+  while ((option = getopt(argc, argv, "n:s:pv")) != -1)
     switch (option) {
     case 'n':
       count = strtoull(optarg, NULL, 10);
@@ -245,8 +291,8 @@ int main(int argc, char **argv) {
     case 's':
       seed = strtoull(optarg, NULL, 10);
       break;
-    case 'd':
-      driver = optarg;
+    case 'p':
+      proof = true;
       break;
     case 'v':
       verbose = true;
@@ -260,6 +306,11 @@ int main(int argc, char **argv) {
                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (!mkdtemp(folder) || progress == MAP_FAILED || !certs_make(folder))
     return 2;
+  if (proof) {
+    bool good = prove();
+    remove_folder();
+    return !good;
+  }
   supervise(seed, seed + count);
   remove_folder();
   printf("test-fuzz: %u passed, %u failed\n", progress->passed,

@@ -3,6 +3,7 @@
 #include "drive.h"
 #include "engine/engine.h"
 #include "engine/events.h"
+#include "plant.h"
 #include "truth.h"
 #include "world.h"
 
@@ -18,6 +19,7 @@ struct engine_drive {
   long ids[JOBS_MAX];
   unsigned long ticks[JOBS_MAX]; /* at which a job is to be cancelled, or 0 */
   unsigned submitted, done;
+  long again; /* a job that nobody has submitted, or 0 */
   int wake[2];
 };
 
@@ -28,8 +30,28 @@ static int job_of(const struct engine_drive *e, long id) {
   return -1;
 }
 
+/* What a fault of the core would do with the outcome of job J.  */
+static void misbehave(struct engine_drive *e, unsigned j) {
+  static void *volatile lost;
+  struct smn_error err;
+  struct outcome *outcome = &e->drive->outcomes[j];
+  if (plant == PLANT_TWO_OUTCOMES)
+    outcome->count++;
+  if (plant == PLANT_LEAK)
+    lost = malloc(10);
+  if (plant == PLANT_DESCRIPTOR && dup(0) < 0)
+    abort();
+  if (plant == PLANT_PASSWORD)
+    judge_text("a S3cret-pw b", 13);
+  if (plant == PLANT_AGAIN && outcome->kind == SMN_OK && !e->again)
+    (void)smn_engine_submit(drive_job(e->drive, j), &e->again, &err);
+  (void)lost;
+}
+
 static void on_event(struct engine_drive *e, const struct smn_event *event) {
   int j = job_of(e, event->id);
+  if (e->again && event->id == e->again)
+    return;
   if (j < 0) {
     broken("an event of no job");
     return;
@@ -39,8 +61,8 @@ static void on_event(struct engine_drive *e, const struct smn_event *event) {
   if (event->type != SMN_EVENT_DONE)
     return;
   struct outcome *outcome = &e->drive->outcomes[j];
-  event->job->id = j;
-  judge_note(outcome, event->job, &event->result);
+  judge_note(outcome, (unsigned)j, event->kind, event->result);
+  misbehave(e, (unsigned)j);
   e->done++;
   if (outcome->cancelled && e->submitted - e->done == 0 &&
       outcome->told_ms - outcome->cancelled_ms > CANCEL_MS)
@@ -87,7 +109,8 @@ static void cancel_due(struct engine_drive *e) {
     e->ticks[j] = 0;
     if (outcome->count)
       continue;
-    outcome->cancelled = smn_engine_cancel(e->ids[j]);
+    outcome->cancelled =
+        plant == PLANT_NO_CANCEL || smn_engine_cancel(e->ids[j]);
     outcome->cancelled_ms = world_now_ms();
     note("== job %u is cancelled%s", j, outcome->cancelled ? "" : ", too late");
   }

@@ -18,4 +18,7 @@ $(BUILD)/fuzz/dialogue: $(DIALOGUE:%=$(BUILD)/fuzz/%.o) \
 fuzz-dialogue: $(BUILD)/fuzz/dialogue ## play N=10000 dialogues from SEED=1 on
 	$< -n $(or $(N),10000) -s $(or $(SEED),1) $(if $(V),-v)
 
-.PHONY: fuzz-dialogue
+fuzz-proof: $(BUILD)/fuzz/dialogue ## see that planted faults are noticed
+	$< -p
+
+.PHONY: fuzz-dialogue fuzz-proof

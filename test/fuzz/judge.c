@@ -2,6 +2,7 @@
 /* judge.c - what the client says of a job, against what the server knows.  */
 #define _GNU_SOURCE /* memmem */
 #include "judge.h"
+#include "plant.h"
 #include "truth.h"
 #include "world.h"
 
@@ -22,30 +23,52 @@ static void judge_texts(const struct smn_result *result) {
       judge_text(texts[i], strlen(texts[i]));
 }
 
-void judge_note(struct outcome *outcome, const struct smn_job *job,
-                const struct smn_result *result) {
-  outcome->count++;
+/* What a fault of the core would tell instead.  */
+static void distort(struct outcome *o) {
+  bool ok = o->kind == SMN_OK;
+  if (plant == PLANT_OK)
+    o->kind = SMN_OK;
+  if (plant == PLANT_OTHERS && ok)
+    o->accepted &= o->accepted - 1;
+  if (plant == PLANT_CERTAIN)
+    o->in_doubt = false;
+  if (plant == PLANT_DOUBT)
+    o->in_doubt = !ok;
+  if (plant == PLANT_FAILED && ok)
+    o->kind = SMN_NETWORK;
+}
+
+/* Note what came of the recipients, and of the job as a whole.  */
+static void note_result(struct outcome *outcome,
+                        const struct smn_result *result) {
   outcome->kind = result->error.kind;
   outcome->stage = result->error.stage;
   outcome->in_doubt = result->in_doubt;
   outcome->more = result->more;
   outcome->code = result->error.code;
   outcome->accepted = 0;
-  outcome->told_ms = world_now_ms();
+  snprintf(outcome->text, sizeof outcome->text, "%.299s", result->error.text);
   judge_texts(result);
-  bool lmtp = smn_server_lmtp(&job->server);
   for (size_t r = 0; r < result->recipient_count; r++) {
     const struct smn_recipient_result *one = &result->recipients[r];
-    outcome->codes[r] = one->code;
-    if (lmtp ? one->delivered : one->accepted)
+    if (truths.plan->lmtp ? one->delivered : one->accepted)
       outcome->accepted |= 1ull << r;
   }
-  snprintf(outcome->text, sizeof outcome->text, "%.299s", result->error.text);
-  note("== job %ld: %s%s, stage %s, code %d, recipients %#llx%s: %s", job->id,
+}
+
+void judge_note(struct outcome *outcome, unsigned j, enum smn_kind kind,
+                const struct smn_result *result) {
+  outcome->count++;
+  outcome->told_ms = world_now_ms();
+  outcome->kind = kind;
+  if (result)
+    note_result(outcome, result);
+  note("== job %u: %s%s, stage %s, code %d, recipients %#llx%s: %s", j,
        smn_kind_name(outcome->kind), outcome->in_doubt ? " IN DOUBT" : "",
        smn_stage_name(outcome->stage), outcome->code,
        (unsigned long long)outcome->accepted, outcome->more ? ", more" : "",
        outcome->text);
+  distort(outcome);
 }
 
 static void judge_ok(unsigned j, const struct outcome *o,

@@ -3,7 +3,7 @@
 #ifndef JUDGE_H
 #define JUDGE_H
 
-#include "mail/job.h"
+#include "mail/result.h"
 #include "plan.h"
 
 struct outcome {
@@ -14,13 +14,13 @@ struct outcome {
   bool in_doubt, more;
   int code;
   uint64_t accepted;
-  int codes[RCPTS_MAX];
   char text[300];
   int64_t submitted_ms, cancelled_ms, told_ms;
 };
 
-/* Note what RESULT says of JOB.  */
-void judge_note(struct outcome *outcome, const struct smn_job *job,
+/* Note what RESULT says of job J; NULL for one that was never begun, for the
+   reason KIND.  */
+void judge_note(struct outcome *outcome, unsigned j, enum smn_kind kind,
                 const struct smn_result *result);
 
 /* Judge all OUTCOMES of a plan, when the server has read all.  STOPPED: the

@@ -47,7 +47,8 @@ static void make_offer(struct offer *offer, struct rng *rng, bool lmtp) {
 }
 
 static int refusal(struct rng *rng) {
-  static const int codes[] = {450, 451, 452, 454, 550, 552, 553, 554, 500, 503};
+  static const int codes[] = {450, 451, 452, 454, 550, 552,
+                              553, 554, 500, 503, 421, 521};
   return codes[rng_below(rng, sizeof codes / sizeof *codes)];
 }
 
@@ -146,10 +147,12 @@ void plan_make(struct plan *plan, uint64_t seed) {
   plan->slow_ms = chance(rng, 70) ? 0 : rng_below(rng, 500);
   plan->void_send = chance(rng, 50) ? 100 : 0;
   plan->short_send = chance(rng, 20) ? 30 : 0;
+  plan->rekey = chance(rng, 30) ? 20 : 0;
   plan->idle_ms = chance(rng, 70) ? 30000 : rng_below(rng, 3000);
   plan->sessions = chance(rng, 80) ? 1 : 2;
   plan->jobs = 1 + rng_below(rng, chance(rng, 70) ? 3 : JOBS_MAX);
   bool chunking = chance(rng, 50), authenticate = chance(rng, 20);
+  plan->echo = authenticate && chance(rng, 50);
   for (unsigned j = 0; j < plan->jobs; j++) {
     make_job(&plan->job[j], rng, chunking);
     plan->job[j].authenticate = authenticate;
@@ -176,11 +179,12 @@ void plan_print(const struct plan *p, FILE *out) {
   static const char *const tls[] = {"clear", "STARTTLS", "TLS"};
   fprintf(out,
           "%s, %s%s%s; eager=%u yield=%u octets=%u joined=%u slow=%u void=%u "
-          "short=%u idle=%u sessions=%u shutdown=%u\n",
+          "short=%u rekey=%u%s idle=%u sessions=%u shutdown=%u\n",
           p->lmtp ? "LMTP" : "SMTP", tls[p->tls],
           p->plain_stream ? " only" : "", p->plainly ? ", plainly" : "",
           p->eager, p->yield, p->octets, p->joined, p->slow_ms, p->void_send,
-          p->short_send, p->idle_ms, p->sessions, p->shutdown_tick);
+          p->short_send, p->rekey, p->echo ? " echo" : "", p->idle_ms,
+          p->sessions, p->shutdown_tick);
   print_offer(&p->offer, "offer", out);
   print_offer(&p->later, "later", out);
   for (unsigned j = 0; j < p->jobs; j++) {

@@ -111,6 +111,8 @@ struct plan {
   unsigned slow_ms;   /* how long the server thinks */
   unsigned void_send; /* percentage of dialogues with sends into the void */
   unsigned short_send;
+  unsigned rekey; /* percentage of steps in which TLS speaks by itself */
+  bool echo;      /* refusals repeat the password */
   unsigned idle_ms, sessions;
   unsigned shutdown_tick; /* 0: at the end */
   unsigned jobs, acts;

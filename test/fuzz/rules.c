@@ -14,6 +14,8 @@
 /* What is said of the order of commands when QUIT comes.  */
 #define AT_QUIT PLACES
 
+#define IDLE_MS 2000 /* after which a connection has been idle */
+
 /* Acts */
 
 const struct act *server_act(enum place place) {
@@ -132,6 +134,12 @@ static struct unit *queue_junk(struct conn *c, unsigned arg) {
 }
 
 static struct unit *queue_text(struct conn *c, int code, const char *text) {
+  char echo[400];
+  if (code >= 400 && truths.plan->echo) {
+    snprintf(echo, sizeof echo,
+             "%.200s\nS3cret-pw UzNjcmV0LXB3 AHVzZXIAUzNjcmV0LXB3", text);
+    text = echo;
+  }
   char *whole = format(code, text);
   struct unit *u = server_queue(c, whole, strlen(whole));
   free(whole);
@@ -151,6 +159,8 @@ static struct unit *queue_extra(struct conn *c, const struct act *act) {
 /* The reply CODE TEXT, in the shape that ACT gives it.  */
 static struct unit *answer(struct conn *c, const struct act *act, int code,
                            const char *text) {
+  if (act->kind == ACT_REFUSE && (code == 421 || code == 521))
+    c->untold = true; /* and yet it goes on */
   static char wide[9000];
   char lines[400];
   struct unit *u;
@@ -187,8 +197,7 @@ static struct unit *answer(struct conn *c, const struct act *act, int code,
     return queue_text(c, code, lines);
   case ACT_ODD_REFUSAL:
     u = queue_text(c, code, act->arg & 2 ? "no\nway" : "no\nno");
-    memcpy(u->octets + u->len - (act->arg & 2 ? 9 : 8),
-           act->arg & 4 ? "451" : "xyz", 3);
+    memcpy(strchr(u->octets, '\n') + 1, act->arg & 4 ? "451" : "xyz", 3);
     c->lied = true; /* it is out of step now, but has not lied about this */
     if (!truths.plan->lmtp)
       return u;
@@ -220,7 +229,7 @@ static struct unit *answer(struct conn *c, const struct act *act, int code,
   case ACT_MISMATCH:
     lie(c);
     u = queue_text(c, code, "one\ntwo");
-    memcpy(u->octets + u->len - 9, act->arg & 2 ? "250" : "550", 3);
+    memcpy(strchr(u->octets, '\n') + 1, act->arg & 2 ? "250" : "550", 3);
     break;
   case ACT_LONG:
     lie(c);
@@ -354,8 +363,7 @@ static void on_hello(struct conn *c, const char *line) {
     (void)answer(c, act, code, "server.example");
     return;
   }
-  if (act->kind < ACT_FIRST_LIE)
-    model.early[c->encrypted] = o->pipeconnect && o->pipelining ? o : NULL;
+  model.early[c->encrypted] = o->pipeconnect && o->pipelining ? o : NULL;
   snprintf(text, sizeof text,
            "server.example\n%s%s%s%s%s%s%s%s%s%sAUTH %s\nHELP",
            o->pipelining ? "PIPELINING\n" : "", o->chunking ? "CHUNKING\n" : "",
@@ -485,6 +493,11 @@ static void on_mail(struct conn *c, const char *line, unsigned seen) {
     return;
   }
   c->mails++;
+  /* A connection that nobody has heard of for a while may be gone without a
+     word.  */
+  c->woken =
+      seen == c->owed && c->mails > 1 && world_now_ms() - c->spoke_ms > IDLE_MS;
+  c->woken_at = c->owed;
   if (!c->lied && c->job >= 0)
     broken("%u: MAIL within the transaction of job %d", c->number, c->job);
   check_parameters(c, line, j, relied(c, seen));
@@ -718,7 +731,7 @@ static void disturb(struct conn *c) {
     c->silent = true;
     return;
   case ACT_DELAY:
-    c->deaf_until_ms = world_now_ms() + act->arg % 30000;
+    c->spoke_ms = c->deaf_until_ms = world_now_ms() + act->arg % 30000;
     return;
   default:
     (void)queue_extra(c, act);
@@ -799,10 +812,13 @@ static bool take_chunk(struct conn *c) {
   return true;
 }
 
-static void on_bdat(struct conn *c, const char *line) {
+static void on_bdat(struct conn *c, const char *line, unsigned seen) {
   unsigned long long len = 0;
   char word[8] = "";
   int parts = sscanf(line, "BDAT %llu %7s", &len, word);
+  if (!c->lied && c->woken && seen <= c->woken_at)
+    broken("%u: content leaves with the first commands after a pause",
+           c->number);
   reach(c, AT_CHUNK);
   if (parts < 1 || (parts == 2 && strcmp(word, "LAST") != 0) ||
       len > 10000000) {
@@ -847,7 +863,7 @@ static void on_line(struct conn *c, const char *line, uint64_t at) {
   enum place place = place_of(line);
   if (c->state == SECRET && place != AT_QUIT)
     place = AT_AUTH;
-  note("%u C: %.120s", c->number, line);
+  note("%u C: %.90s", c->number, line);
   if (place == AT_CONNECT) {
     if (!c->lied)
       broken("%u: what is no command: %.200s", c->number, line);
@@ -877,7 +893,7 @@ static void on_line(struct conn *c, const char *line, uint64_t at) {
   else if (place == AT_DATA)
     on_data(c);
   else
-    on_bdat(c, line);
+    on_bdat(c, line, seen);
 }
 
 static bool take_command(struct conn *c) {

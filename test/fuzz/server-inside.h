@@ -47,6 +47,7 @@ struct conn {
   unsigned voided;
   gnutls_session_t tls;
   bool began_handshake, encrypted, injected;
+  unsigned spoken; /* records of TLS for its own use */
   int64_t deaf_until_ms;
 
   char *in; /* what was read and not yet understood, in the buffer */
@@ -63,6 +64,10 @@ struct conn {
   unsigned char kinds[OWED_MAX]; /* the places of the replies that are owed */
   unsigned hello, data;          /* the numbers of the replies to EHLO, DATA */
   bool lied, processing;
+  bool untold;       /* what it says is not worth to be waited for */
+  int64_t spoke_ms;  /* when a reply has left */
+  bool woken;        /* the transaction is the first one after a pause, */
+  unsigned woken_at; /* and its MAIL has this number */
   enum act_kind idle_kind;
   int64_t idle_ms;
 

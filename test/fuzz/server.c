@@ -5,6 +5,7 @@
    at its system calls, so that a rule about the order of things is judged by
    what it knew.  */
 #include "server.h"
+#include "plant.h"
 #include "server-inside.h"
 #include "truth.h"
 
@@ -132,8 +133,10 @@ static void free_unit(struct unit *u) {
 static void left(struct conn *c, struct unit *u) {
   if (u->counts)
     c->emitted++;
+  if (c->spoke_ms < world_now_ms())
+    c->spoke_ms = world_now_ms();
   note("%u S: %.*s", c->number, (int)(u->len > 600 ? 600 : u->len), u->octets);
-  if (u->job >= 0 && !u->lie) {
+  if (u->job >= 0 && !u->lie && !c->untold) {
     struct truth *truth = &truths.job[u->job];
     if (u->taking >= 0) {
       truth->takings[u->taking].told = true;
@@ -149,7 +152,10 @@ static void left(struct conn *c, struct unit *u) {
     server_start_tls(c);
 }
 
-static ssize_t transmit(struct conn *c, const char *octets, size_t len) {
+static ssize_t transmit(struct conn *c, const struct unit *u, size_t len) {
+  const char *octets = u->octets + u->sent;
+  if (plant == PLANT_DEAF && u->lie)
+    return (ssize_t)len;
   ssize_t n = c->encrypted ? gnutls_record_send(c->tls, octets, len)
                            : write(c->fd, octets, len);
   return n;
@@ -161,7 +167,7 @@ static bool emit(struct conn *c, struct unit *u) {
   if (u->octetwise && len > 1)
     len = 1;
   if (len > 0) {
-    ssize_t n = transmit(c, u->octets + u->sent, len);
+    ssize_t n = transmit(c, u, len);
     if (n < 0 && (errno == EAGAIN || n == GNUTLS_E_AGAIN))
       return false;
     if (n < 0) {
@@ -253,6 +259,18 @@ static ssize_t pull(gnutls_transport_ptr_t conn, void *octets, size_t len) {
   return n;
 }
 
+/* What a fault of the core would send instead of the LEN OCTETS.  */
+static void misbehave(struct conn *c, char *octets, size_t len) {
+  if (plant == PLANT_OCTET && c->state == CONTENT && len > 5)
+    octets[len / 2] ^= 1;
+  if (plant == PLANT_QUIT && c->state == CONTENT)
+    server_feed(c, "QUIT\r\n", 6);
+  server_feed(c, octets, len);
+  if (plant == PLANT_AHEAD && c->state == COMMAND &&
+      memcmp(octets, "MAIL", 4) == 0)
+    server_feed(c, "RSET\r\n", 6);
+}
+
 /* Read all that is here.  */
 static bool take_in(struct conn *c) {
   static char octets[65536];
@@ -261,7 +279,7 @@ static bool take_in(struct conn *c) {
     ssize_t n = c->encrypted ? gnutls_record_recv(c->tls, octets, sizeof octets)
                              : read(c->fd, octets, sizeof octets);
     if (n > 0) {
-      server_feed(c, octets, (size_t)n);
+      misbehave(c, octets, (size_t)n);
       if (c->encrypted)
         add_log(&c->seen, c->in_at + c->in_len,
                 look_up(c, &c->sends, c->pulled - 1));
@@ -280,12 +298,28 @@ static bool take_in(struct conn *c) {
   }
 }
 
+#define TLS_SPEAKS 5 /* times; GnuTLS takes more for an attack */
+
+/* What TLS 1.3 sends for its own use, and is no reply.  */
+static void speak_tls(struct conn *c) {
+  if (c->client_gone || c->idle_kind || c->spoken == TLS_SPEAKS ||
+      gnutls_protocol_get_version(c->tls) != GNUTLS_TLS1_3)
+    return;
+  c->spoken++;
+  if (rng_chance(&model.rng, 50))
+    (void)gnutls_session_key_update(c->tls, 0);
+  else
+    (void)gnutls_session_ticket_send(c->tls, 1, 0);
+}
+
 static bool step_one(struct conn *c) {
   bool any = false;
   if (c->closed)
     return false;
   if (c->tls && !c->encrypted && !c->client_gone)
     return shake_hands(c);
+  if (c->encrypted && rng_chance(&model.rng, truths.plan->rekey))
+    speak_tls(c);
   if (!c->client_gone && c->deaf_until_ms <= world_now_ms())
     any = take_in(c);
   any |= server_process(c);
@@ -444,6 +478,10 @@ static void forget_untold(void) {
 }
 
 void server_end(void) {
+  for (unsigned i = 0; i < model.count; i++) {
+    model.conns[i].deaf_until_ms = 0;
+    model.conns[i].spoke_ms = world_now_ms();
+  }
   for (int i = 0; i < 10000 && server_step(); i++)
     continue;
   forget_untold();
