@@ -18,6 +18,7 @@
 (require 'mml)
 (require 'seq)
 (require 'smtpmail-native-copy)
+(require 'smtpmail-native-disk)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-message)
 (require 'smtpmail-native-entry)
@@ -27,6 +28,9 @@
 (defvar shr-blocked-images)
 (defvar shr-inhibit-images)
 (defvar shr-use-fonts)
+
+(defconst smtpmail-native-draft--seconds 2
+  "Seconds for which the disk may keep you waiting.")
 
 ;;;; The message of an entry
 
@@ -359,6 +363,47 @@ WRITTEN non-nil means that it is as the user wrote it."
               (when body
                 (smtpmail-native-draft--insert-field "" name body)))))))))
 
+(defun smtpmail-native-draft--unsaved (reason)
+  "Signal that the draft cannot be saved for REASON, a text."
+  (smtpmail-native-error-signal
+   'smtpmail-native-outbox-error
+   (format "Cannot save the draft, so the message stays in the outbox: %s"
+           reason)))
+
+(defun smtpmail-native-draft--save ()
+  "Save the draft in the current buffer, as far as you want that of drafts.
+It takes the place of a message that a loss of power cannot lose, and so it
+is synced.  Signal `smtpmail-native-outbox-error' if that is not possible."
+  (when message-auto-save-directory
+    (condition-case err
+        (message-set-auto-save-file-name)
+      (error (smtpmail-native-draft--unsaved (error-message-string err))))
+    (do-auto-save t t) ; which tells errors, and does not signal them
+    (let ((file buffer-auto-save-file-name))
+      (when file
+        (unless (file-exists-p file)
+          (smtpmail-native-draft--unsaved (abbreviate-file-name file)))
+        (let ((failure (smtpmail-native-disk-await
+                        (smtpmail-native-disk-hand-in
+                         file
+                         (list (list 'sync file)
+                               (list 'sync (directory-file-name
+                                            (file-name-directory file))))
+                         #'ignore)
+                        smtpmail-native-draft--seconds)))
+          (when (stringp failure)
+            (smtpmail-native-draft--unsaved failure)))))))
+
+(defun smtpmail-native-draft--check ()
+  "Signal `smtpmail-native-outbox-error' if the current buffer is no draft."
+  (save-excursion
+    (goto-char (point-min))
+    (unless (and (re-search-forward
+                  (concat "^" (regexp-quote mail-header-separator) "$") nil t)
+                 (progn (goto-char (point-min))
+                        (looking-at "[-A-Za-z0-9]+:")))
+      (smtpmail-native-draft--unsaved "nothing of it can be read"))))
+
 (defun smtpmail-native-draft--fill (entry)
   "Fill the current buffer with the draft of ENTRY, in `message-mode'."
   (let ((text (smtpmail-native-draft--written entry)))
@@ -366,16 +411,11 @@ WRITTEN non-nil means that it is as the user wrote it."
         (smtpmail-native-draft--insert-draft text)
       (smtpmail-native-draft--insert-octets entry))
     (smtpmail-native-draft--prepare-header entry text)
+    ;; The caller deletes the entry when this returns.
+    (smtpmail-native-draft--check)
     (message-mode)
     (set-buffer-modified-p t)
-    ;; As of any other draft, a copy is on the disk if the user wants that.
-    (when message-auto-save-directory
-      (condition-case err
-          (progn
-            (message-set-auto-save-file-name)
-            (do-auto-save t t))
-        (error (message "The draft is not saved: %s"
-                        (error-message-string err)))))
+    (smtpmail-native-draft--save)
     (set-buffer-modified-p t)
     (message-goto-body)))
 

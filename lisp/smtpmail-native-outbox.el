@@ -301,18 +301,22 @@ Signal an error if they cannot be read."
 
 (defun smtpmail-native-outbox-draft (entry)
   "Return the message of ENTRY as it was written, a string, or nil.
-A draft that is empty, or nothing but zeros, was lost with the power."
+One that is empty or zeros, or has not all bytes, was lost with the power."
   (or (smtpmail-native-outbox--unwritten entry "draft")
-      (condition-case nil
-          (with-temp-buffer
-            (smtpmail-native-outbox-locally
-              (smtpmail-native-data-insert
-               (smtpmail-native-outbox-file entry "draft")
-               'utf-8-emacs-unix nil))
-            (goto-char (point-min))
-            (and (re-search-forward "[^\0 \t\n\r]" nil t)
-                 (buffer-string)))
-        (error nil))))
+      (let ((file (smtpmail-native-outbox-file entry "draft"))
+            (size (plist-get (smtpmail-native-entry-envelope entry)
+                             :draft-size)))
+        (condition-case nil
+            (with-temp-buffer
+              (smtpmail-native-outbox-locally
+                (smtpmail-native-data-insert file 'utf-8-emacs-unix nil)
+                (and (memql size (list nil (file-attribute-size
+                                            (file-attributes file))))
+                     (progn
+                       (goto-char (point-min))
+                       (re-search-forward "[^\0 \t\n\r]" nil t))
+                     (buffer-string))))
+          (error nil)))))
 
 ;;;; Claims
 
