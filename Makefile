@@ -46,7 +46,7 @@ TSAN = -fsanitize=thread
 BATCH = $(EMACS) -Q --batch --eval '(setq load-prefer-newer t)' -L . -L lisp
 
 LOG = $(BUILD)/log
-SERVERS = $(BUILD)/plain/peer $(BUILD)/plain/sink
+SERVERS = $(BUILD)/plain/peer $(BUILD)/plain/sink $(BUILD)/plain/recorder.so
 ASAN_LOGS = $(C_TESTS:%=$(LOG)/asan-%.log)
 TSAN_LOGS = $(C_TESTS:%=$(LOG)/tsan-%.log)
 PLAIN_LOGS = $(PLAIN_TESTS:%=$(LOG)/plain-%.log)
@@ -124,6 +124,10 @@ $(ALONE:%=$(BUILD)/plain/%): $(BUILD)/plain/%: $(BUILD)/plain/%.o
 	$(call say,LD $@)
 	$(Q)$(CC) -o $@ $^ $(LIBS)
 $(BUILD)/plain/delay $(BUILD)/plain/bench-server: $(BUILD)/plain/fork-server.o
+
+# Only what is loaded before a program records its calls.
+$(BUILD)/plain/recorder.so: $(BUILD)/plain/recorder.o
+	$(CC) -shared -pthread -o $@ $^ -ldl
 
 $(BUILD)/plain/bench-engine: $(BUILD)/plain/bench-engine.o \
     $(BUILD)/plain/libsmn.a
