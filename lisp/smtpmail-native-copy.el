@@ -1,18 +1,22 @@
-;;; smtpmail-native-copy.el --- The copy of a mail that was sent  -*- lexical-binding: t; -*-
+;;; smtpmail-native-copy.el --- The copy of a message that was sent  -*- lexical-binding: t; -*-
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; When the function that sends has returned, message-mode files the mail in
+;; When the function that sends has returned, message-mode files the message in
 ;; its Fcc and Gcc at once, by `message-do-fcc' and, in `message-sent-hook', by
-;; `gnus-inews-do-gcc'.  A mail that is only in the outbox has not been sent,
-;; and so these two functions are caught at their next call for that mail.  The
-;; mail buffer is kept, and the functions are called with it when the server has
-;; taken the mail.  The text is also in the file "draft" of the entry.  Should
-;; another Emacs come to file the mail, the entry's state tells how, and what was
-;; sent is what it files.
+;; `gnus-inews-do-gcc'.  A message that is only in the outbox has not been sent,
+;; and so these two functions are advised for a moment: for that message they
+;; only note what they were to do.
 ;;
-;; What is caught is the function that stands in the cell at that time, since
-;; programs rebind it around the sending.
+;; A message enters the outbox together with its text as it was written (the
+;; file "draft") and with a plan of its copies (in the state): both are safe
+;; from a loss of power as soon as the message is.  This Emacs knows more than
+;; the plan can say, such as a handler without a name; another Emacs files what
+;; the plan says.  What is filed is what was sent: nothing is encoded, signed or
+;; encrypted again.
+;;
+;; A plan comes from a file, and may be a stranger's: see
+;; smtpmail-native-copy-trust.el.
 
 ;;; Code:
 
@@ -20,20 +24,18 @@
 (require 'seq)
 (require 'subr-x)
 (require 'smtpmail-native-attempt)
+(require 'smtpmail-native-copy-trust)
 (require 'smtpmail-native-entry)
+(require 'smtpmail-native-index)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-outbox-write)
-(require 'smtpmail-native-index)
-(require 'smtpmail-native-settle)
 (require 'smtpmail-native-tell)
 
 (declare-function message-fetch-field "message" (header &optional first))
-(declare-function message-clone-locals "message" (buffer &optional varstr))
 (declare-function message-do-fcc "message" ())
 (declare-function message-narrow-to-headers "message" ())
 (declare-function mml-secure-is-encrypted-p "mml-sec" (&optional tag-present))
 (declare-function gnus-inews-do-gcc "gnus-msg" (&optional gcc))
-(declare-function gnus-alive-p "gnus-util" ())
 (defvar message-encoded-mail-cache)
 (defvar message-fcc-handler-function)
 
@@ -41,36 +43,45 @@
   "How long `message-mode' may take to come to its copies.")
 
 (defvar smtpmail-native-copy--kept (make-hash-table :test #'equal)
-  "What is to be filed when a mail has been sent, by the id of its entry.
-A value is a plist: :buffer with the mail, :handler, and :calls, a list of
-functions to be called there.")
+  "What this Emacs knows of the copies of its messages, by the id of the entry.
+A value is a plist: :calls, a list of (NAME FUNCTION . ARGS) that were noted;
+:function, the definition of `message-do-fcc'; :handler; :directory;
+:locals, an alist of variables; :text, the message as it was written if that
+must not be on the disk; and :filed, non-nil if that was done.")
 
 (defvar smtpmail-native-copy--awaited nil
-  "Mails whose copies are about to be filed, as (MESSAGE-ID . ENTRY-ID).
-MESSAGE-ID is nil if the mail has none until it is sent.")
-
-(defvar smtpmail-native-copy--cells nil
-  "Functions that are caught, as (FUNCTION CATCHER ORIGINAL), the last first.
-One function may be there several times, when programs have rebound it.")
-
-(defconst smtpmail-native-copy--separator "--text follows this line--"
-  "What stands between header and body of a mail that is filed later.")
+  "Messages whose copies are about to be filed, as (MESSAGE-ID . ENTRY-ID).
+MESSAGE-ID is nil if the message has none until it is sent.")
 
 (defvar smtpmail-native-copy--timer nil
-  "The timer that ends the catching, or nil.")
+  "The timer that ends the advice, or nil.")
 
-;;;; Catching
+;;;; The message as it was written
 
 (defun smtpmail-native-copy--field (name)
-  "Return the field NAME of the mail in the current buffer, or nil."
+  "Return the field NAME of the message in the current buffer, or nil."
   (save-excursion
     (save-restriction
       (widen)
       (message-narrow-to-headers)
       (message-fetch-field name))))
 
+(defun smtpmail-native-copy-fields (name)
+  "Return the texts of all fields NAME of the message in the current buffer."
+  (save-excursion
+    (save-restriction
+      (widen)
+      (message-narrow-to-headers)
+      (mail-fetch-field name nil nil t))))
+
+(defun smtpmail-native-copy--text ()
+  "Return the text of the current buffer, without properties."
+  (save-restriction
+    (widen)
+    (buffer-substring-no-properties (point-min) (point-max))))
+
 (defun smtpmail-native-copy--secret-p ()
-  "Return non-nil if the mail in the current buffer is to be encrypted.
+  "Return non-nil if the message in the current buffer is to be encrypted.
 Then its text must not get to the disk in clear."
   (or (condition-case nil
           (mml-secure-is-encrypted-p 'anywhere)
@@ -80,138 +91,207 @@ Then its text must not get to the disk in clear."
         (re-search-forward "^<#\\(?:secure\\|part\\|multipart\\)[^>]*encrypt"
                            nil t))))
 
-(defun smtpmail-native-copy--clone-locals (source)
-  "Give the current buffer those variables of SOURCE that handlers may want.
-They are beside those that `message-clone-locals' takes."
-  (dolist (local (buffer-local-variables source))
-    (when (and (consp local)
-               (string-match-p "\\`\\(?:mail\\|mml?\\|mu4e\\|notmuch\\)-"
-                               (symbol-name (car local))))
-      (set (make-local-variable (car local)) (cdr local)))))
+(defun smtpmail-native-copy--source (message-id)
+  "Return the buffer of `message-mode' that is sending MESSAGE-ID, or nil.
+The function that sends is called in another one, which has no Fcc; while
+that happens, what was encoded stands in a variable of the first."
+  (let ((found (seq-filter
+                (lambda (buffer)
+                  (and (buffer-local-value 'message-encoded-mail-cache buffer)
+                       (not (eq buffer (current-buffer)))
+                       (with-current-buffer buffer
+                         (and (derived-mode-p 'message-mode)
+                              (equal (smtpmail-native-copy--field "message-id")
+                                     message-id)))))
+                (buffer-list))))
+    (and (null (cdr found)) (car found))))
 
-(defun smtpmail-native-copy--keep (id)
-  "Return the plist of `smtpmail-native-copy--kept' for the entry ID.
-If there is none, make one of the mail in the current buffer."
-  (or (gethash id smtpmail-native-copy--kept)
-      (let ((source (current-buffer)))
-        (puthash
-         id
-         (with-current-buffer (generate-new-buffer " *smtpmail-native copy*" t)
-           (setq buffer-undo-list t)
-           (insert (with-current-buffer source
-                     (save-restriction
-                       (widen)
-                       (buffer-string))))
-           (message-clone-locals source)
-           (smtpmail-native-copy--clone-locals source)
-           (list :buffer (current-buffer)
-                 :handler (buffer-local-value 'message-fcc-handler-function
-                                              source)))
-         smtpmail-native-copy--kept))))
+(defun smtpmail-native-copy--locals ()
+  "Return the local variables of the current buffer that handlers may want."
+  (seq-filter
+   (lambda (local)
+     (and (consp local)
+          (not (memq (car local) '(message-default-charset
+                                   message-encoded-mail-cache)))
+          (string-match-p "\\`\\(?:gnus\\|nn\\|message\\|sendmail\\|smtp\\|\
+user-mail-address\\|\\(?:mail\\|mml?\\|mu4e\\|notmuch\\)-\\)"
+                          (symbol-name (car local)))))
+   (buffer-local-variables)))
 
-(defun smtpmail-native-copy--fields (name)
-  "Return the texts of all fields NAME of the mail in the current buffer."
-  (save-excursion
-    (save-restriction
-      (message-narrow-to-headers)
-      (mail-fetch-field name nil nil t))))
+;;;; The plan
 
-(defun smtpmail-native-copy--plan (function)
-  "Return how another Emacs files the mail in the current buffer, or nil.
-FUNCTION is what stands in the cell of `message-do-fcc'.  The value is a
-plist of :fcc, a list; :gcc; :function, a symbol or nil for the usual one;
-:handler, a symbol; and :lost, non-nil if there is a handler without a
-name, which ends with this Emacs."
-  (let ((fcc (smtpmail-native-copy--fields "fcc"))
+(defun smtpmail-native-copy--fcc (function handler)
+  "Return the Fcc fields of the message in the current buffer, as a plan has them.
+FUNCTION with HANDLER files them.  Names of files are those of the directory
+of this buffer."
+  (let ((files (smtpmail-native-copy-fields "fcc")))
+    (if (smtpmail-native-copy-trust-mailbox-p function handler)
+        (mapcar (lambda (file)
+                  (if (string-match-p "\\`[ \t]*|" file)
+                      file
+                    (expand-file-name file)))
+                files)
+      files)))
+
+(defun smtpmail-native-copy-plan (function handler message-id)
+  "Return how another Emacs files the message in the current buffer, or nil.
+FUNCTION is the definition of `message-do-fcc', HANDLER the value of
+`message-fcc-handler-function'.  The value is a plist of :fcc, a list; :gcc;
+:function, a symbol or nil for the usual one; :handler, a symbol;
+:message-id; and :lost, non-nil if one of the functions has no name, and
+ends with this Emacs."
+  (let ((fcc (smtpmail-native-copy--fcc function handler))
         (gcc (smtpmail-native-copy--field "gcc"))
-        (handler message-fcc-handler-function))
+        (usual (smtpmail-native-copy-trust-usual-p function)))
     (when (or fcc gcc)
       (list :fcc fcc :gcc gcc
-            :function (and (symbolp function) function)
+            :function (and (not usual) (symbolp function) function)
             :handler (and (symbolp handler) handler)
-            :lost (not (symbolp handler))))))
+            :lost (not (and (symbolp handler)
+                            (or usual (symbolp function))))
+            :message-id message-id))))
 
-(defun smtpmail-native-copy--write (id function)
-  "Write the mail in the current buffer, that of the entry ID, beside it.
-FUNCTION is what stands in the cell of `message-do-fcc'."
-  (let ((plan (smtpmail-native-copy--plan function))
-        (text (and (not (smtpmail-native-copy--secret-p))
-                   (save-restriction
-                     (widen)
-                     (buffer-substring-no-properties (point-min)
-                                                     (point-max))))))
-    (smtpmail-native-attempt-change
-     id
-     (lambda (entry)
-       (when text
-         (smtpmail-native-outbox-save-draft entry text))
-       (when plan
-         (smtpmail-native-outbox-set entry :copy plan))))))
+(defun smtpmail-native-copy--definition ()
+  "Return the definition of `message-do-fcc' at this moment, without our advice.
+Programs rebind it around the sending."
+  (smtpmail-native-copy--unadvise)
+  (symbol-function 'message-do-fcc))
+
+(defun smtpmail-native-copy--describe (function)
+  "Return what is to be known of the message in the current buffer, a plist.
+FUNCTION is the definition of `message-do-fcc'.  :plan is for the state of
+its entry, :draft for the file, or nil if it is secret; :kept is a value of
+`smtpmail-native-copy--kept'."
+  (let ((secret (smtpmail-native-copy--secret-p))
+        (text (smtpmail-native-copy--text)))
+    (when (smtpmail-native-copy-trust-mailbox-p function
+                                                message-fcc-handler-function)
+      (smtpmail-native-copy-trust-make-files
+       (smtpmail-native-copy-fields "fcc")))
+    (list :plan (smtpmail-native-copy-plan
+                 function message-fcc-handler-function
+                 (smtpmail-native-copy--field "message-id"))
+          :draft (and (not secret) text)
+          :kept (list :function function
+                      :handler message-fcc-handler-function
+                      :directory default-directory
+                      :locals (smtpmail-native-copy--locals)
+                      :text (and secret text)))))
+
+(defun smtpmail-native-copy-prepare (mail)
+  "Return MAIL, a plist, with what is to be known of its copies.
+The message is in the current buffer, which message.el may have made for
+that.  :key is for `smtpmail-native-copy-expect', :draft for
+`smtpmail-native-outbox-commit', and :fcc has the files of a message of
+another mode, absolute."
+  (let* ((message-id (and (featurep 'message)
+                          (ignore-errors
+                            (smtpmail-native-copy--field "message-id"))))
+         (source (and message-id (smtpmail-native-copy--source message-id)))
+         (known (and source
+                     (with-current-buffer source
+                       (smtpmail-native-copy--describe
+                        (smtpmail-native-copy--definition))))))
+    (append (list :key (and (featurep 'message)
+                            (list message-id (plist-get known :kept)))
+                  :draft (and known (list :text (plist-get known :draft)
+                                          :plan (plist-get known :plan)))
+                  :fcc (smtpmail-native-copy-trust-own-files
+                        (plist-get mail :fcc)))
+            mail)))
+
+;;;; Catching the calls
 
 (defun smtpmail-native-copy--awaited-id ()
-  "Return the id of the entry of the mail in the current buffer, if awaited."
+  "Return the id of the entry of the message in the current buffer, if awaited."
   (cdr (assoc (ignore-errors (smtpmail-native-copy--field "message-id"))
               smtpmail-native-copy--awaited)))
 
-(defun smtpmail-native-copy--catch (function)
-  "Catch the calls of FUNCTION, a symbol, for the mails that are awaited.
-Other calls pass."
-  (let ((original (symbol-function function)))
-    (unless (seq-some (lambda (cell) (eq (nth 1 cell) original))
-                      smtpmail-native-copy--cells)
-      (let ((catcher
-             (lambda (&rest args)
-               (let ((id (smtpmail-native-copy--awaited-id)))
-                 (if id
-                     (smtpmail-native-copy--note id function original args)
-                   (apply original args))))))
-        (push (list function catcher original) smtpmail-native-copy--cells)
-        (fset function catcher)))))
+(defun smtpmail-native-copy--around-fcc (function &rest args)
+  "Note the call of FUNCTION with ARGS, if the message is awaited."
+  (smtpmail-native-copy--around 'message-do-fcc function args))
 
-(defun smtpmail-native-copy-release ()
-  "Await no mail any more, and put back what was caught.
-A cell that somebody else has set meanwhile is left alone."
-  (setq smtpmail-native-copy--awaited nil)
-  (pcase-dolist (`(,function ,catcher ,original) smtpmail-native-copy--cells)
-    (when (eq (symbol-function function) catcher)
-      (fset function original)))
-  (setq smtpmail-native-copy--cells nil))
+(defun smtpmail-native-copy--around-gcc (function &rest args)
+  "Note the call of FUNCTION with ARGS, if the message is awaited."
+  (smtpmail-native-copy--around 'gnus-inews-do-gcc function args))
 
-(defun smtpmail-native-copy--note (id function original args)
-  "Call ORIGINAL with ARGS when the entry ID has been sent.
-The current buffer is that of the mail, which was about to be filed by
-FUNCTION, whose definition ORIGINAL is."
-  (let ((kept (smtpmail-native-copy--keep id)))
+(defun smtpmail-native-copy--advise ()
+  "Advise the functions that file copies, where they are defined now."
+  (advice-add 'message-do-fcc :around #'smtpmail-native-copy--around-fcc)
+  (when (fboundp 'gnus-inews-do-gcc)
+    (advice-add 'gnus-inews-do-gcc :around
+                #'smtpmail-native-copy--around-gcc)))
+
+(defun smtpmail-native-copy--unadvise ()
+  "Remove our advice from the functions that file copies."
+  (advice-remove 'message-do-fcc #'smtpmail-native-copy--around-fcc)
+  (advice-remove 'gnus-inews-do-gcc #'smtpmail-native-copy--around-gcc))
+
+(defun smtpmail-native-copy--around (name function args)
+  "Do for the function NAME what the advice does; FUNCTION is what it advises.
+ARGS are those of the call."
+  (let* ((id (smtpmail-native-copy--awaited-id))
+         (kept (and id (gethash id smtpmail-native-copy--kept))))
+    (cond
+     ((null id) (apply function args))
+     ;; Its outcome was there before message.el came to the copies.
+     ((and (plist-get kept :filed) (eq name 'gnus-inews-do-gcc))
+      (apply function args))
+     ((plist-get kept :filed) nil)
+     (t (smtpmail-native-copy--note id name function args)))))
+
+(defun smtpmail-native-copy--note (id name function args)
+  "Call FUNCTION, which is called NAME, with ARGS when the entry ID was sent.
+The current buffer is that of the message."
+  (unless (gethash id smtpmail-native-copy--kept)
+    (condition-case err
+        (smtpmail-native-copy--write id function)
+      (error
+       (display-warning
+        'smtpmail-native
+        (format "Cannot keep the draft with its message: %s"
+                (error-message-string err))))))
+  (let ((kept (gethash id smtpmail-native-copy--kept)))
     (puthash id (plist-put kept :calls
                            (append (plist-get kept :calls)
-                                   (list (cons original args))))
-             smtpmail-native-copy--kept)
-    (when (eq function 'message-do-fcc)
-      (condition-case err
-          (smtpmail-native-copy--write id original)
-        (error
-         (display-warning
-          'smtpmail-native
-          (format "The draft could not be kept beside its mail: %s"
-                  (error-message-string err))))))))
+                                   (list (cons name (cons function args)))))
+             smtpmail-native-copy--kept)))
 
-(defun smtpmail-native-copy-key ()
-  "Return what tells the mail in the current buffer when it is filed, or nil.
-It is to be asked for before the mail is sent."
-  (and (featurep 'message)
-       (ignore-errors (smtpmail-native-copy--field "message-id"))))
+(defun smtpmail-native-copy--write (id function)
+  "Write the message in the current buffer, that of the entry ID, beside it.
+Its buffer was not known when it was committed.  FUNCTION is the definition
+of `message-do-fcc'."
+  (let* ((known (smtpmail-native-copy--describe function))
+         (draft (plist-get known :draft))
+         (plan (plist-get known :plan)))
+    (puthash id (plist-get known :kept) smtpmail-native-copy--kept)
+    (smtpmail-native-attempt-change
+     id
+     (lambda (entry)
+       (when draft
+         (smtpmail-native-outbox-save-draft entry draft))
+       (when plan
+         (smtpmail-native-outbox-set entry :copy plan))
+       (smtpmail-native-outbox-wait entry
+                                    smtpmail-native-outbox-patience)))))
+
+(defun smtpmail-native-copy-release ()
+  "Await no message any more, and remove the advice."
+  (let ((ids (mapcar #'cdr smtpmail-native-copy--awaited)))
+    (setq smtpmail-native-copy--awaited nil)
+    (mapc #'smtpmail-native-copy--drop ids))
+  (smtpmail-native-copy--unadvise))
 
 (defun smtpmail-native-copy-expect (id key)
-  "Hold back the copies of a mail until the entry ID is sent.
-KEY is from `smtpmail-native-copy-key'.  This is called by the function that
-sends, which `message-mode' may have called: it comes to its copies as soon
-as that has returned."
-  (when (featurep 'message)
+  "Hold back the copies of a message until the entry ID is sent.
+KEY is from `smtpmail-native-copy-prepare'.  The function that sends calls
+this; `message-mode' comes to its copies as soon as that has returned."
+  (when key
     (let ((inhibit-quit t))
-      (push (cons key id) smtpmail-native-copy--awaited)
-      (smtpmail-native-copy--catch 'message-do-fcc)
-      (when (fboundp 'gnus-inews-do-gcc)
-        (smtpmail-native-copy--catch 'gnus-inews-do-gcc))
+      (push (cons (car key) id) smtpmail-native-copy--awaited)
+      (when (cadr key)
+        (puthash id (cadr key) smtpmail-native-copy--kept))
+      (smtpmail-native-copy--advise)
       (when smtpmail-native-copy--timer
         (cancel-timer smtpmail-native-copy--timer))
       (setq smtpmail-native-copy--timer
@@ -221,164 +301,29 @@ as that has returned."
 ;;;; The draft
 
 (defun smtpmail-native-copy-draft (entry)
-  "Return the mail of ENTRY as it was written, a string, or nil.
+  "Return the message of ENTRY as it was written, a string, or nil.
 This Emacs knows also those that must not be on the disk."
-  (let ((buffer (plist-get (gethash (smtpmail-native-entry-id entry)
-                                    smtpmail-native-copy--kept)
-                           :buffer)))
-    (if (buffer-live-p buffer)
-        (with-current-buffer buffer
-          (save-restriction
-            (widen)
-            (buffer-substring-no-properties (point-min) (point-max))))
-      (smtpmail-native-outbox-draft entry))))
+  (or (plist-get (gethash (smtpmail-native-entry-id entry)
+                          smtpmail-native-copy--kept)
+                 :text)
+      (smtpmail-native-outbox-draft entry)))
 
-(defun smtpmail-native-copy--kill (kept)
-  "Kill the buffer of KEPT, a value of `smtpmail-native-copy--kept'."
-  (let ((buffer (plist-get kept :buffer)))
-    (when (buffer-live-p buffer)
-      (with-current-buffer buffer
-        (set-buffer-modified-p nil))
-      (kill-buffer buffer))))
+(defun smtpmail-native-copy-filed (id)
+  "Note that the copies of the entry ID are filed, as far as that was possible."
+  (let ((kept (gethash id smtpmail-native-copy--kept)))
+    (when kept
+      (puthash id (plist-put kept :filed t) smtpmail-native-copy--kept))))
 
 (defun smtpmail-native-copy--drop (id)
-  "Forget what is kept of the entry ID if the entry is not there any more.
+  "Forget what is known of the entry ID if the entry is not there any more.
 For `smtpmail-native-changed-functions'."
-  (let ((kept (and id (gethash id smtpmail-native-copy--kept))))
-    (when (and kept
-               (not (smtpmail-native-attempt-sending id))
-               (null (smtpmail-native-index-entry id)))
-      (remhash id smtpmail-native-copy--kept)
-      (smtpmail-native-copy--kill kept))))
+  (when (and id
+             (gethash id smtpmail-native-copy--kept)
+             (not (rassoc id smtpmail-native-copy--awaited))
+             (not (file-exists-p (smtpmail-native-outbox-file
+                                  (smtpmail-native-entry-make :id id)))))
+    (remhash id smtpmail-native-copy--kept)))
 
-;;;; Filing
-
-(defun smtpmail-native-copy--usual-p (function)
-  "Return non-nil if FUNCTION is `message-do-fcc' as message.el has it.
-Another program's may take what stands in Fcc for no file at all, as notmuch
-does with a folder and tags."
-  (let* ((cell (symbol-function 'message-do-fcc))
-         (caught (seq-find (lambda (caught) (eq (nth 1 caught) cell))
-                           smtpmail-native-copy--cells)))
-    (memq function (list 'message-do-fcc (if caught (nth 2 caught) cell)))))
-
-(defun smtpmail-native-copy--make-files ()
-  "Make the missing files in the Fcc fields of the current buffer.
-Else Emacs's own handlers would ask whether to make them, and nobody may be
-there; who names a file in Fcc has answered."
-  (when (memq message-fcc-handler-function '(nil message-output rmail-output))
-    (dolist (file (smtpmail-native-copy--fields "fcc"))
-      (unless (or (string-match-p "\\`[ \t]*|" file)
-                  (file-exists-p (expand-file-name file)))
-        (make-directory (file-name-directory (expand-file-name file)) t)
-        (write-region "" nil (expand-file-name file) nil 'silent)))))
-
-(defun smtpmail-native-copy--call (function args handler)
-  "Call FUNCTION with ARGS to file the mail in the current buffer by HANDLER.
-Return nil, or a text that tells what went wrong.  A question is an error:
-the user may be typing something else."
-  (condition-case err
-      (let ((message-fcc-handler-function handler)
-            (inhibit-interaction t))
-        (when (smtpmail-native-copy--usual-p function)
-          (smtpmail-native-copy--make-files))
-        (save-excursion
-          (apply function args))
-        nil)
-    (error (error-message-string err))
-    (quit "quit")))
-
-(defun smtpmail-native-copy--file-kept (kept)
-  "File the copies of KEPT, a value of `smtpmail-native-copy--kept'.
-Return a list of what went wrong, texts."
-  (with-current-buffer (plist-get kept :buffer)
-    (delq nil
-          (mapcar (lambda (call)
-                    (smtpmail-native-copy--call (car call) (cdr call)
-                                                (plist-get kept :handler)))
-                  (plist-get kept :calls)))))
-
-(defun smtpmail-native-copy--blind (entry)
-  "Return the Bcc fields in the draft of ENTRY, text of a header.
-The copy of the sender tells them, while the message does not."
-  (let ((draft (smtpmail-native-outbox-draft entry)))
-    (if (null draft)
-        ""
-      (with-temp-buffer
-        (insert draft)
-        (mapconcat (lambda (text) (format "Bcc: %s\n" text))
-                   (smtpmail-native-copy--fields "bcc") "")))))
-
-(defun smtpmail-native-copy--insert (entry plan)
-  "Insert the message of ENTRY as a mail that is to be filed as PLAN says.
-It is the one that was sent: nothing is encoded, signed or encrypted again."
-  (set-buffer-multibyte nil)
-  (smtpmail-native-outbox-insert-message entry)
-  (set-buffer-multibyte 'to)
-  (goto-char (point-min))
-  (search-forward "\n\n")
-  (backward-char)
-  (insert smtpmail-native-copy--separator)
-  (goto-char (point-min))
-  (dolist (file (plist-get plan :fcc))
-    (insert "Fcc: " file "\n"))
-  (when (plist-get plan :gcc)
-    (insert "Gcc: " (plist-get plan :gcc) "\n"))
-  (insert (smtpmail-native-copy--blind entry))
-  (setq-local message-encoded-mail-cache (buffer-string)))
-
-(defun smtpmail-native-copy--file-planned (entry plan)
-  "File the copies of ENTRY as PLAN, the plist :copy of its state, says.
-Another Emacs has made it.  Return a list of what went wrong, texts."
-  (require 'message)
-  (with-temp-buffer
-    (let ((mail-header-separator smtpmail-native-copy--separator)
-          (function (or (plist-get plan :function) 'message-do-fcc))
-          (handler (plist-get plan :handler)))
-      (smtpmail-native-copy--insert entry plan)
-      (delq nil
-            (list
-             (and (plist-get plan :fcc)
-                  (cond
-                   ((plist-get plan :lost)
-                    "the function that files it ended with its Emacs")
-                   ((not (fboundp function))
-                    (format "this Emacs has no function `%s'" function))
-                   ((not (or (null handler) (fboundp handler)))
-                    (format "this Emacs has no function `%s'" handler))
-                   (t (smtpmail-native-copy--call function nil handler))))
-             (and (plist-get plan :gcc)
-                  (if (and (fboundp 'gnus-alive-p) (gnus-alive-p))
-                      (smtpmail-native-copy--call 'gnus-inews-do-gcc nil
-                                                  handler)
-                    (format "Gnus is not running to file it in %s"
-                            (plist-get plan :gcc)))))))))
-
-(defun smtpmail-native-copy-file (entry)
-  "File the copies of ENTRY, which has been sent.
-For `smtpmail-native-settle-file-functions'; failures are told as warnings."
-  (let* ((id (smtpmail-native-entry-id entry))
-         (kept (gethash id smtpmail-native-copy--kept))
-         (plan (plist-get (smtpmail-native-entry-state entry) :copy))
-         (problems nil))
-    (remhash id smtpmail-native-copy--kept)
-    ;; What is still to come need not wait, nor what is filed now.
-    (setq smtpmail-native-copy--awaited
-          (seq-remove (lambda (awaited) (equal (cdr awaited) id))
-                      smtpmail-native-copy--awaited))
-    (unwind-protect
-        (setq problems
-              (condition-case err
-                  (cond ((buffer-live-p (plist-get kept :buffer))
-                         (smtpmail-native-copy--file-kept kept))
-                        (plan (smtpmail-native-copy--file-planned entry plan)))
-                (error (list (error-message-string err)))))
-      (smtpmail-native-copy--kill kept))
-    (when problems
-      (smtpmail-native-tell-unfiled entry
-                                    (string-join problems "; ")))))
-
-(add-hook 'smtpmail-native-settle-file-functions #'smtpmail-native-copy-file)
 (add-hook 'smtpmail-native-changed-functions
           #'smtpmail-native-copy--drop)
 

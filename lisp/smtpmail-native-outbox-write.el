@@ -101,10 +101,12 @@ No file has to replace another one: the entry does not count yet."
                        (cons "state" (smtpmail-native-data-print state))
                        (cons "draft" draft)))
     (when text
-      (smtpmail-native-outbox--write (expand-file-name name directory)
-                                     text 'utf-8-emacs-unix))))
+      (smtpmail-native-outbox--write (expand-file-name name directory) text
+                                     (if (multibyte-string-p text)
+                                         'utf-8-emacs-unix
+                                       'no-conversion)))))
 
-(defun smtpmail-native-outbox-commit (octets envelope state &optional id draft)
+(defun smtpmail-native-outbox-commit (octets envelope state &optional id copy)
   "Make a new entry of OCTETS, a unibyte buffer, ENVELOPE and STATE.
 Return it, claimed.  From here on it survives the end of this Emacs; see
 `smtpmail-native-outbox-make-durable' for a loss of power.
@@ -122,23 +124,32 @@ ENVELOPE is a plist of
   :origin                files of smtpmail's queue that it was made from, which
                          `smtpmail-native-outbox-remove' deletes
 STATE is the first plist of `smtpmail-native-outbox-set'.  ID is the name
-of the entry; the value is nil if there is one of that name already.  DRAFT
-is the message as it was written, a string, if it may be kept.
+of the entry; the value is nil if there is one of that name already.  COPY
+is a plist, see `smtpmail-native-copy-prepare': :text, the message as it was
+written, if that may be kept; and :plan, the property :copy of the state.
 Signal `smtpmail-native-outbox-error' when that is not possible; nothing
 is left then."
   (let* ((id (or id (smtpmail-native-outbox--new-id)))
          (directory (expand-file-name
                      id (smtpmail-native-outbox-make-area "incoming")))
+         (plan (plist-get copy :plan))
+         (draft (and (plist-get copy :text)
+                     (encode-coding-string (plist-get copy :text)
+                                           'utf-8-emacs-unix)))
          (entry (smtpmail-native-entry-make
-                 :id id :state state
+                 :id id :state (append state (and plan (list :copy plan)))
                  :envelope (append envelope
-                                   (list :size (buffer-size octets)))))
+                                   (list :size (buffer-size octets))
+                                   (and draft
+                                        (list :draft-size
+                                              (length draft))))))
          (target (progn (smtpmail-native-outbox-make-area "queue")
                         (directory-file-name
                          (smtpmail-native-outbox-file entry)))))
     (smtpmail-native-outbox-locally
       (unless (file-exists-p target)
-        (smtpmail-native-outbox--build entry octets draft directory target)))))
+        (smtpmail-native-outbox--build entry octets draft directory
+                                       target)))))
 
 (defun smtpmail-native-outbox--build (entry octets draft directory target)
   "Write ENTRY with OCTETS and DRAFT into DIRECTORY, and rename it to TARGET.

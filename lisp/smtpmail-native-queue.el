@@ -11,6 +11,7 @@
 (require 'smtpmail-native-attempt)
 (require 'smtpmail-native-auth)
 (require 'smtpmail-native-copy)
+(require 'smtpmail-native-copy-file)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-identity)
@@ -297,7 +298,7 @@ is not altered."
       (let ((mail (smtpmail-native-message-prepare)))
         (unwind-protect
             (funcall hand-over
-                     (append (list :key (smtpmail-native-copy-key)) mail))
+                     (smtpmail-native-copy-prepare mail))
           (kill-buffer (plist-get mail :buffer))))
     (smtpmail-native-error
      ;; In batch mode the backtrace truncates the text, so print it here.

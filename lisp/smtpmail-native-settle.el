@@ -61,30 +61,11 @@ before that, the next session repeats it."
         (smtpmail-native-outbox-forget-receipt entry))
       t)))
 
-(defun smtpmail-native-settle--file-fcc (entry)
-  "Append the message of ENTRY to the files of its Fcc fields.
-It has been sent, and so a failure is only told."
-  (dolist (file (plist-get (smtpmail-native-entry-envelope entry) :fcc))
-    (condition-case err
-        (with-temp-buffer
-          (set-buffer-multibyte nil)
-          (insert "Fcc: " (encode-coding-string file 'utf-8) "\n")
-          (smtpmail-native-outbox-insert-message entry)
-          (goto-char (point-min))
-          (search-forward "\n\n")
-          (let ((coding-system-for-write 'no-conversion))
-            (mail-do-fcc (copy-marker (1- (point))))))
-      (error
-       (smtpmail-native-tell-unfiled
-        entry (format "in %s: %s" file (error-message-string err)))))))
-
 (defun smtpmail-native-settle--file-copies (entry)
   "File the copies of ENTRY, which some recipient has got, once."
   (unless (plist-get (smtpmail-native-entry-state entry) :filed)
-    (smtpmail-native-outbox-note entry :filed t)
-    (smtpmail-native-quiet-guard "Cannot file a copy"
-                                 #'smtpmail-native-settle--file-fcc entry)
-    (smtpmail-native-tell-each 'smtpmail-native-settle-file-functions entry)))
+    (smtpmail-native-tell-each 'smtpmail-native-settle-file-functions entry)
+    (smtpmail-native-outbox-note entry :filed t)))
 
 (defun smtpmail-native-settle-forget (id)
   "Forget what this Emacs knows of the attempts for the entry ID."

@@ -121,7 +121,7 @@
                     (smtpmail-native-queue-send
                      (smtpmail-native-message-prepare) 'queue)
                     :id)))
-        (smtpmail-native-copy-expect id "<1@x>")
+        (smtpmail-native-copy-expect id '("<1@x>" nil))
         (message-do-fcc))
       (let ((entry (smtpmail-native-outbox-get id)))
         (should (plist-get (smtpmail-native-entry-state entry) :copy))
@@ -221,8 +221,10 @@ it is flushed.  Return the warnings."
     (should-not smtpmail-native-copy-tests--filed)
     (when forget
       (clrhash smtpmail-native-copy--kept))
-    (smtpmail-native-act-flush)
-    (smtpmail-native-test-drained)))
+    (let ((smtpmail-native-copy-functions
+           '(smtpmail-native-copy-tests--handler no-such-handler-4711)))
+      (smtpmail-native-act-flush)
+      (smtpmail-native-test-drained))))
 
 (ert-deftest smtpmail-native-copy-tests-local-handler ()
   "A handler that is local to the buffer, as that of mu4e, files in any Emacs."
@@ -266,8 +268,10 @@ it is flushed.  Return the warnings."
       (should-not smtpmail-native-copy-tests--filed)
       (when forget
         (clrhash smtpmail-native-copy--kept))
-      (smtpmail-native-act-flush)
-      (smtpmail-native-test-drained)
+      (let ((smtpmail-native-copy-functions
+             '(smtpmail-native-copy-tests--do-fcc)))
+        (smtpmail-native-act-flush)
+        (smtpmail-native-test-drained))
       (should (equal (caar smtpmail-native-copy-tests--filed)
                      "sent +sent"))
       (should-not (file-exists-p "sent +sent"))
@@ -279,11 +283,11 @@ it is flushed.  Return the warnings."
   "Whatever is rebound within whatever, all cells are as they were."
   (let ((original (symbol-function 'message-do-fcc)))
     (with-temp-buffer
-      (smtpmail-native-copy-expect "1" "<1@x>")
+      (smtpmail-native-copy-expect "1" '("<1@x>" nil))
       (should-not (eq (symbol-function 'message-do-fcc) original))
       (cl-letf (((symbol-function 'message-do-fcc) #'ignore))
-        (smtpmail-native-copy-expect "2" "<2@x>"))
-      (smtpmail-native-copy-expect "3" "<3@x>")
+        (smtpmail-native-copy-expect "2" '("<2@x>" nil)))
+      (smtpmail-native-copy-expect "3" '("<3@x>" nil))
       (smtpmail-native-copy-release))
     (should (eq (symbol-function 'message-do-fcc) original))))
 
@@ -409,6 +413,224 @@ it is flushed.  Return the warnings."
       (should (string-match-p "could not file a copy" told))
       (should (string-match-p "^Hello$" (smtpmail-native-copy-tests--unfiled))))
     (smtpmail-native-test-verdict server)))
+
+;;;; What a killed Emacs, or a stranger, has left
+
+(defun smtpmail-native-copy-tests--sent (plan &optional draft)
+  "Return an entry, claimed, that was sent, and whose copies PLAN describes.
+DRAFT is the message as it was written.  This Emacs knows nothing of it."
+  (let ((entry (smtpmail-native-test-commit
+                "Subject: x\nMessage-ID: <1@x>\n\nHello\n" nil draft)))
+    (apply #'smtpmail-native-outbox-note entry :status 'sent
+           (and plan (list :copy plan)))
+    entry))
+
+(defun smtpmail-native-copy-tests--count (file)
+  "Return how many copies are in FILE."
+  (with-temp-buffer
+    (insert (smtpmail-native-test-text file))
+    (how-many "^Message-ID: <1@x>$" (point-min) (point-max))))
+
+(ert-deftest smtpmail-native-copy-tests-filed-before ()
+  "A copy that was filed just before a kill is not filed again."
+  (smtpmail-native-test-with-outbox
+    (let* ((file (expand-file-name "sent" folder))
+           (plan (list :fcc (list file) :handler 'message-output
+                       :message-id "<1@x>"))
+           (entry (smtpmail-native-copy-tests--sent plan)))
+      (write-region "" nil file nil 'silent)
+      (should (equal (smtpmail-native-copy-tests--warnings
+                       (smtpmail-native-copy-file entry))
+                     ""))
+      (should (= (smtpmail-native-copy-tests--count file) 1))
+      ;; In the same session, and in one that finds the old state.
+      (smtpmail-native-copy-file entry)
+      (smtpmail-native-outbox-note entry :copy plan)
+      (smtpmail-native-copy-file entry)
+      (should (= (smtpmail-native-copy-tests--count file) 1))
+      ;; Another message is another matter.
+      (smtpmail-native-outbox-note
+       entry :copy (plist-put (copy-sequence plan) :message-id "<2@x>"))
+      (smtpmail-native-copy-file entry)
+      (should (= (smtpmail-native-copy-tests--count file) 2))
+      (smtpmail-native-outbox-release entry))))
+
+(ert-deftest smtpmail-native-copy-tests-begun ()
+  "Where nobody can be asked whether it was filed, it is set aside."
+  (smtpmail-native-test-with-outbox
+    (let* ((smtpmail-native-copy-functions
+            '(smtpmail-native-copy-tests--handler))
+           (entry (smtpmail-native-copy-tests--sent
+                   '(:fcc ("/sent") :message-id "<1@x>"
+                     :handler smtpmail-native-copy-tests--handler)))
+           (during nil))
+      (setq smtpmail-native-copy-tests--filed nil)
+      (cl-letf (((symbol-function 'smtpmail-native-copy-tests--handler)
+                 (lambda (_file)
+                   ;; What another session would find now.
+                   (setq during (smtpmail-native-entry-state
+                                 (smtpmail-native-outbox-get
+                                  (smtpmail-native-entry-id entry)))))))
+        (smtpmail-native-copy-file entry))
+      (should (plist-get (plist-get during :copy) :begun))
+      (smtpmail-native-outbox-note entry :copy (plist-get during :copy))
+      (should (string-match-p
+               "may be there"
+               (smtpmail-native-copy-tests--warnings
+                 (smtpmail-native-copy-file entry))))
+      (should-not smtpmail-native-copy-tests--filed)
+      (should (string-match-p "^Hello$" (smtpmail-native-copy-tests--unfiled)))
+      (smtpmail-native-outbox-release entry))))
+
+(ert-deftest smtpmail-native-copy-tests-no-state ()
+  "Where the state was lost, the draft tells where copies go."
+  (smtpmail-native-test-with-outbox
+    (require 'message)
+    (let* ((file (expand-file-name "sent" folder))
+           (entry (smtpmail-native-copy-tests--sent
+                   nil (concat "To: bob@example.org\nFcc: " file "\n"
+                               mail-header-separator "\nHello\n"))))
+      (write-region "" nil file nil 'silent)
+      (smtpmail-native-copy-file entry)
+      (should (= (smtpmail-native-copy-tests--count file) 1))
+      (smtpmail-native-outbox-release entry))))
+
+(defvar smtpmail-native-copy-tests--evil nil
+  "Whether what a planted plan names was called.")
+
+(defun smtpmail-native-copy-tests--evil (&rest _)
+  "Note that this was called."
+  (setq smtpmail-native-copy-tests--evil t))
+
+(ert-deftest smtpmail-native-copy-tests-planted ()
+  "A plan that a stranger wrote calls nothing, and writes to no other file."
+  (smtpmail-native-test-with-outbox
+    (let* ((profile (expand-file-name ".profile" folder))
+           (missing (expand-file-name ".bashrc" folder))
+           (made (expand-file-name "made" folder))
+           (fifo (expand-file-name "fifo" folder))
+           (entry nil))
+      (setq smtpmail-native-copy-tests--evil nil)
+      (write-region "PATH=/bin\n" nil profile nil 'silent)
+      (call-process "mkfifo" nil nil nil fifo)
+      (dolist (plan `((:fcc (,profile)) (:fcc (,missing)) (:fcc (,fifo))
+                      (:fcc (,folder)) (:fcc ("sent")) (:fcc ("/ssh:x:/y"))
+                      (:fcc (,(concat "| touch " made)))
+                      (:fcc (,(concat " |touch " made)))
+                      (:fcc ("/x") :handler smtpmail-native-copy-tests--evil)
+                      (:fcc ("/x") :function smtpmail-native-copy-tests--evil)
+                      (:fcc ("/x") :handler load)
+                      (:fcc ("/x") :handler shell-command)
+                      (:fcc ("../../x")
+                       :handler notmuch-maildir-message-do-fcc)
+                      (:fcc (,(concat profile "\nFcc: " made)))))
+        (setq entry (smtpmail-native-copy-tests--sent
+                     (append plan '(:message-id "<1@x>"))))
+        (push (expand-file-name "state" (smtpmail-native-outbox-file entry))
+              (plist-get plan :fcc))
+        (dolist (copy (list plan (plist-put (copy-sequence plan) :fcc
+                                            (cdr (plist-get plan :fcc)))))
+          (smtpmail-native-outbox-note entry :copy copy)
+          (should (string-match-p "could not file a copy"
+                                  (smtpmail-native-copy-tests--warnings
+                                    (smtpmail-native-copy-file entry)))))
+        (smtpmail-native-outbox-remove entry))
+      (should-not smtpmail-native-copy-tests--evil)
+      (should-not (file-exists-p made))
+      (should-not (file-exists-p missing))
+      (should (equal (smtpmail-native-test-text profile) "PATH=/bin\n")))))
+
+;;;; What a handler does
+
+(ert-deftest smtpmail-native-copy-tests-left-by-handler ()
+  "A handler that quits or throws costs nothing: the others file, once each."
+  (dolist (leave (list (lambda () (signal 'quit nil))
+                       (lambda () (throw 'smtpmail-native-copy-tests nil))
+                       (lambda () (throw 'exit nil))
+                       (lambda () (error "Disk full"))))
+    (smtpmail-native-test-with-mode smtpmail-native-test-one
+      (let ((filed nil)
+            (told nil)
+            (left t))
+        (catch 'exit
+          (catch 'smtpmail-native-copy-tests
+            (setq told
+                  (smtpmail-native-copy-tests--warnings
+                    (smtpmail-native-test-in-background
+                      (let ((message-fcc-handler-function
+                             (lambda (file)
+                               (push file filed)
+                               (when (equal file "/one")
+                                 (funcall leave))))
+                            (message-sent-hook
+                             (list (lambda () (gnus-inews-do-gcc)))))
+                        (cl-letf (((symbol-function 'gnus-inews-do-gcc)
+                                   (lambda (&rest _) (push "gcc" filed))))
+                          (kill-buffer (smtpmail-native-test-send-message
+                                        "Fcc: /one\nGcc: sent\n")))
+                        (smtpmail-native-test-drained)))))
+            (setq left nil)))
+        (should-not left)
+        (should (equal filed '("gcc" "/one")))
+        (should (string-match-p "could not file a copy" told))
+        (smtpmail-native-test-verdict server)))))
+
+(ert-deftest smtpmail-native-copy-tests-relative ()
+  "A relative name in Fcc is one of the buffer in which it was written."
+  (dolist (forget '(nil t))
+    (smtpmail-native-test-with-mode smtpmail-native-test-one
+      (let ((there (file-name-as-directory (expand-file-name "there" folder)))
+            (smtpmail-queue-mail t))
+        (make-directory there)
+        (smtpmail-native-test-in-background
+          (let ((message-setup-hook
+                 (list (lambda () (setq default-directory there)))))
+            (kill-buffer (smtpmail-native-test-send-message "Fcc: sent\n"))))
+        (when forget
+          (clrhash smtpmail-native-copy--kept))
+        (let ((default-directory "/"))
+          (smtpmail-native-act-flush)
+          (smtpmail-native-test-drained))
+        (should (string-match-p "^Hello$" (smtpmail-native-test-text
+                                           (expand-file-name "sent" there))))
+        (smtpmail-native-test-verdict server)))))
+
+(ert-deftest smtpmail-native-copy-tests-no-buffers ()
+  "Messages that wait keep no buffers."
+  (smtpmail-native-test-with-mode '("close")
+    (let ((smtpmail-queue-mail t)
+          (before nil))
+      (dotimes (n 10)
+        (smtpmail-native-test-in-background
+          (kill-buffer (smtpmail-native-test-send-message
+                        (format "Fcc: %s\n" (expand-file-name "sent" folder)))))
+        (when (= n 0)
+          (setq before (length (buffer-list)))))
+      (should (= (length (smtpmail-native-outbox-ids)) 10))
+      (should (= (length (buffer-list)) before)))))
+
+(ert-deftest smtpmail-native-copy-tests-outcome-first ()
+  "A message whose outcome is there before its copy is asked for: one copy."
+  (smtpmail-native-test-with-outbox
+    (require 'message)
+    (let* ((file (expand-file-name "sent" folder))
+           (entry (smtpmail-native-copy-tests--sent
+                   (list :fcc (list file) :message-id "<1@x>")))
+           (id (smtpmail-native-entry-id entry)))
+      (unwind-protect
+          (with-temp-buffer
+            (message-mode)
+            (insert "To: bob@example.org\nMessage-ID: <1@x>\nFcc: " file "\n"
+                    mail-header-separator "\nHello\n")
+            (write-region "" nil file nil 'silent)
+            (smtpmail-native-copy-expect
+             id (list "<1@x>" (list :function (symbol-function 'message-do-fcc)
+                                    :directory folder)))
+            (smtpmail-native-copy-file entry)
+            (message-do-fcc)
+            (should (= (smtpmail-native-copy-tests--count file) 1)))
+        (smtpmail-native-copy-release)
+        (smtpmail-native-outbox-release entry)))))
 
 (provide 'smtpmail-native-copy-tests)
 ;;; smtpmail-native-copy-tests.el ends here

@@ -416,7 +416,9 @@ BEFORE non-nil means that it had it before the mode was turned on."
                (goto-char (point-min))
                (insert "Fcc: " ,copy "\n")
                (message-send)
-               (when (file-exists-p ,copy)
+               ;; The mailbox is made at once, and is empty.
+               (unless (member (file-attribute-size (file-attributes ,copy))
+                               '(nil 0))
                  (write-region "" nil ,early))
                (while (smtpmail-native-outbox-ids)
                  (sit-for 0.05))

@@ -107,7 +107,7 @@ Other events are dropped."
     (smtpmail-native-outbox-commit
      (current-buffer)
      (or envelope smtpmail-native-test-envelope)
-     '(:status ready) nil draft)))
+     '(:status ready) nil (and draft (list :text draft)))))
 
 (defun smtpmail-native-test--output (server)
   "Return what the process SERVER has said."

@@ -105,6 +105,12 @@
   (scenes-await (lambda () (null (smtpmail-native-outbox-ids))))
   (scenes-settle))
 
+(defun scenes-pause (seconds)
+  "Let SECONDS go by."
+  (let ((until (+ (float-time) seconds)))
+    (while (< (float-time) until)
+      (accept-process-output nil 0.02))))
+
 (defun scenes-run (scene)
   "Do the forms SCENE, and end Emacs."
   (with-file-modes #o700
