@@ -12,15 +12,19 @@
 
 struct smn_measure;
 
-#define SMN_BLOCK 262144       /* octets of the file that are read at once */
-#define SMN_COMMANDS_MAX 65536 /* octets of commands that go along */
+#define SMN_BLOCK 262144     /* octets of the file that are read at once */
+#define SMN_BLOCK_ROOM 65536 /* octets around a block, for commands */
 
 /* Room for the blocks of one message after the other.  */
 struct smn_blocks {
   char *in;  /* SMN_BLOCK octets */
-  char *out; /* what is to be written next, LEN octets */
+  char *out; /* what is written next, LEN octets; SMN_BLOCK_ROOM octets before
+                and after it are for those who write it */
   size_t len;
   size_t in_used, out_used; /* so many have held something */
+  const struct smn_content
+      *holder; /* whose whole file, of HELD octets, still */
+  size_t held; /* stands in IN */
 };
 
 bool smn_blocks_init(struct smn_blocks *blocks); /* false: no memory */
@@ -35,32 +39,43 @@ struct smn_content {
   bool eight_bit;              /* some octet is above 127 */
   bool ended;                  /* all of it has been converted */
   bool raw;                    /* its octets go as they are (BINARYMIME) */
-  struct smn_measure *measure; /* octets and eight_bit are still to come */
+  bool known;                  /* octets and eight_bit are */
+  struct smn_measure *measure; /* they are still to come */
   struct smn_wire wire;
 };
 
 /* Open FILE and begin to measure it, a large one in a thread of its own while
    the connection is made; what is RAW is as large as its file.  SMN_FILE names
-   what failed; either way smn_content_close is harmless.  */
+   what failed; either way smn_content_close is harmless.  *CONTENT must not
+   move until then.  */
 enum smn_kind smn_content_open(struct smn_content *content, const char *file,
                                bool raw, struct smn_blocks *blocks,
                                struct smn_error *err);
 
-/* See to it that octets and eight_bit are known: SIZE and BODY come before the
-   content, and need all of it.  CANCEL_FD as in smn_wait.  */
+/* octets and eight_bit are known, or will be without waiting.  */
+bool smn_content_ready(const struct smn_content *content);
+
+/* Make octets and eight_bit known: SIZE and BODY come before the content, and
+   need all of it.  CANCEL_FD as in smn_wait.  What has failed once fails
+   again.  */
 enum smn_kind smn_content_measured(struct smn_content *content, int cancel_fd,
                                    struct smn_error *err);
 
 /* Begin, maybe again, to convert: with doubled dots and an end (DATA) if STUFF,
-   without (BDAT) else.  */
-enum smn_kind smn_content_begin(struct smn_content *content, bool stuff,
-                                struct smn_error *err);
+   without (BDAT) otherwise.  */
+void smn_content_begin(struct smn_content *content, bool stuff);
 
-/* Convert the next block of the file, behind what stands in blocks->out.  */
+/* Convert the next block of the file, after what stands in blocks->out.  */
 enum smn_kind smn_content_fill(struct smn_content *content,
                                struct smn_blocks *blocks,
                                struct smn_error *err);
 
-void smn_content_close(struct smn_content *content);
+/* After the last block: add what ends the message, and check that it was what
+   had been measured.  */
+enum smn_kind smn_content_finish(struct smn_content *content,
+                                 struct smn_blocks *blocks,
+                                 struct smn_error *err);
+
+void smn_content_close(struct smn_content *content, struct smn_blocks *blocks);
 
 #endif

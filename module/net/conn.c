@@ -33,6 +33,8 @@ struct smn_conn {
   struct smn_tls *tls;
   int barren; /* records without content since the last with some */
   struct smn_error broken; /* why nothing can be read any more, or SMN_OK */
+  size_t written;          /* octets of the last write that have left */
+  bool cut;                /* it has failed, and must not be finished */
   size_t from, to;         /* what of input is read and not yet asked for */
   char input[INPUT];
 };
@@ -292,6 +294,7 @@ enum smn_kind smn_conn_write(struct smn_conn *conn, const void *bytes,
   const char *from = bytes;
   bool records = conn->encrypted && len > SMN_TLS_RECORD;
   enum smn_kind kind = SMN_OK;
+  conn->written = 0;
   if (records)
     gather(conn, true);
   while (kind == SMN_OK && len > 0) {
@@ -299,18 +302,23 @@ enum smn_kind smn_conn_write(struct smn_conn *conn, const void *bytes,
     kind = write_some(conn, from, len, &moved, err);
     from += moved;
     len -= moved;
+    conn->written += moved;
     if (kind == SMN_OK && len > 0 && smn_conn_cancelled(conn))
       kind = smn_fail(err, SMN_CANCELLED, "cancelled");
   }
   if (records)
     gather(conn, false);
+  conn->cut = kind != SMN_OK;
   return kind;
 }
+
+size_t smn_conn_written(const struct smn_conn *conn) { return conn->written; }
 
 void smn_conn_close(struct smn_conn *conn) {
   if (!conn)
     return;
-  if (conn->encrypted)
+  /* The rest of a record would leave with close_notify.  */
+  if (conn->encrypted && !conn->cut)
     smn_tls_bye(conn->tls);
   smn_tls_free(conn->tls);
   close(conn->fd);

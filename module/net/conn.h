@@ -75,6 +75,10 @@ bool smn_conn_cancelled(const struct smn_conn *conn);
 enum smn_kind smn_conn_write(struct smn_conn *conn, const void *bytes,
                              size_t len, struct smn_error *err);
 
+/* How many octets of the last smn_conn_write may have arrived although it has
+   failed; no more of them ever will.  */
+size_t smn_conn_written(const struct smn_conn *conn);
+
 bool smn_conn_encrypted(const struct smn_conn *conn);
 
 /* The other end is this machine: 127.0.0.0/8, ::1 (also as ::ffff:127.…) or a

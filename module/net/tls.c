@@ -16,6 +16,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#ifndef MSG_NOSIGNAL /* where it is missing the workers' mask does the same */
+#define MSG_NOSIGNAL 0
+#endif
+
 /* Nothing below TLS 1.2, whatever the priority string allows.  */
 #define AT_LEAST_TLS12 "-VERS-SSL3.0:-VERS-TLS1.0:-VERS-TLS1.1"
 
@@ -33,6 +37,7 @@ struct smn_tls {
   int fd;     /* borrowed */
   bool dry;   /* the last look at fd has found nothing to read, */
   int errnum; /* or this */
+  int lost;   /* why nothing leaves any more, or 0 */
   struct smn_trust *trust;
   struct smn_trust *own_trust; /* the same, if it was not given */
   char *const *pins;           /* borrowed */
@@ -195,6 +200,28 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *into, size_t len) {
   return n;
 }
 
+/* GnuTLS reads no more once writing has failed, and the server may have said
+   why.  So what cannot leave counts as written, and smn_tls_write fails.  */
+static ssize_t push(gnutls_transport_ptr_t pointer, const giovec_t *pieces,
+                    int count) {
+  struct smn_tls *tls = pointer;
+  const struct msghdr message = {.msg_iov = (struct iovec *)pieces,
+                                 .msg_iovlen = (size_t)count};
+  ssize_t n = tls->lost ? -1 : sendmsg(tls->fd, &message, MSG_NOSIGNAL);
+  if (n >= 0)
+    return n;
+  if (!tls->lost && (errno == EAGAIN || errno == EINTR || !tls->up)) {
+    gnutls_transport_set_errno(tls->session, errno);
+    return -1;
+  }
+  if (!tls->lost)
+    tls->lost = errno;
+  n = 0;
+  for (int i = 0; i < count; i++)
+    n += (ssize_t)pieces[i].iov_len;
+  return n;
+}
+
 enum smn_kind smn_tls_new(struct smn_tls **tls,
                           const struct smn_tls_options *options, int fd,
                           struct smn_error *err) {
@@ -226,8 +253,9 @@ enum smn_kind smn_tls_new(struct smn_tls **tls,
   gnutls_credentials_set(t->session, GNUTLS_CRD_CERTIFICATE,
                          smn_trust_credentials(t->trust));
   t->fd = fd;
-  gnutls_transport_set_ptr2(t->session, t, (void *)(intptr_t)fd);
+  gnutls_transport_set_ptr(t->session, t);
   gnutls_transport_set_pull_function(t->session, pull);
+  gnutls_transport_set_vec_push_function(t->session, push);
   t->resumable = options->port > 0 && make_key(t, options);
   offer_ticket(t);
   return SMN_OK;
@@ -397,6 +425,11 @@ enum smn_io smn_tls_read(struct smn_tls *tls, void *into, size_t len,
 enum smn_io smn_tls_write(struct smn_tls *tls, const void *from, size_t len,
                           size_t *moved, struct smn_error *err) {
   ssize_t n = gnutls_record_send(tls->session, from, len);
+  if (tls->lost) {
+    smn_fail_errno(err, SMN_NETWORK, tls->lost,
+                   "the connection broke during TLS");
+    return SMN_IO_FAILED;
+  }
   if (n >= 0) {
     *moved = (size_t)n;
     return SMN_IO_DONE;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* dialogue.h - commands out, replies in, and no secret in what is shown.
-   Shared by the files that make up a session (session.c, transaction.c), and
-   by nobody else.  One thread owns the struct smn_session; the task in focus
-   is borrowed.  Replies are untrusted: they reach the observer and the result
-   only with the secrets of this session taken out, because a server may echo
-   them.  */
+   Shared by the files that make up a session (session.c, transaction.c,
+   parameters.c), and by no other.  One thread owns the struct smn_session.
+   Each call is for a TASK: its observer hears of it, and the error of its
+   result tells of a failure, with the stage that is due.  Replies are
+   untrusted: they reach observer and result only with the secrets of this
+   session taken out, because a server may echo them.  */
 #ifndef SMN_DIALOGUE_H
 #define SMN_DIALOGUE_H
 
@@ -13,63 +14,92 @@
 #include "net/trust.h"
 #include "smtp/reply.h"
 #include "smtp/session.h"
+#include "smtp/state.h"
 
 #define SMN_COMMAND_MAX 16384 /* longer than any line that we may send */
 
 struct smn_session {
-  const struct smn_task *task; /* in focus: whom commands and replies concern;
-                                  NULL between two mails */
-  struct smn_error *err;       /* that of its result */
-  struct smn_error nobodys;    /* while none is in focus */
-  struct smn_conn *conn;       /* NULL while there is none */
-  struct smn_reply reply;
-  struct smn_capabilities caps;
-  struct smn_buf command;   /* secret: the line that is being sent */
-  struct smn_buf needles;   /* secret: what is never to be shown, redact.h */
-  struct smn_buf flight;    /* commands that are to leave together */
-  struct smn_blocks blocks; /* of the mail whose content is being sent */
-  char mechanism[32];       /* that AUTH succeeded with */
-  char notes[512];          /* as in the result */
-  struct smn_trust *trust;  /* loaded before the connection is made */
-  struct smn_seen *seen;    /* of the server by TLS, or NULL */
-  unsigned mails;           /* begun on this connection */
-  bool dirty;               /* RSET is due before the next MAIL */
-  bool listening;           /* the server waits for a command: QUIT is heard */
-  bool greeting_owed;       /* commands have left before the greeting, */
-  bool hello_owed;          /* and before the reply to EHLO */
-  bool early_failed;        /* what then came was not what they relied on */
-  bool plain_dialogue; /* no pipelining: it broke before, or is to be avoided */
+  struct smn_conn *conn; /* NULL while there is none */
+  struct smn_state state;
+  struct smn_reply reply;       /* the last one */
+  struct smn_capabilities caps; /* forgotten when TLS begins */
+  bool early;                   /* caps are those of an earlier connection, and
+                                   not confirmed: no content relies on them */
+  bool rested;                  /* nothing was heard since the last job */
+  bool plainly;                 /* never pipeline: that broke before */
+  unsigned mails;               /* begun on this connection */
+  struct smn_error broken;      /* why writing has failed */
+  bool content_left;            /* it has passed all of the content on before */
+  struct smn_buf command;       /* secret: the line that is being sent */
+  struct smn_buf needles;       /* secret: what is never shown, redact.h */
+  struct smn_blocks blocks;     /* of the message whose content is sent */
+  char mechanism[32];           /* that AUTH succeeded with */
+  char notes[512];              /* as in the result */
+  struct smn_trust *trust;      /* loaded before the connection is made */
+  struct smn_seen *seen;        /* of the server by TLS, or NULL */
 };
 
-/* Turn to TASK: its observer hears, its result is filled.  NULL: to none.  */
-void smn_dialogue_focus(struct smn_session *s, const struct smn_task *task);
+/* Commands may leave before those that came first are answered.  */
+bool smn_dialogue_pipelined(const struct smn_session *s);
 
-void smn_dialogue_trace(const struct smn_session *s, bool from_server,
+void smn_dialogue_trace(const struct smn_session *s,
+                        const struct smn_task *task, bool from_server,
                         const char *text, size_t len);
 
-/* Send the line in s->command behind those that are to leave together; the
-   trace shows SHOWN instead, if given.  */
-enum smn_kind smn_dialogue_send(struct smn_session *s, const char *shown);
+/* Put the command LINE into the flight, and owe its reply; RECIPIENT as in
+   struct smn_owed.  LINE NULL: octets that are written next stand for it.
+   SMN_USAGE for CR or LF; SMN_PROTOCOL when it is not its turn.  */
+enum smn_kind smn_dialogue_ask(struct smn_session *s,
+                               const struct smn_task *task,
+                               enum smn_asked asked, size_t recipient,
+                               const char *line);
 
-/* Send the concatenation of A to C (NULL: nothing) and read the reply.  */
-enum smn_kind smn_dialogue_command(struct smn_session *s, const char *a,
-                                   const char *b, const char *c);
+/* Let the flight leave, and the LEN octets at OCTETS in it where they belong;
+   before and after them are SMN_FLIGHT_MAX octets that may be overwritten
+   (OCTETS NULL: none).  First, where no reply is awaited, nothing
+   may be there to be read: else the server speaks out of turn, and nothing
+   leaves.  Then, as when writing fails, the state is PARTING, or LOST: what the
+   server has said is read by smn_dialogue_read before that failure is
+   believed.  */
+enum smn_kind smn_dialogue_write(struct smn_session *s,
+                                 const struct smn_task *task, char *octets,
+                                 size_t len);
 
-/* Put the line TEXT behind those that are to leave together.  SMN_USAGE for CR,
-   LF or too much of it.  */
-enum smn_kind smn_dialogue_add(struct smn_session *s, const char *text);
-/* Let them leave.  */
-enum smn_kind smn_dialogue_flush(struct smn_session *s);
+/* Let the flight leave, and read the next reply, which must be one to TASK: it
+   is in s->reply, and *OWED tells what it answers.  */
+enum smn_kind smn_dialogue_read(struct smn_session *s,
+                                const struct smn_task *task,
+                                struct smn_owed *owed);
 
-/* Read one reply into s->reply, within the timeout times FACTOR.  Before it
-   come the replies that are owed: they fail unless they are as they were when
-   the server offered PIPECONNECT.  */
-enum smn_kind smn_dialogue_read(struct smn_session *s, int factor);
+/* The user wants TASK no more.  */
+bool smn_dialogue_cancelled(const struct smn_session *s,
+                            const struct smn_task *task);
+
+/* Something is there to be read, and some reply is awaited.  */
+bool smn_dialogue_pending(const struct smn_session *s);
+
+/* Read the replies that came before their turn was confirmed (s->early).  */
+enum smn_kind smn_dialogue_confirm(struct smn_session *s,
+                                   const struct smn_task *task);
+
+/* Ask the concatenation of A and B (NULL: nothing), and read its reply.  */
+enum smn_kind smn_dialogue_command(struct smn_session *s,
+                                   const struct smn_task *task,
+                                   enum smn_asked asked, const char *a,
+                                   const char *b);
+
+/* The same for the line of AUTH in s->command, which is wiped.  The trace shows
+   SHOWN instead, if given.  */
+enum smn_kind smn_dialogue_secret(struct smn_session *s,
+                                  const struct smn_task *task,
+                                  const char *shown);
 
 /* SMN_OK if the reply has the code WANTED, or is of the class WANTED (2 to 5);
    else its refusal, or SMN_PROTOCOL for a reply that is out of step.  */
-enum smn_kind smn_dialogue_expect(struct smn_session *s, int wanted);
-enum smn_kind smn_dialogue_unexpected(struct smn_session *s);
+enum smn_kind smn_dialogue_expect(struct smn_session *s,
+                                  const struct smn_task *task, int wanted);
+enum smn_kind smn_dialogue_unexpected(struct smn_session *s,
+                                      const struct smn_task *task);
 
 /* The last reply as smn_result_shown gives it, without its code and with it. */
 char *smn_dialogue_words(const struct smn_session *s);

@@ -42,8 +42,16 @@ static struct known *find(const struct smn_server *server, bool make) {
   return known;
 }
 
+/* In clear anyone on the way may have made the offer; it counts only where
+   nothing better than clear was ever wanted.  */
+static bool trusted(const struct smn_server *server, bool encrypted) {
+  return encrypted || server->stream == SMN_STREAM_PLAIN;
+}
+
 bool smn_early_recall(const struct smn_server *server, bool encrypted,
                       struct smn_capabilities *caps) {
+  if (!trusted(server, encrypted))
+    return false;
   pthread_mutex_lock(&cache.lock);
   const struct known *known = find(server, false);
   bool may = known && !known->banned && known->offered[encrypted];
@@ -56,6 +64,8 @@ bool smn_early_recall(const struct smn_server *server, bool encrypted,
 void smn_early_note(const struct smn_server *server, bool encrypted,
                     const struct smn_capabilities *caps) {
   bool offered = caps->pipeconnect && caps->pipelining;
+  if (!trusted(server, encrypted))
+    return;
   pthread_mutex_lock(&cache.lock);
   struct known *known = find(server, offered);
   if (known) {

@@ -10,7 +10,8 @@
 #include "smtp/reply.h"
 
 /* Fill *CAPS with what SERVER offered last, under TLS if ENCRYPTED; false if
-   nothing may leave early.  */
+   nothing may leave early.  What was offered in clear is remembered only for a
+   server without TLS by the user's own wish.  */
 bool smn_early_recall(const struct smn_server *server, bool encrypted,
                       struct smn_capabilities *caps);
 

@@ -26,8 +26,10 @@ static bool needs_utf8(const struct smn_job *job) {
 
 /* Write ADDRESS into OUT as it goes to a server, which may not know SMTPUTF8:
    then its domain has an A-label form, while a local part has none.  */
-static enum smn_kind write_address(struct smn_session *s, const char *address,
-                                   char *out, size_t size) {
+static enum smn_kind write_address(const struct smn_session *s,
+                                   const struct smn_task *task,
+                                   const char *address, char *out,
+                                   size_t size) {
   const char *at = strrchr(address, '@');
   int local = at ? (int)(at + 1 - address) : (int)strlen(address);
   char domain[256] = "", quoted[512];
@@ -41,7 +43,7 @@ static enum smn_kind write_address(struct smn_session *s, const char *address,
     return SMN_OK;
   }
   smn_quote(quoted, sizeof quoted, address, strlen(address));
-  return smn_fail(s->err, SMN_UNSUPPORTED,
+  return smn_fail(&task->result->error, SMN_UNSUPPORTED,
                   "the server does not take addresses that are not ASCII "
                   "(SMTPUTF8), such as %s",
                   quoted);
@@ -75,16 +77,17 @@ static void append(char *line, size_t size, const char *format, ...) {
 }
 
 /* RFC 6152, and RFC 3030 3 for what must not be converted.  */
-static enum smn_kind add_body(struct smn_session *s,
+static enum smn_kind add_body(const struct smn_session *s,
+                              const struct smn_task *task,
                               const struct smn_content *content, char *line,
                               size_t size) {
   const struct smn_capabilities *caps = &s->caps;
   bool able = content->raw
-                  ? caps->binarymime && caps->chunking && s->task->job->chunking
+                  ? caps->binarymime && caps->chunking && task->job->chunking
                   : !content->eight_bit || caps->eightbitmime;
   if (!able) {
-    s->task->result->eight_bit_unsupported = true;
-    return smn_fail(s->err, SMN_UNSUPPORTED,
+    task->result->eight_bit_unsupported = true;
+    return smn_fail(&task->result->error, SMN_UNSUPPORTED,
                     content->raw ? "the message is binary, and cannot go as "
                                    "it is (BINARYMIME, CHUNKING)"
                                  : "the message has 8-bit octets, and the "
@@ -98,9 +101,9 @@ static enum smn_kind add_body(struct smn_session *s,
 }
 
 /* What is worth a word although it is no failure.  */
-static void note(struct smn_session *s, const char *text) {
-  char *notes = s->task->result->notes;
-  snprintf(notes, sizeof s->task->result->notes, "%s", text);
+static void note(const struct smn_task *task, const char *text) {
+  char *notes = task->result->notes;
+  snprintf(notes, sizeof task->result->notes, "%s", text);
 }
 
 static bool wants_report(const struct smn_wishes *wishes) {
@@ -109,13 +112,14 @@ static bool wants_report(const struct smn_wishes *wishes) {
 
 /* What may be left out without harm is: RFC 3461 5.2.2 has the next server
    report failures as it always does.  */
-static void add_report(struct smn_session *s, const struct smn_wishes *wishes,
-                       char *line, size_t size) {
+static void add_report(const struct smn_session *s, const struct smn_task *task,
+                       const struct smn_wishes *wishes, char *line,
+                       size_t size) {
   char envid[XTEXT_MAX];
   if (!wants_report(wishes))
     return;
   if (!s->caps.dsn) {
-    note(s, "the server makes no delivery reports on demand (DSN)");
+    note(task, "the server makes no delivery reports on demand (DSN)");
     return;
   }
   if (wishes->ret)
@@ -126,35 +130,37 @@ static void add_report(struct smn_session *s, const struct smn_wishes *wishes,
   }
 }
 
-static enum smn_kind add_require_tls(struct smn_session *s,
+static enum smn_kind add_require_tls(const struct smn_session *s,
+                                     const struct smn_task *task,
                                      const struct smn_wishes *wishes,
                                      char *line, size_t size) {
   if (!wishes->require_tls)
     return SMN_OK;
   if (!smn_conn_encrypted(s->conn))
-    return smn_fail(s->err, SMN_UNSUPPORTED,
+    return smn_fail(&task->result->error, SMN_UNSUPPORTED,
                     "the mail must go by TLS all the way (REQUIRETLS), and "
                     "this connection is not encrypted");
   if (!s->caps.requiretls)
-    return smn_fail(s->err, SMN_UNSUPPORTED,
+    return smn_fail(&task->result->error, SMN_UNSUPPORTED,
                     "the mail must go by TLS all the way (REQUIRETLS), and "
                     "the server does not promise that");
   append(line, size, " REQUIRETLS");
   return SMN_OK;
 }
 
-static enum smn_kind add_deliver_by(struct smn_session *s,
+static enum smn_kind add_deliver_by(const struct smn_session *s,
+                                    const struct smn_task *task,
                                     const struct smn_wishes *wishes, char *line,
                                     size_t size) {
   if (!wishes->deliver_by)
     return SMN_OK;
   if (!s->caps.deliverby)
-    return smn_fail(s->err, SMN_UNSUPPORTED,
+    return smn_fail(&task->result->error, SMN_UNSUPPORTED,
                     "the mail is to be delivered within a time (DELIVERBY), "
                     "and the server does not offer that");
   if (strstr(wishes->deliver_by, ";R") &&
       strtoll(wishes->deliver_by, NULL, 10) < (long long)s->caps.deliverby_min)
-    return smn_fail(s->err, SMN_UNSUPPORTED,
+    return smn_fail(&task->result->error, SMN_UNSUPPORTED,
                     "the mail is to be delivered within %s seconds or come "
                     "back, and the server takes no less than %" PRIu64,
                     wishes->deliver_by, s->caps.deliverby_min);
@@ -163,15 +169,16 @@ static enum smn_kind add_deliver_by(struct smn_session *s,
 }
 
 /* RFC 4865 4: an interval does not depend on the clock of the server.  */
-static enum smn_kind add_release(struct smn_session *s,
+static enum smn_kind add_release(const struct smn_session *s,
+                                 const struct smn_task *task,
                                  const struct smn_wishes *wishes, char *line,
                                  size_t size) {
   int64_t left = wishes->release - (int64_t)time(NULL);
   if (wishes->release == 0 || left <= 0)
     return SMN_OK;
   if (!s->caps.futurerelease || (uint64_t)left > s->caps.futurerelease_max) {
-    s->task->result->release_unsupported = true;
-    return smn_fail(s->err, SMN_UNSUPPORTED,
+    task->result->release_unsupported = true;
+    return smn_fail(&task->result->error, SMN_UNSUPPORTED,
                     "the server does not keep a mail for %" PRId64
                     " seconds (FUTURERELEASE)",
                     left);
@@ -180,43 +187,48 @@ static enum smn_kind add_release(struct smn_session *s,
   return SMN_OK;
 }
 
-enum smn_kind smn_parameters_mail(struct smn_session *s,
+enum smn_kind smn_parameters_mail(const struct smn_session *s,
+                                  const struct smn_task *task,
                                   const struct smn_content *content, char *line,
                                   size_t size) {
-  const struct smn_job *job = s->task->job;
+  const struct smn_job *job = task->job;
   char sender[2048];
-  enum smn_kind kind = write_address(s, job->sender, sender, sizeof sender);
+  enum smn_kind kind =
+      write_address(s, task, job->sender, sender, sizeof sender);
   if (kind != SMN_OK)
     return kind;
   snprintf(line, size, "MAIL FROM:<%s>", sender);
   if (s->caps.size) {
     if (s->caps.size_limit && content->octets > s->caps.size_limit)
-      return smn_fail(s->err, SMN_TOO_LARGE,
+      return smn_fail(&task->result->error, SMN_TOO_LARGE,
                       "the message has %" PRIu64
                       " octets, the server takes %" PRIu64,
                       content->octets, s->caps.size_limit);
     append(line, size, " SIZE=%" PRIu64, content->octets);
   }
-  kind = add_body(s, content, line, size);
+  kind = add_body(s, task, content, line, size);
   if (kind != SMN_OK)
     return kind;
   if (s->caps.smtputf8 && needs_utf8(job))
     append(line, size, " SMTPUTF8");
-  add_report(s, &job->wishes, line, size);
-  kind = add_require_tls(s, &job->wishes, line, size);
+  add_report(s, task, &job->wishes, line, size);
+  kind = add_require_tls(s, task, &job->wishes, line, size);
   if (kind == SMN_OK)
-    kind = add_deliver_by(s, &job->wishes, line, size);
-  return kind == SMN_OK ? add_release(s, &job->wishes, line, size) : kind;
+    kind = add_deliver_by(s, task, &job->wishes, line, size);
+  return kind == SMN_OK ? add_release(s, task, &job->wishes, line, size) : kind;
 }
 
 /* With a report goes the address as the user gave it, since aliases on the way
    change it (RFC 3461 4.2); one that is not ASCII has another form there, RFC
    6533 3.  */
-enum smn_kind smn_parameters_rcpt(struct smn_session *s, const char *address,
-                                  char *line, size_t size) {
-  const struct smn_wishes *wishes = &s->task->job->wishes;
+enum smn_kind smn_parameters_rcpt(const struct smn_session *s,
+                                  const struct smn_task *task,
+                                  const char *address, char *line,
+                                  size_t size) {
+  const struct smn_wishes *wishes = &task->job->wishes;
   char recipient[2048], original[XTEXT_MAX];
-  enum smn_kind kind = write_address(s, address, recipient, sizeof recipient);
+  enum smn_kind kind =
+      write_address(s, task, address, recipient, sizeof recipient);
   snprintf(line, size, "RCPT TO:<%s>", recipient);
   if (!s->caps.dsn || !wants_report(wishes))
     return kind;

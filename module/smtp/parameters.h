@@ -9,13 +9,15 @@
 
 #include "smtp/dialogue.h"
 
-/* Write MAIL for the job in focus, whose message is CONTENT, into LINE.  */
-enum smn_kind smn_parameters_mail(struct smn_session *s,
+/* Write MAIL for TASK, whose message is CONTENT, into LINE.  */
+enum smn_kind smn_parameters_mail(const struct smn_session *s,
+                                  const struct smn_task *task,
                                   const struct smn_content *content, char *line,
                                   size_t size);
 
-/* Write RCPT for ADDRESS, one of the job in focus, into LINE.  */
-enum smn_kind smn_parameters_rcpt(struct smn_session *s, const char *address,
-                                  char *line, size_t size);
+/* Write RCPT for ADDRESS, one of TASK, into LINE.  */
+enum smn_kind smn_parameters_rcpt(const struct smn_session *s,
+                                  const struct smn_task *task,
+                                  const char *address, char *line, size_t size);
 
 #endif

@@ -2,6 +2,7 @@
 /* reply.c - SMTP replies and capabilities.  All input is untrusted.  */
 #include "smtp/reply.h"
 #include "base/ascii.h"
+#include "base/words.h"
 
 #include <string.h>
 
@@ -16,7 +17,7 @@ void smn_reply_clear(struct smn_reply *reply) {
   smn_buf_clear(&reply->text);
   reply->code = reply->lines = 0;
   reply->enhanced[0] = '\0';
-  reply->complete = false;
+  reply->complete = reply->broken = reply->greeting = false;
 }
 
 void smn_reply_free(struct smn_reply *reply) { smn_buf_free(&reply->text); }
@@ -54,31 +55,74 @@ static void find_enhanced(struct smn_reply *reply, const char *text,
   reply->enhanced[end] = '\0';
 }
 
-enum smn_kind smn_reply_line(struct smn_reply *reply, const char *line,
-                             size_t len, struct smn_error *err) {
+/* The code that LINE begins with, 0 if that is none.  */
+static int code_of(const char *line, size_t len) {
   if (len < 3 || line[0] < '2' || line[0] > '5' || line[1] < '0' ||
       line[1] > '5' || !digit(line[2]))
-    return not_a_reply("not a reply", line, len, err);
-  if (len > 3 && line[3] != ' ' && line[3] != '-')
-    return not_a_reply("no space or hyphen behind the reply code", line, len,
-                       err);
-  int code = (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
-  if (reply->lines > 0 && code != reply->code)
-    return not_a_reply("the lines of one reply differ in their codes", line,
-                       len, err);
-  const char *text = len > 3 ? line + 4 : line + len;
-  size_t text_len = len > 3 ? len - 4 : 0;
-  if (++reply->lines > SMN_REPLY_LINES)
+    return 0;
+  return (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
+}
+
+static enum smn_kind add_text(struct smn_reply *reply, const char *text,
+                              size_t len, struct smn_error *err) {
+  if (reply->lines == SMN_REPLY_LINES)
     return smn_fail(err, SMN_PROTOCOL, "a reply of more than %d lines",
                     SMN_REPLY_LINES);
-  if ((reply->lines > 1 && !smn_buf_add(&reply->text, "\n", 1)) ||
-      !smn_buf_add(&reply->text, text, text_len))
+  if ((reply->lines > 0 && !smn_buf_add(&reply->text, "\n", 1)) ||
+      !smn_buf_add(&reply->text, text, len))
     return smn_fail(err, SMN_PROTOCOL, "a reply of more than %d octets",
                     SMN_REPLY_MAX);
-  reply->code = code;
+  reply->lines++;
+  return SMN_OK;
+}
+
+/* A line whose code is not that of those before it.  A refusal that is followed
+   by another, or by what is no reply at all, is still one; only of a greeting
+   it is known that some servers think better of it.  */
+static enum smn_kind contradiction(struct smn_reply *reply, int code,
+                                   const char *line, size_t len,
+                                   struct smn_error *err) {
+  bool refusal = reply->code >= 400 && (code == 0 || code >= 400);
+  bool turned = reply->greeting && reply->code < 300 && code >= 400;
+  if (!refusal && !turned) {
+    reply->code = 0; /* it means nothing */
+    return not_a_reply("the lines of one reply differ in their codes", line,
+                       len, err);
+  }
+  reply->broken = true;
+  reply->complete = code == 0;
+  if (turned || code / 100 > reply->code / 100) {
+    reply->code = code;
+    reply->enhanced[0] = '\0';
+  }
+  return SMN_OK;
+}
+
+enum smn_kind smn_reply_line(struct smn_reply *reply, const char *line,
+                             size_t len, struct smn_error *err) {
+  int code = code_of(line, len);
+  bool ends = len == 3 || (len > 3 && line[3] == ' ');
+  const char *wrong = code == 0 ? "not a reply" : NULL;
+  if (code != 0 && !ends && line[3] != '-')
+    wrong = "no space or hyphen behind the reply code";
+  if (wrong && (reply->lines == 0 || reply->code < 400))
+    return not_a_reply(wrong, line, len, err);
+  if (wrong)
+    code = 0;
+  enum smn_kind kind = SMN_OK;
+  if (reply->lines > 0 && code != reply->code)
+    kind = contradiction(reply, code, line, len, err);
+  const size_t prefix = code == 0 ? 0 : len > 3 ? 4 : 3;
+  if (kind == SMN_OK)
+    kind = add_text(reply, line + prefix, len - prefix, err);
+  if (kind != SMN_OK)
+    return kind;
   if (reply->lines == 1)
-    find_enhanced(reply, text, text_len);
-  reply->complete = len == 3 || line[3] == ' ';
+    reply->code = code;
+  if (code == reply->code && (reply->lines == 1 || reply->broken) &&
+      !reply->enhanced[0])
+    find_enhanced(reply, line + prefix, len - prefix);
+  reply->complete = reply->complete || ends;
   return SMN_OK;
 }
 
@@ -107,32 +151,8 @@ enum smn_kind smn_reply_unexpected(const struct smn_reply *reply,
 
 /* Capabilities */
 
-struct word {
-  const char *at;
-  size_t len;
-};
-
-/* The next word of *REST, ended by a space or tab; length 0 at the end.  */
-static struct word next_word(struct word *rest) {
-  while (rest->len && (*rest->at == ' ' || *rest->at == '\t')) {
-    rest->at++;
-    rest->len--;
-  }
-  struct word word = {rest->at, 0};
-  while (rest->len && *rest->at != ' ' && *rest->at != '\t') {
-    rest->at++;
-    rest->len--;
-    word.len++;
-  }
-  return word;
-}
-
-static bool same(struct word word, const char *keyword) {
-  return smn_ascii_same(word.at, word.len, keyword, strlen(keyword));
-}
-
 /* RFC 4422 3.1.  */
-static bool mechanism_name(struct word word) {
+static bool mechanism_name(struct smn_word word) {
   if (word.len < 1 || word.len > 20)
     return false;
   for (size_t i = 0; i < word.len; i++) {
@@ -143,18 +163,12 @@ static bool mechanism_name(struct word word) {
   return true;
 }
 
-static bool listed(const char *list, struct word word) {
-  struct word rest = {list, strlen(list)};
-  for (struct word one = next_word(&rest); one.len; one = next_word(&rest))
-    if (smn_ascii_same(one.at, one.len, word.at, word.len))
-      return true;
-  return false;
-}
-
-static void add_mechanisms(struct smn_capabilities *caps, struct word rest) {
-  for (struct word one = next_word(&rest); one.len; one = next_word(&rest)) {
+static void add_mechanisms(struct smn_capabilities *caps,
+                           struct smn_word rest) {
+  struct smn_word one;
+  while (smn_words_next(&rest, &one)) {
     size_t len = strlen(caps->mechanisms);
-    if (!mechanism_name(one) || listed(caps->mechanisms, one) ||
+    if (!mechanism_name(one) || smn_words_have(caps->mechanisms, one) ||
         len + one.len + 2 > sizeof caps->mechanisms)
       continue;
     if (len)
@@ -166,7 +180,7 @@ static void add_mechanisms(struct smn_capabilities *caps, struct word rest) {
 }
 
 /* A number; an absurd one is as large as may be, and what is none is 0.  */
-static uint64_t value(struct word number) {
+static uint64_t value(struct smn_word number) {
   uint64_t n = 0;
   for (size_t i = 0; i < number.len; i++) {
     if (!digit(number.at[i]))
@@ -177,6 +191,12 @@ static uint64_t value(struct word number) {
       n = n * 10 + (uint64_t)(number.at[i] - '0');
   }
   return n;
+}
+
+static uint64_t next_value(struct smn_word *rest) {
+  struct smn_word number;
+  smn_words_next(rest, &number);
+  return value(number);
 }
 
 static const struct {
@@ -206,7 +226,7 @@ static bool *flag(struct smn_capabilities *caps, size_t i) {
 }
 
 /* RFC 9422 4: words NAME=NUMBER; unknown ones mean nothing.  */
-static void set_limits(struct smn_capabilities *caps, struct word rest) {
+static void set_limits(struct smn_capabilities *caps, struct smn_word rest) {
   static const struct {
     const char *name;
     size_t offset;
@@ -215,63 +235,72 @@ static void set_limits(struct smn_capabilities *caps, struct word rest) {
       {"RCPTMAX", offsetof(struct smn_capabilities, rcpt_max)},
       {"RCPTDOMAINMAX", offsetof(struct smn_capabilities, rcpt_domain_max)},
   };
-  for (struct word one = next_word(&rest); one.len; one = next_word(&rest)) {
+  struct smn_word one;
+  while (smn_words_next(&rest, &one)) {
     const char *equals = memchr(one.at, '=', one.len);
     if (!equals)
       continue;
-    struct word name = {one.at, (size_t)(equals - one.at)};
-    struct word number = {equals + 1, one.len - name.len - 1};
+    struct smn_word name = {one.at, (size_t)(equals - one.at)};
+    struct smn_word number = {equals + 1, one.len - name.len - 1};
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
-      if (same(name, limits[i].name))
+      if (smn_word_is(name, limits[i].name))
         *(uint64_t *)((char *)caps + limits[i].offset) = value(number);
   }
 }
 
-static void parse_line(struct smn_capabilities *caps, struct word line) {
-  struct word rest = line;
-  struct word keyword = next_word(&rest);
+static void parse_line(struct smn_capabilities *caps, struct smn_word line) {
+  struct smn_word rest = line, keyword;
+  smn_words_next(&rest, &keyword);
   for (size_t i = 0; i < FLAGS; i++)
-    if (same(keyword, flags[i].keyword))
+    if (smn_word_is(keyword, flags[i].keyword))
       *flag(caps, i) = true;
-  if (same(keyword, "SIZE"))
-    caps->size_limit = value(next_word(&rest));
-  else if (same(keyword, "DELIVERBY"))
-    caps->deliverby_min = value(next_word(&rest));
-  else if (same(keyword, "FUTURERELEASE"))
-    caps->futurerelease_max = value(next_word(&rest));
-  else if (same(keyword, "LIMITS"))
+  if (smn_word_is(keyword, "SIZE"))
+    caps->size_limit = next_value(&rest);
+  else if (smn_word_is(keyword, "DELIVERBY"))
+    caps->deliverby_min = next_value(&rest);
+  else if (smn_word_is(keyword, "FUTURERELEASE"))
+    caps->futurerelease_max = next_value(&rest);
+  else if (smn_word_is(keyword, "LIMITS"))
     set_limits(caps, rest);
-  struct word head = {line.at, line.len < 5 ? line.len : 5};
-  if (same(keyword, "AUTH"))
+  struct smn_word head = {line.at, line.len < 5 ? line.len : 5};
+  if (smn_word_is(keyword, "AUTH"))
     add_mechanisms(caps, rest);
-  else if (same(head, "AUTH=")) /* as servers wrote it before RFC 2554 */
-    add_mechanisms(caps, (struct word){line.at + 5, line.len - 5});
+  else if (smn_word_is(head, "AUTH=")) /* as servers wrote it before RFC 2554 */
+    add_mechanisms(caps, (struct smn_word){line.at + 5, line.len - 5});
+}
+
+bool smn_reply_next_line(const struct smn_reply *reply, size_t *at,
+                         const char **line, size_t *len) {
+  if (*at >= reply->text.len)
+    return false;
+  *line = reply->text.data + *at;
+  const char *lf = memchr(*line, '\n', reply->text.len - *at);
+  *len = lf ? (size_t)(lf - *line) : reply->text.len - *at;
+  *at += *len + 1;
+  return true;
 }
 
 void smn_capabilities_parse(struct smn_capabilities *caps,
                             const struct smn_reply *reply) {
+  const char *line;
+  size_t at = 0, len;
   memset(caps, 0, sizeof *caps);
   caps->esmtp = true;
-  const char *at = reply->text.data;
-  const char *end = at ? at + reply->text.len : NULL;
-  for (bool first = true; at && at < end; first = false) {
-    const char *lf = memchr(at, '\n', (size_t)(end - at));
-    size_t len = (size_t)((lf ? lf : end) - at);
-    if (!first)
-      parse_line(caps, (struct word){at, len});
-    at += len + 1;
-  }
+  (void)smn_reply_next_line(reply, &at, &line, &len); /* a greeting */
+  while (smn_reply_next_line(reply, &at, &line, &len))
+    parse_line(caps, (struct smn_word){line, len});
 }
 
 void smn_capabilities_avoid(struct smn_capabilities *caps, const char *names) {
-  struct word rest = {names, names ? strlen(names) : 0};
-  for (struct word one = next_word(&rest); one.len; one = next_word(&rest)) {
+  struct smn_word rest = smn_words(names);
+  struct smn_word one;
+  while (smn_words_next(&rest, &one)) {
     for (size_t i = 0; i < FLAGS; i++)
-      if (same(one, flags[i].keyword))
+      if (smn_word_is(one, flags[i].keyword))
         *flag(caps, i) = false;
-    if (same(one, "SIZE"))
+    if (smn_word_is(one, "SIZE"))
       caps->size_limit = 0;
-    if (same(one, "LIMITS"))
+    if (smn_word_is(one, "LIMITS"))
       caps->mail_max = caps->rcpt_max = caps->rcpt_domain_max = 0;
   }
 }

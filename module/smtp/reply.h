@@ -14,12 +14,17 @@
 #define SMN_REPLY_LINES 100 /* lines of one reply */
 
 struct smn_reply {
-  int code;            /* 200 to 559, 0 while no line has come */
+  int code;            /* 200 to 559; 0 while no line has come, or when what
+                          has come contradicts itself */
   char enhanced[16];   /* of the first line, "" without one; class agrees with
                           the code */
   struct smn_buf text; /* the lines without codes, joined by '\n', raw */
   int lines;
   bool complete;
+  bool broken;   /* it is a refusal that does not end as a reply does, so that
+                    nothing may follow it on this connection */
+  bool greeting; /* set by the reader: a reply that begins well may yet turn
+                    into a refusal */
 };
 
 void smn_reply_init(struct smn_reply *reply);
@@ -28,9 +33,15 @@ void smn_reply_free(struct smn_reply *reply);
 
 /* Take one line without its line end.  SMN_OK: look at reply->complete;
    SMN_PROTOCOL: not a reply (bad or mismatching code, bad separator, too many
-   lines or octets), *err quotes the line.  */
+   lines or octets), *err quotes the line.  When the first line is a refusal,
+   one that is followed by another (the more lasting code counts) or by what is
+   no reply is complete, and broken.  */
 enum smn_kind smn_reply_line(struct smn_reply *reply, const char *line,
                              size_t len, struct smn_error *err);
+
+/* The lines of the text one by one: begin with *AT 0; false at the end.  */
+bool smn_reply_next_line(const struct smn_reply *reply, size_t *at,
+                         const char **line, size_t *len);
 
 /* Fill *err from a complete refusal: SMN_REPLY, its code, enhanced code and
    quoted text.  Returns SMN_REPLY.  */

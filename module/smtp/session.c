@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* session.c - the dialogue with one server, from greeting to QUIT.  */
 #include "smtp/session.h"
+#include "base/words.h"
 #include "smtp/auth.h"
 #include "smtp/dialogue.h"
 #include "smtp/early.h"
@@ -13,10 +14,10 @@
 /* Connect, greet, TLS */
 
 static void tls_options(const struct smn_session *s,
+                        const struct smn_server *server,
                         struct smn_tls_options *options) {
-  const struct smn_server *server = &s->task->job->server;
   *options = (struct smn_tls_options){
-      /* Whoever listens on a local socket is this machine.  */
+      /* The other end of a local socket is this machine.  */
       .host = smn_conn_local(smn_server_name(server)) ? "localhost"
                                                       : smn_server_name(server),
       .port = server->port,
@@ -33,113 +34,114 @@ static void tls_options(const struct smn_session *s,
 }
 
 /* Files are read first: what cannot be used bothers no server.  */
-static enum smn_kind load_trust(struct smn_session *s) {
+static enum smn_kind load_trust(struct smn_session *s,
+                                const struct smn_task *task) {
   struct smn_tls_options options;
-  if (s->task->job->server.stream == SMN_STREAM_PLAIN)
+  if (task->job->server.stream == SMN_STREAM_PLAIN)
     return SMN_OK;
-  tls_options(s, &options);
-  return smn_trust_load(&s->trust, &options,
-                        &s->task->result->passphrase_wanted, s->err);
+  tls_options(s, &task->job->server, &options);
+  return smn_trust_load(&s->trust, &options, &task->result->passphrase_wanted,
+                        &task->result->error);
 }
 
-static enum smn_kind start_tls(struct smn_session *s) {
+/* What was learned in clear may have been forged (RFC 3207 6).  */
+static enum smn_kind start_tls(struct smn_session *s,
+                               const struct smn_task *task) {
   struct smn_tls_options options;
-  tls_options(s, &options);
-  s->err->stage = SMN_STAGE_HANDSHAKE;
-  enum smn_kind kind = smn_conn_start_tls(s->conn, &options, s->err);
+  memset(&s->caps, 0, sizeof s->caps);
+  tls_options(s, &task->job->server, &options);
+  task->result->error.stage = SMN_STAGE_HANDSHAKE;
+  enum smn_kind kind =
+      smn_conn_start_tls(s->conn, &options, &task->result->error);
   if (smn_conn_tls_info(s->conn))
     s->seen = smn_seen_new(smn_conn_tls_info(s->conn));
+  if (kind != SMN_OK)
+    smn_state_worsen(&s->state, SMN_PHASE_LOST);
   return kind;
 }
 
-static enum smn_kind greeting(struct smn_session *s) {
-  s->err->stage = SMN_STAGE_GREETING;
-  enum smn_kind kind = smn_dialogue_read(s, 1);
+static enum smn_kind greeting(struct smn_session *s,
+                              const struct smn_task *task) {
+  struct smn_owed owed;
+  enum smn_kind kind = smn_dialogue_read(s, task, &owed);
   if (kind == SMN_OK)
-    kind = smn_dialogue_expect(s, 220);
-  if (kind == SMN_OK && s->task->job->probe)
-    s->task->result->greeting = smn_dialogue_words(s);
+    kind = smn_dialogue_expect(s, task, 220);
+  if (kind == SMN_OK && task->job->probe)
+    task->result->greeting = smn_dialogue_words(s);
   return kind;
 }
 
-/* The lines of EHLO behind the first, each quoted, with '\n' between.  */
+/* The lines of EHLO after the first, each quoted, with '\n' between.  */
 static char *capability_lines(const struct smn_session *s) {
-  const char *at = s->reply.text.data;
-  const char *end = at + s->reply.text.len;
-  size_t size = s->reply.text.len * 4 + 1, to = 0;
+  size_t size = s->reply.text.len * 4 + 1, to = 0, at = 0, len;
   char *lines = calloc(1, size);
-  for (bool first = true; lines && at < end; first = false) {
-    const char *lf = memchr(at, '\n', (size_t)(end - at));
-    size_t len = (size_t)((lf ? lf : end) - at);
-    if (!first) {
-      smn_quote(lines + to, size - to, at, len);
-      to += strlen(lines + to);
-      if (lf)
-        lines[to++] = '\n';
-    }
-    at += len + 1;
+  const char *line;
+  (void)smn_reply_next_line(&s->reply, &at, &line, &len);
+  while (lines && smn_reply_next_line(&s->reply, &at, &line, &len)) {
+    if (to)
+      lines[to++] = '\n';
+    smn_quote(lines + to, size - to, line, len);
+    to += strlen(lines + to);
   }
   return lines;
 }
 
 /* EHLO before its turn, if the server has allowed that; what follows goes along
    and relies on what was offered then.  A probe wants to see all.  */
-static bool hello_early(struct smn_session *s) {
-  const struct smn_server *server = &s->task->job->server;
+static bool hello_early(struct smn_session *s, const struct smn_task *task) {
+  const struct smn_server *server = &task->job->server;
   char line[SMN_COMMAND_MAX];
-  if (s->task->job->probe || s->plain_dialogue || smn_server_lmtp(server) ||
+  if (task->job->probe || s->plainly || smn_server_lmtp(server) ||
       !smn_early_recall(server, smn_conn_encrypted(s->conn), &s->caps))
     return false;
   snprintf(line, sizeof line, "EHLO %s", server->helo);
-  s->hello_owed = smn_dialogue_add(s, line) == SMN_OK;
-  return s->hello_owed;
+  s->early = smn_dialogue_ask(s, task, SMN_ASKED_EHLO, 0, line) == SMN_OK;
+  return s->early;
+}
+
+static void note_offer(struct smn_session *s, const struct smn_task *task) {
+  const struct smn_server *server = &task->job->server;
+  smn_capabilities_parse(&s->caps, &s->reply);
+  smn_capabilities_avoid(&s->caps, server->avoid);
+  smn_early_note(server, smn_conn_encrypted(s->conn), &s->caps);
+  if (!task->job->probe)
+    return;
+  free(task->result->capabilities);
+  task->result->capabilities = capability_lines(s);
 }
 
 /* EHLO, and HELO for a server that is older than it; LHLO for LMTP, which has
    always had it.  */
-static enum smn_kind hello(struct smn_session *s) {
-  bool lmtp = smn_server_lmtp(&s->task->job->server);
-  const char *name = s->task->job->server.helo;
+static enum smn_kind hello(struct smn_session *s, const struct smn_task *task) {
+  bool lmtp = smn_server_lmtp(&task->job->server);
+  const char *name = task->job->server.helo;
   memset(&s->caps, 0, sizeof s->caps);
-  s->err->stage = SMN_STAGE_EHLO;
-  enum smn_kind kind =
-      smn_dialogue_command(s, lmtp ? "LHLO " : "EHLO ", name, NULL);
+  enum smn_kind kind = smn_dialogue_command(s, task, SMN_ASKED_EHLO,
+                                            lmtp ? "LHLO " : "EHLO ", name);
   if (kind != SMN_OK)
     return kind;
   if (s->reply.code == 250) {
-    smn_capabilities_parse(&s->caps, &s->reply);
-    smn_capabilities_avoid(&s->caps, s->task->job->server.avoid);
-    smn_early_note(&s->task->job->server, smn_conn_encrypted(s->conn),
-                   &s->caps);
-    if (s->task->job->probe) {
-      free(s->task->result->capabilities);
-      s->task->result->capabilities = capability_lines(s);
-    }
+    note_offer(s, task);
     return SMN_OK;
   }
-  if (lmtp || s->reply.code / 100 != 5 || s->reply.code == 554)
-    return smn_dialogue_unexpected(s);
-  kind = smn_dialogue_command(s, "HELO ", name, NULL);
-  return kind == SMN_OK ? smn_dialogue_expect(s, 250) : kind;
+  if (lmtp || s->reply.code / 100 != 5 || s->reply.code == 554 ||
+      s->state.phase != SMN_PHASE_UP)
+    return smn_dialogue_unexpected(s, task);
+  kind = smn_dialogue_command(s, task, SMN_ASKED_EHLO, "HELO ", name);
+  return kind == SMN_OK ? smn_dialogue_expect(s, task, 250) : kind;
 }
 
 /* A name that is gone was forged before TLS, or the server thinks less of the
-   channel than it did: nothing follows from it, but it is worth a word.  */
+   channel than it did: nothing follows from it, but it is worth a note.  */
 static void note_lost_mechanisms(struct smn_session *s, const char *before) {
   const char *now = s->caps.mechanisms;
+  struct smn_word rest = smn_words(before), word;
   char lost[256] = "";
-  for (const char *at = before; *at;) {
-    size_t len = strcspn(at, " "), have = strlen(lost);
-    bool kept = false;
-    for (const char *word = now; *word && !kept;) {
-      size_t n = strcspn(word, " ");
-      kept = n == len && memcmp(word, at, len) == 0;
-      word += n + (word[n] == ' ');
-    }
-    if (!kept)
+  while (smn_words_next(&rest, &word)) {
+    size_t have = strlen(lost);
+    if (!smn_words_have(now, word))
       snprintf(lost + have, sizeof lost - have, "%s%.*s", have ? " " : "",
-               (int)len, at);
-    at += len + (at[len] == ' ');
+               (int)word.len, word.at);
   }
   if (lost[0])
     snprintf(s->notes, sizeof s->notes,
@@ -147,61 +149,65 @@ static void note_lost_mechanisms(struct smn_session *s, const char *before) {
              now[0] ? now : "no mechanism");
 }
 
-static enum smn_kind secure(struct smn_session *s) {
-  enum smn_stream stream = s->task->job->server.stream;
+static enum smn_kind secure(struct smn_session *s,
+                            const struct smn_task *task) {
+  enum smn_stream stream = task->job->server.stream;
   if (stream == SMN_STREAM_PLAIN || stream == SMN_STREAM_TLS)
     return SMN_OK;
-  s->err->stage = SMN_STAGE_STARTTLS;
   if (!s->caps.starttls) {
     if (stream == SMN_STREAM_AUTO)
       return SMN_OK;
-    return smn_fail(s->err, SMN_UNSUPPORTED,
+    task->result->error.stage = SMN_STAGE_STARTTLS;
+    return smn_fail(&task->result->error, SMN_UNSUPPORTED,
                     "STARTTLS is required, and the server does not offer it");
   }
-  enum smn_kind kind = smn_dialogue_command(s, "STARTTLS", NULL, NULL);
+  enum smn_kind kind =
+      smn_dialogue_command(s, task, SMN_ASKED_STARTTLS, "STARTTLS", NULL);
   if (kind == SMN_OK)
-    kind = smn_dialogue_expect(s, 220);
+    kind = smn_dialogue_expect(s, task, 220);
   if (kind != SMN_OK)
     return kind;
   const struct smn_capabilities before = s->caps;
-  kind = start_tls(s);
-  if (kind == SMN_OK && !hello_early(s))
-    kind = hello(s);
+  kind = start_tls(s, task);
+  if (kind == SMN_OK && !hello_early(s, task))
+    kind = hello(s, task);
   if (kind == SMN_OK)
     note_lost_mechanisms(s, before.mechanisms);
   return kind;
 }
 
-static enum smn_kind open_session(struct smn_session *s) {
-  const struct smn_server *server = &s->task->job->server;
+static enum smn_kind open_session(struct smn_session *s,
+                                  const struct smn_task *task) {
+  const struct smn_server *server = &task->job->server;
+  struct smn_error *err = &task->result->error;
   const struct smn_conn_to to = {.host = smn_server_name(server),
                                  .port = server->port,
                                  .source = server->source,
                                  .proxy = server->proxy.len ? server->proxy.data
                                                             : NULL};
-  enum smn_kind kind = load_trust(s);
+  enum smn_kind kind = load_trust(s, task);
   if (kind == SMN_OK)
     kind = smn_conn_open(&s->conn, &to, server->timeout_ms,
-                         s->task->observer->cancel_fd, s->err);
+                         task->observer->cancel_fd, err);
+  if (kind == SMN_OK && !smn_state_begin(&s->state, task))
+    kind = smn_fail(err, SMN_SYSTEM, "no memory");
   if (kind == SMN_OK && server->stream == SMN_STREAM_TLS)
-    kind = start_tls(s);
-  if (kind == SMN_OK && hello_early(s))
-    s->greeting_owed = true;
-  else {
+    kind = start_tls(s, task);
+  if (kind == SMN_OK && !hello_early(s, task)) {
+    kind = greeting(s, task);
     if (kind == SMN_OK)
-      kind = greeting(s);
-    if (kind == SMN_OK)
-      kind = hello(s);
+      kind = hello(s, task);
   }
-  return kind == SMN_OK ? secure(s) : kind;
+  return kind == SMN_OK ? secure(s, task) : kind;
 }
 
 /* AUTH */
 
-static bool may_show_secrets(const struct smn_session *s) {
+static bool may_show_secrets(const struct smn_session *s,
+                             const struct smn_server *server) {
   if (smn_conn_encrypted(s->conn))
     return true;
-  switch (s->task->job->server.cleartext) {
+  switch (server->cleartext) {
   case SMN_CLEARTEXT_ALWAYS:
     return true;
   case SMN_CLEARTEXT_LOOPBACK:
@@ -212,136 +218,159 @@ static bool may_show_secrets(const struct smn_session *s) {
   return false;
 }
 
-static enum smn_kind exchange(void *session, const char *shown) {
-  struct smn_session *s = session;
-  enum smn_kind kind = smn_dialogue_send(s, shown);
-  return kind == SMN_OK ? smn_dialogue_read(s, 1) : kind;
+/* What the dialogue of AUTH needs to call back.  */
+struct speaker {
+  struct smn_session *s;
+  const struct smn_task *task;
+};
+
+static enum smn_kind exchange(void *context, const char *shown) {
+  const struct speaker *speaker = context;
+  return smn_dialogue_secret(speaker->s, speaker->task, shown);
 }
 
-static enum smn_kind authenticate(struct smn_session *s) {
-  struct smn_tls *tls = smn_conn_tls(s->conn);
+/* No secret follows in clear what is only remembered.  */
+static enum smn_kind authenticate(struct smn_session *s,
+                                  const struct smn_task *task) {
+  const struct smn_server *server = &task->job->server;
+  struct speaker speaker = {s, task};
   struct smn_binding binding;
-  if (!s->task->job->server.authenticate)
+  if (!server->authenticate)
     return SMN_OK;
-  s->err->stage = SMN_STAGE_AUTH;
+  if (s->early && !smn_conn_encrypted(s->conn)) {
+    enum smn_kind kind = smn_dialogue_confirm(s, task);
+    if (kind != SMN_OK)
+      return kind;
+  }
+  struct smn_tls *tls = smn_conn_tls(s->conn);
+  task->result->error.stage = SMN_STAGE_AUTH;
   struct smn_auth auth = {
-      .server = &s->task->job->server,
+      .server = server,
       .offered = s->caps.mechanisms,
-      .cancel_fd = s->task->observer->cancel_fd,
+      .cancel_fd = task->observer->cancel_fd,
       .encrypted = smn_conn_encrypted(s->conn),
-      .may_show_secrets = may_show_secrets(s),
-      .certificate =
-          s->task->job->server.cert_file || s->task->job->server.key_file,
+      .may_show_secrets = may_show_secrets(s, server),
+      .certificate = server->cert_file || server->key_file,
       .binding = tls && smn_tls_binding(tls, &binding) ? &binding : NULL,
       .reply = &s->reply,
       .command = &s->command,
       .needles = &s->needles,
-      .result = s->task->result,
+      .result = task->result,
       .exchange = exchange,
-      .session = s,
+      .session = &speaker,
   };
   enum smn_kind kind = smn_auth_run(&auth);
-  memcpy(s->mechanism, s->task->result->mechanism, sizeof s->mechanism);
+  memcpy(s->mechanism, task->result->mechanism, sizeof s->mechanism);
   return kind;
 }
 
-/* One mail after the other */
+/* The connection */
 
-/* Leave politely where the server listens.  */
-static void quit(struct smn_session *s) {
+/* Say goodbye, where that is heard; TASK (or NULL) sees it.  */
+static void quit(struct smn_session *s, const struct smn_task *task) {
   struct smn_error ignored;
-  if (!s->conn || !s->listening)
+  if (!s->conn || !smn_state_settled(&s->state))
     return;
-  smn_dialogue_trace(s, false, "QUIT", 4);
+  if (task)
+    smn_dialogue_trace(s, task, false, "QUIT", 4);
   (void)smn_conn_write(s->conn, "QUIT\r\n", 6, &ignored);
+  smn_state_worsen(&s->state, SMN_PHASE_LOST);
 }
 
-/* The server is out of step, or gone.  */
 static void end_connection(struct smn_session *s) {
   smn_conn_close(s->conn);
   smn_trust_free(s->trust);
+  smn_state_end(&s->state);
   s->conn = NULL;
   s->trust = NULL;
   s->mechanism[0] = s->notes[0] = '\0';
   smn_seen_release(s->seen);
   s->seen = NULL;
-  s->listening = s->dirty = false;
-  s->greeting_owed = s->hello_owed = s->early_failed = false;
-  s->flight.len = 0;
+  s->early = s->rested = false;
+  s->broken.kind = SMN_OK;
   s->mails = 0;
 }
 
 static enum smn_kind connect_for(struct smn_session *s,
                                  const struct smn_task *task) {
+  quit(s, task);
   end_connection(s);
-  smn_dialogue_focus(s, task);
   smn_buf_clear(&s->needles);
   smn_server_hide(&task->job->server, &s->needles);
-  enum smn_kind kind = open_session(s);
-  if (kind == SMN_OK && !task->job->probe)
-    kind = authenticate(s);
-  s->listening = s->conn && (kind == SMN_OK || kind == SMN_UNSUPPORTED ||
-                             kind == SMN_CLEARTEXT || kind == SMN_AUTH ||
-                             (kind == SMN_REPLY && s->err->code != 421));
-  return kind;
+  enum smn_kind kind = open_session(s, task);
+  return kind == SMN_OK && !task->job->probe ? authenticate(s, task) : kind;
 }
 
-/* Is KIND about one mail, so that the connection may go on with another?  */
-static bool only_this_mail(const struct smn_session *s, enum smn_kind kind) {
-  return s->listening &&
-         (kind == SMN_OK || kind == SMN_UNSUPPORTED || kind == SMN_TOO_LARGE ||
-          kind == SMN_USAGE || kind == SMN_FILE ||
-          (kind == SMN_REPLY && s->err->code != 421));
-}
-
-/* See to it that a mail that was begun, and is over, is forgotten before T,
-   whenever that comes: its recipients must not get T.  Commands of T that have
-   left were heard in a state that they were not meant for.  */
-static bool cleared(struct smn_session *s, const struct smn_transaction *t) {
-  if (!s->dirty)
-    return true;
-  s->dirty = false;
-  smn_dialogue_focus(s, smn_transaction_task(t));
-  return !smn_transaction_begun(t) &&
-         smn_dialogue_command(s, "RSET", NULL, NULL) == SMN_OK &&
-         smn_dialogue_expect(s, 2) == SMN_OK;
-}
-
-/* What KIND, a failure before anything was delivered, says of the connection
-   and not of the mail.  */
-static bool deserves_another(const struct smn_session *s,
-                             const struct smn_task *task, enum smn_kind kind) {
-  enum smn_stage stage = task->result->error.stage;
-  bool connection = kind == SMN_NETWORK || kind == SMN_PROTOCOL ||
-                    kind == SMN_TIMEOUT ||
-                    (kind == SMN_REPLY && task->result->error.code == 421);
-  bool early = stage == SMN_STAGE_MAIL || stage == SMN_STAGE_RCPT ||
-               stage == SMN_STAGE_DATA;
-  bool reused = s->mails > 1;
-  bool broke = s->caps.pipelining && !s->plain_dialogue &&
-               !(kind == SMN_REPLY || kind == SMN_TIMEOUT);
-  return connection && early && !task->result->in_doubt && (reused || broke);
-}
-
-/* Commands have left before the greeting, and KIND says that this was no good:
-   the same again, in step.  No content has followed them.  */
-static bool retreat(struct smn_session *s, enum smn_kind kind) {
-  bool early = s->early_failed || s->greeting_owed || s->hello_owed;
-  if (kind == SMN_OK || kind == SMN_CANCELLED || !early)
+/* Commands have left before the greeting, and what KIND says of them is no
+   good: the same again, in step.  No content has followed them.  */
+static bool retreat(struct smn_session *s, const struct smn_task *task,
+                    enum smn_kind kind) {
+  if (kind == SMN_OK || kind == SMN_CANCELLED || !s->early)
     return false;
-  smn_early_ban(&s->task->job->server);
+  smn_early_ban(&task->job->server);
   end_connection(s);
   return true;
 }
 
-/* Say what came of TASK, and forget it.  */
+/* It has carried as many messages as the server wants on one connection.  */
+static bool worn_out(const struct smn_session *s) {
+  return s->caps.mail_max && s->mails >= s->caps.mail_max;
+}
+
+/* A message that was begun, and is over, must be forgotten before the next: its
+   recipients must not get that.  */
+static bool cleared(struct smn_session *s, const struct smn_task *task) {
+  return !s->state.open || (smn_dialogue_command(s, task, SMN_ASKED_RSET,
+                                                 "RSET", NULL) == SMN_OK &&
+                            s->reply.code / 100 == 2);
+}
+
+/* Make a connection that T may use, or go on to use.  */
+static enum smn_kind ready(struct smn_session *s, struct smn_transaction *t) {
+  const struct smn_task *task = smn_transaction_task(t);
+  if (s->conn && smn_state_belongs(&s->state, task))
+    return SMN_OK;
+  if (s->conn && smn_state_settled(&s->state) && !worn_out(s) &&
+      cleared(s, task))
+    return SMN_OK;
+  smn_transaction_restart(t);
+  enum smn_kind kind = connect_for(s, task);
+  return retreat(s, task, kind) ? connect_for(s, task) : kind;
+}
+
+/* What came of a task */
+
+/* What KIND, a failure before the server had the message, says of the
+   connection and not of the message.  */
+static bool deserves_another(const struct smn_session *s,
+                             const struct smn_task *task, enum smn_kind kind) {
+  const struct smn_result *result = task->result;
+  enum smn_stage stage = result->error.stage;
+  bool connection = kind == SMN_NETWORK || kind == SMN_PROTOCOL ||
+                    kind == SMN_TIMEOUT ||
+                    (kind == SMN_REPLY && result->error.code == 421);
+  bool early = stage == SMN_STAGE_MAIL || stage == SMN_STAGE_RCPT ||
+               stage == SMN_STAGE_DATA;
+  bool reused = s->mails > 1;
+  bool broke =
+      smn_dialogue_pipelined(s) && kind != SMN_REPLY && kind != SMN_TIMEOUT;
+  return connection && early && !result->in_doubt && (reused || broke);
+}
+
+/* Nothing refers to TASK any more.  */
+static void let_go(struct smn_session *s, const struct smn_task *task) {
+  smn_state_forget(&s->state, task);
+  if (s->conn)
+    smn_conn_heed(s->conn, -1);
+}
+
+/* Say what came of TASK, and let go of it.  */
 static void settle(struct smn_session *s, const struct smn_task *task,
                    const struct smn_supply *supply, enum smn_kind kind) {
   struct smn_result *result = task->result;
-  bool again =
-      kind != SMN_OK && supply->back && deserves_another(s, task, kind);
   if (kind == SMN_OK)
-    result->error.kind = SMN_OK;
+    smn_fail(&result->error, SMN_OK, "%s", ""); /* of an earlier try */
+  bool again = supply->back && deserves_another(s, task, kind);
   memcpy(result->mechanism, s->mechanism, sizeof result->mechanism);
   size_t noted = strlen(result->notes);
   if (s->notes[0])
@@ -351,7 +380,7 @@ static void settle(struct smn_session *s, const struct smn_task *task,
   smn_result_redact(result, &s->needles);
   smn_seen_redact(s->seen, &s->needles);
   result->seen = smn_seen_hold(s->seen);
-  smn_dialogue_focus(s, NULL);
+  let_go(s, task);
   if (!again ||
       !supply->back(supply->context, task,
                     s->mails <= 1 ? SMN_BACK_PLAINLY : SMN_BACK_AGAIN))
@@ -376,39 +405,12 @@ static struct smn_transaction *fetch(struct smn_session *s,
                       : NULL;
 }
 
-/* It has carried as many mails as the server wants on one connection.  */
-static bool worn_out(const struct smn_session *s) {
-  return s->caps.mail_max && s->mails >= s->caps.mail_max;
-}
-
-/* Deliver T.  Where the server lets commands be sent ahead, *NEXT is begun.  */
-static enum smn_kind deliver(struct smn_session *s, struct smn_transaction *t,
-                             const struct smn_supply *supply,
-                             struct smn_transaction **next) {
-  const struct smn_task *task = smn_transaction_task(t);
-  smn_dialogue_focus(s, task);
-  s->mails++;
-  enum smn_kind kind = smn_transaction_envelope(s, t);
-  smn_result_redact(task->result, &s->needles); /* a receipt may be written */
-  if (kind == SMN_OK && supply->begin &&
-      !supply->begin(supply->context, task)) {
-    s->listening = false; /* it waits for content that does not come */
-    kind = smn_fail(s->err, SMN_CANCELLED, "cancelled");
-  }
-  if (kind == SMN_OK)
-    kind = smn_transaction_content(s, t);
-  if (kind != SMN_OK)
-    return kind;
-  if (s->caps.pipelining && !s->plain_dialogue && !worn_out(s))
-    *next = fetch(s, supply);
-  return smn_transaction_end(s, t, *next);
-}
-
 /* The server has turned this connection away, and may like another better.  */
 static bool unwanted(const struct smn_error *err) {
   switch (err->stage) {
   case SMN_STAGE_CONNECT:
     return err->kind == SMN_NETWORK;
+  case SMN_STAGE_HANDSHAKE:
   case SMN_STAGE_GREETING:
   case SMN_STAGE_EHLO:
     return err->kind == SMN_NETWORK ||
@@ -418,76 +420,111 @@ static bool unwanted(const struct smn_error *err) {
   }
 }
 
-/* The server cannot be used, for T and for all that SUPPLY has: to try each
-   again would cost a timeout each, or lock the account of the user.  */
+/* The server cannot be used, for T and NEXT (or NULL) and for all that SUPPLY
+   has: to try each again would cost a timeout each, or lock the account of the
+   user.  What the supply takes back it keeps from this session.  */
 static void give_up(struct smn_session *s, struct smn_transaction *t,
+                    struct smn_transaction *next,
                     const struct smn_supply *supply, enum smn_kind kind) {
-  const struct smn_error err = *s->err;
-  if (unwanted(&err) && supply->back &&
-      supply->back(supply->context, smn_transaction_task(t),
-                   SMN_BACK_UNWANTED)) {
-    smn_dialogue_focus(s, NULL);
-    smn_transaction_free(t);
-    return;
-  }
+  const struct smn_error err = smn_transaction_task(t)->result->error;
+  bool offer = unwanted(&err) && supply->back;
   while (t) {
     const struct smn_task *task = smn_transaction_task(t);
-    task->result->error = err;
-    settle(s, task, supply, kind);
-    smn_transaction_free(t);
-    t = kind == SMN_CANCELLED ? NULL : fetch(s, supply);
+    let_go(s, task);
+    bool taken =
+        offer && supply->back(supply->context, task, SMN_BACK_UNWANTED);
+    if (!taken) {
+      task->result->error = err;
+      settle(s, task, supply, kind);
+    }
+    smn_transaction_free(t, s);
+    t = next || taken ? next : fetch(s, supply);
+    next = NULL;
   }
+}
+
+/* One message after the other */
+
+/* The message after T may be begun before T is answered.  */
+static bool may_look_ahead(const struct smn_session *s) {
+  return smn_dialogue_pipelined(s) && !worn_out(s);
+}
+
+/* Deliver T.  Where the server lets commands be sent ahead, *NEXT is read while
+   the answers to the envelope of a small message are awaited, and begun with
+   the end of data; if there is none by then, or T is large, as soon as that has
+   left.  So the end of data never waits for it.  */
+static enum smn_kind deliver(struct smn_session *s, struct smn_transaction *t,
+                             const struct smn_supply *supply,
+                             struct smn_transaction **next) {
+  s->mails++;
+  enum smn_kind kind = smn_transaction_begin(s, t);
+  if (kind == SMN_OK && !*next && may_look_ahead(s) && smn_transaction_small(t))
+    *next = fetch(s, supply);
+  if (kind == SMN_OK)
+    kind = smn_transaction_envelope(s, t);
+  if (kind == SMN_OK)
+    kind = smn_transaction_content(s, t, supply);
+  if (kind == SMN_OK)
+    kind = smn_transaction_end(s, t, supply, *next);
+  if (kind == SMN_OK && may_look_ahead(s) && !*next) {
+    *next = fetch(s, supply);
+    if (*next)
+      smn_transaction_ahead(s, *next);
+  }
+  return smn_transaction_outcome(s, t);
+}
+
+/* The connection can be used for another message, or NEXT has begun to.  */
+static bool usable(const struct smn_session *s,
+                   const struct smn_transaction *next) {
+  return (smn_state_settled(&s->state) && !worn_out(s)) ||
+         (next && smn_state_belongs(&s->state, smn_transaction_task(next)));
 }
 
 static void serve_mails(struct smn_session *s, struct smn_transaction *t,
                         const struct smn_supply *supply) {
+  struct smn_transaction *next = NULL;
   while (t) {
     const struct smn_task *task = smn_transaction_task(t);
-    struct smn_transaction *next = NULL;
-    if (!cleared(s, t)) {
-      end_connection(s);
-      smn_transaction_restart(t);
-    }
-    enum smn_kind kind = s->conn ? SMN_OK : connect_for(s, task);
-    if (retreat(s, kind))
-      kind = connect_for(s, task);
-    if (kind != SMN_OK) {
-      quit(s);
-      give_up(s, t, supply, kind);
+    enum smn_kind kind = smn_transaction_keep(t);
+    bool kept = kind == SMN_OK;
+    if (kept)
+      kind = ready(s, t);
+    if (kept && kind != SMN_OK && kind != SMN_CANCELLED) {
+      quit(s, task);
+      give_up(s, t, next, supply, kind);
       end_connection(s);
       return;
     }
-    kind = deliver(s, t, supply, &next);
-    if (retreat(s, kind)) {
-      smn_transaction_restart(t);
+    if (kind == SMN_OK)
+      kind = deliver(s, t, supply, &next);
+    if (retreat(s, task, kind))
       continue;
-    }
-    bool usable = only_this_mail(s, kind) && !worn_out(s);
-    if (!usable)
-      quit(s);
+    if (!usable(s, next))
+      quit(s, task);
     settle(s, task, supply, kind);
-    smn_transaction_free(t);
-    t = next ? next : fetch(s, supply);
-    if (!usable) {
+    smn_transaction_free(t, s);
+    if (!usable(s, next))
       end_connection(s);
-      if (t)
-        smn_transaction_restart(t);
-    }
+    t = next ? next : fetch(s, supply);
+    next = NULL;
   }
 }
 
 void smn_session_serve(struct smn_session *s, const struct smn_task *first,
                        const struct smn_supply *supply) {
-  smn_dialogue_focus(s, first);
+  struct smn_error *err = &first->result->error;
+  s->rested = s->conn != NULL;
   if (!first->job->probe) {
     serve_mails(s, prepare(s, first, supply), supply);
     return;
   }
-  enum smn_kind kind = smn_job_check(first->job, s->err);
+  enum smn_kind kind = smn_job_check(first->job, err);
   if (kind == SMN_OK)
     kind = connect_for(s, first);
-  /* It has not said who it is, and so is of no use to a mail.  */
-  quit(s);
+  /* It has not said who it is, and so is of no use to a message.  */
+  quit(s, first);
   settle(s, first, supply, kind);
   end_connection(s);
 }
@@ -498,9 +535,9 @@ struct smn_session *smn_session_new(bool plainly) {
   struct smn_session *s = calloc(1, sizeof *s);
   if (!s)
     return NULL;
-  s->plain_dialogue = plainly;
+  s->plainly = plainly;
   smn_reply_init(&s->reply);
-  smn_buf_init(&s->flight, SMN_COMMANDS_MAX);
+  smn_state_init(&s->state);
   if (smn_blocks_init(&s->blocks) &&
       smn_buf_init_secret(&s->command, SMN_COMMAND_MAX) &&
       smn_buf_init_secret(&s->needles, 8 * SMN_COMMAND_MAX))
@@ -510,20 +547,23 @@ struct smn_session *smn_session_new(bool plainly) {
 }
 
 bool smn_session_alive(struct smn_session *s) {
-  return s->conn && s->listening && !smn_conn_has_input(s->conn);
+  return smn_state_settled(&s->state) && !smn_conn_has_input(s->conn);
 }
 
-void smn_session_close(struct smn_session *s) {
-  if (!s)
-    return;
-  quit(s);
+static void close_session(struct smn_session *s, const struct smn_task *task) {
+  quit(s, task);
   end_connection(s);
   smn_buf_free(&s->needles);
   smn_buf_free(&s->command);
-  smn_buf_free(&s->flight);
   smn_blocks_free(&s->blocks);
+  smn_state_free(&s->state);
   smn_reply_free(&s->reply);
   free(s);
+}
+
+void smn_session_close(struct smn_session *s) {
+  if (s)
+    close_session(s, NULL);
 }
 
 /* One job alone */
@@ -557,8 +597,7 @@ enum smn_kind smn_session_run(const struct smn_job *job,
       supply.back = NULL;
     again = 0;
     smn_session_serve(s, &task, &supply);
-    smn_dialogue_focus(s, &task);
-    smn_session_close(s);
+    close_session(s, &task);
     if (again)
       smn_result_clear(result);
   } while (again);

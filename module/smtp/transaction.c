@@ -1,39 +1,43 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* transaction.c - one mail through a session: MAIL, RCPT, DATA or BDAT.
-   The commands of an envelope are numbered: 0 is MAIL, then come the RCPTs, and
-   behind them DATA where it may leave before the RCPTs are answered.  They
-   leave in flights as large as the server allows, and every reply is read and
-   matched by its number.  */
+/* transaction.c - one message through a session: MAIL, RCPT, DATA or BDAT.
+   The first failure is the verdict, and what follows it only repeats it.  A
+   transaction that was refused goes on to read what it is owed, so that the
+   connection can be used again.  */
 #include "smtp/transaction.h"
-#include "base/ascii.h"
 #include "base/wait.h"
 #include "mail/receipt.h"
 #include "smtp/parameters.h"
+#include "smtp/plan.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define AFTER_DATA 10   /* times the timeout behind the end of data */
+_Static_assert(SMN_BLOCK_ROOM >= SMN_FLIGHT_MAX, "a flight finds room");
+
 #define PROGRESS_MS 100 /* between two reports */
 #define WINDOW                                                                 \
   64 /* commands under way; their replies must fit into the                    \
         buffers between us, or both sides would wait */
-#define FLIGHT_MAX (SMN_COMMANDS_MAX / 2) /* octets of commands of one mail */
-#define CHUNKS_AHEAD 4                    /* BDATs under way */
+#define FLIGHT_FULL                                                            \
+  16384                /* octets of commands after which no more is added      \
+                        */
+#define CHUNKS_AHEAD 4 /* BDATs under way */
 
 struct smn_transaction {
   const struct smn_task *task;
   struct smn_content content;
-  size_t recipients; /* so many of them at a time, the first ones */
-  size_t count;      /* commands of the envelope */
-  size_t sent, answered;
-  bool data_ahead;  /* DATA is one of them */
-  bool chunked;     /* BDAT instead of DATA */
-  bool chunk_ahead; /* which leaves before the envelope is answered */
-  size_t refused;   /* recipients */
-  size_t chunks;    /* BDATs without reply */
+  bool durable;
+  struct smn_plan plan;
+  size_t asked;             /* commands of the envelope: MAIL is number 0 */
+  size_t refused;           /* recipients */
+  bool farewell;            /* a recipient was refused with the connection */
+  bool barred;              /* it was refused whoever the recipients are */
+  bool ended;               /* the end of data has left */
+  bool taken;               /* a reply of success to that has come */
+  bool unclear;             /* one that is neither success nor refusal */
+  struct smn_error verdict; /* the first failure; SMN_OK: none so far */
   int64_t reported_ms;
 };
 
@@ -47,23 +51,22 @@ enum smn_kind smn_transaction_new(struct smn_transaction **t,
   if (!made)
     return smn_fail(err, SMN_SYSTEM, "no memory");
   made->task = task;
+  made->durable = job->durable || !job->entry;
   made->content.fd = -1;
   enum smn_kind kind = smn_job_check(job, err);
-  if (kind == SMN_OK && job->entry && !job->durable)
-    kind = smn_receipt_sync(job->entry, err);
   if (kind == SMN_OK)
     kind = smn_content_open(&made->content, job->file, job->binary, &s->blocks,
                             err);
   if (kind == SMN_OK)
     *t = made;
   else
-    smn_transaction_free(made);
+    smn_transaction_free(made, s);
   return kind;
 }
 
-void smn_transaction_free(struct smn_transaction *t) {
+void smn_transaction_free(struct smn_transaction *t, struct smn_session *s) {
   if (t)
-    smn_content_close(&t->content);
+    smn_content_close(&t->content, &s->blocks);
   free(t);
 }
 
@@ -71,115 +74,52 @@ const struct smn_task *smn_transaction_task(const struct smn_transaction *t) {
   return t->task;
 }
 
-bool smn_transaction_begun(const struct smn_transaction *t) {
-  return t->sent > 0;
+static struct smn_error *error_of(const struct smn_transaction *t) {
+  return &t->task->result->error;
 }
 
-void smn_transaction_restart(struct smn_transaction *t) {
-  t->sent = t->answered = t->refused = t->chunks = 0;
-}
-
-/* Commands of the envelope */
-
-/* Write the command NUMBER of the envelope into LINE.  */
-static enum smn_kind write_command(struct smn_session *s,
-                                   const struct smn_transaction *t,
-                                   size_t number, char *line, size_t size) {
-  const struct smn_result *result = t->task->result;
-  s->err->stage = number == 0 ? SMN_STAGE_MAIL : SMN_STAGE_RCPT;
-  if (number == 0)
-    return smn_parameters_mail(s, &t->content, line, size);
-  if (number <= t->recipients)
-    return smn_parameters_rcpt(s, result->recipients[number - 1].address, line,
-                               size);
-  snprintf(line, size, "DATA");
-  return SMN_OK;
-}
-
-static bool pipelined(const struct smn_session *s) {
-  return s->caps.pipelining && !s->plain_dialogue;
-}
-
-static const char *domain_of(const char *address) {
-  const char *at = strrchr(address, '@');
-  return at ? at + 1 : "";
-}
-
-/* The domain of the recipient NUMBER is none of those before it.  */
-static bool new_domain(const struct smn_result *result, size_t number) {
-  const char *domain = domain_of(result->recipients[number].address);
-  for (size_t i = 0; i < number; i++) {
-    const char *other = domain_of(result->recipients[i].address);
-    if (smn_ascii_same(domain, strlen(domain), other, strlen(other)))
-      return false;
-  }
-  return true;
-}
-
-/* How many of the recipients one mail may have, by RFC 9422.  */
-static size_t take_recipients(const struct smn_capabilities *caps,
-                              const struct smn_result *result) {
-  size_t count = result->recipient_count, domains = 0;
-  if (caps->rcpt_max && count > caps->rcpt_max)
-    count = (size_t)caps->rcpt_max;
-  for (size_t i = 0; caps->rcpt_domain_max && i < count; i++) {
-    domains += new_domain(result, i);
-    if (domains > caps->rcpt_domain_max)
-      return i;
-  }
-  return count;
-}
-
-/* Where everybody who is accepted is to get the mail, DATA or the first chunk
-   need not wait for the answers; else those who are accepted would get an empty
-   one, or all of it although others do not.  LMTP says nothing to an end of
-   data that is for nobody.  And what relies on an offer of before may have to
-   be sent again, which a chunk that is the last must not be.  */
-static void plan(const struct smn_session *s, struct smn_transaction *t) {
-  const struct smn_job *job = t->task->job;
-  struct smn_result *result = t->task->result;
-  t->recipients = take_recipients(&s->caps, result);
-  result->more = t->recipients < result->recipient_count;
-  bool ahead = pipelined(s) && (t->recipients == 1 || job->partial) &&
-               !smn_server_lmtp(&job->server);
-  t->chunked = job->chunking && s->caps.chunking;
-  t->data_ahead = ahead && !t->chunked;
-  t->count = 1 + t->recipients + t->data_ahead;
-  t->chunk_ahead = ahead && t->chunked && t->count <= WINDOW && !s->hello_owed;
-}
-
-/* Add the commands that may leave now to the flight.  On failure none of T has
-   been added.  */
-static enum smn_kind add_commands(struct smn_session *s,
-                                  struct smn_transaction *t) {
-  size_t window = pipelined(s) ? WINDOW : 1;
-  size_t before = s->flight.len, sent = t->sent;
-  char line[SMN_COMMAND_MAX];
-  enum smn_kind kind = SMN_OK;
-  if (sent == 0) {
-    kind =
-        smn_content_measured(&t->content, t->task->observer->cancel_fd, s->err);
-    t->task->result->octets = t->content.octets;
-    plan(s, t);
-  }
-  if (sent - t->answered > window / 2)
-    return SMN_OK; /* a flight of many is cheaper than many of one */
-  while (kind == SMN_OK && sent < t->count && sent - t->answered < window &&
-         s->flight.len - before < FLIGHT_MAX - sizeof line) {
-    kind = write_command(s, t, sent++, line, sizeof line);
-    if (kind == SMN_OK)
-      kind = smn_dialogue_add(s, line);
-  }
-  if (kind == SMN_OK)
-    t->sent = sent;
-  else
-    s->flight.len = before;
+enum smn_kind smn_transaction_keep(struct smn_transaction *t) {
+  if (t->durable)
+    return SMN_OK;
+  enum smn_kind kind = smn_receipt_sync(t->task->job->entry, error_of(t));
+  t->durable = kind == SMN_OK;
   return kind;
 }
 
-/* Replies to them */
+static void forget_answer(struct smn_recipient_result *r) {
+  free(r->text);
+  *r = (struct smn_recipient_result){.address = r->address};
+}
 
-static void note_recipient(struct smn_session *s,
+void smn_transaction_restart(struct smn_transaction *t) {
+  struct smn_result *result = t->task->result;
+  for (size_t i = 0; i < result->recipient_count; i++)
+    forget_answer(&result->recipients[i]);
+  result->more = false;
+  result->eight_bit_unsupported = result->release_unsupported = false;
+  result->notes[0] = '\0';
+  t->asked = t->refused = 0;
+  t->farewell = t->barred = false;
+  t->verdict.kind = SMN_OK;
+}
+
+/* The error in the result is that of the last step; the first one counts.  */
+static enum smn_kind fail(struct smn_transaction *t, enum smn_kind kind) {
+  if (kind == SMN_OK || t->verdict.kind != SMN_OK)
+    return kind;
+  t->verdict = *error_of(t);
+  if (!t->ended && t->verdict.stage == SMN_STAGE_END_OF_DATA)
+    t->verdict.stage = SMN_STAGE_CONTENT; /* it did not come to that */
+  return kind;
+}
+
+static bool failed(const struct smn_transaction *t) {
+  return t->verdict.kind != SMN_OK;
+}
+
+/* What the replies mean */
+
+static void note_recipient(const struct smn_session *s,
                            struct smn_recipient_result *r) {
   r->code = s->reply.code;
   r->accepted = r->code / 100 == 2;
@@ -189,14 +129,14 @@ static void note_recipient(struct smn_session *s,
 }
 
 /* Every refused recipient with its reply, permanent ones deciding.  */
-static enum smn_kind refused_recipients(struct smn_session *s,
-                                        const struct smn_transaction *t) {
+static enum smn_kind refused_recipients(const struct smn_transaction *t) {
   const struct smn_result *result = t->task->result;
   const struct smn_recipient_result *decisive = NULL;
-  char *text = s->err->text;
-  size_t size = sizeof s->err->text;
+  struct smn_error *err = error_of(t);
+  char *text = err->text;
+  size_t size = sizeof err->text;
   int n = snprintf(text, size, "%zu of %zu recipients refused", t->refused,
-                   t->recipients);
+                   t->plan.recipients);
   for (size_t i = 0; i < result->recipient_count; i++) {
     const struct smn_recipient_result *r = &result->recipients[i];
     if (r->accepted || r->code == 0)
@@ -207,160 +147,295 @@ static enum smn_kind refused_recipients(struct smn_session *s,
       n += snprintf(text + n, size - (size_t)n, "; <%s>: %d %s", r->address,
                     r->code, r->text ? r->text : "");
   }
-  s->err->stage = SMN_STAGE_RCPT;
-  s->err->enhanced[0] = '\0';
-  s->err->code = 0;
+  err->stage = SMN_STAGE_RCPT;
+  err->enhanced[0] = '\0';
+  err->code = 0;
   if (decisive) {
-    s->err->code = decisive->code;
-    memcpy(s->err->enhanced, decisive->enhanced, sizeof s->err->enhanced);
+    err->code = decisive->code;
+    memcpy(err->enhanced, decisive->enhanced, sizeof err->enhanced);
   }
-  return s->err->kind = SMN_REPLY;
+  return err->kind = SMN_REPLY;
 }
 
-/* DATA went out, and now nobody is to get anything: an end of data at once,
-   which the server has to refuse, since it has accepted no recipient.  */
-static enum smn_kind send_nothing(struct smn_session *s) {
-  enum smn_kind kind = smn_dialogue_add(s, ".");
-  if (kind == SMN_OK)
-    kind = smn_dialogue_flush(s);
-  return kind == SMN_OK ? smn_dialogue_read(s, AFTER_DATA) : kind;
-}
-
-/* Read the reply to the command NUMBER of the envelope.  *VERDICT becomes the
-   first failure that is one of the whole mail; the return value is SMN_OK as
-   long as replies can be read.  */
-static enum smn_kind read_answer(struct smn_session *s,
-                                 struct smn_transaction *t, size_t number,
-                                 enum smn_kind *verdict) {
-  struct smn_result *result = t->task->result;
-  struct smn_error first = *s->err;
-  s->err->stage = number == 0               ? SMN_STAGE_MAIL
-                  : number <= t->recipients ? SMN_STAGE_RCPT
-                                            : SMN_STAGE_DATA;
-  enum smn_kind kind = smn_dialogue_read(s, 1);
-  if (kind != SMN_OK) {
-    if (*verdict != SMN_OK)
-      *s->err = first;
-    return *verdict = *verdict == SMN_OK ? kind : *verdict;
-  }
-  bool last = s->reply.code == 421; /* the server has closed */
-  if (*verdict != SMN_OK) {
-    *s->err = first; /* what follows a refusal only repeats it */
-    if (s->reply.code == 354)
-      return SMN_PROTOCOL;
-    return last ? SMN_NETWORK : SMN_OK;
-  }
-  if (number == 0)
-    *verdict = smn_dialogue_expect(s, 2);
-  else if (number <= t->recipients) {
-    struct smn_recipient_result *r = &result->recipients[number - 1];
-    note_recipient(s, r);
-    t->refused += !r->accepted;
-    if (r->code < 400 && !r->accepted)
-      *verdict = smn_dialogue_unexpected(s);
-    else if (last)
-      *verdict = refused_recipients(s, t);
-  } else if (t->refused == t->recipients) {
-    *verdict = refused_recipients(s, t);
-    if (s->reply.code == 354) {
-      first = *s->err;
-      kind = send_nothing(s);
-      *s->err = first;
-      return kind;
-    }
-  } else
-    *verdict = smn_dialogue_expect(s, 354);
-  if (number == 0 && *verdict == SMN_OK)
-    s->dirty = true;
-  if (*verdict == SMN_PROTOCOL)
-    return SMN_PROTOCOL;
-  return last ? SMN_NETWORK : SMN_OK;
-}
-
-/* RFC 5321 4.5.3.1.10: too many recipients, which a client is to tell from
-   other refusals, and for which servers also said 552.  */
+/* RFC 5321 4.5.3.1.10: too many recipients, which a client tells from other
+   refusals, and for which servers also said 552.  */
 static bool too_many(const struct smn_recipient_result *r) {
   return (r->code == 452 || r->code == 552) &&
          (!r->enhanced[0] || strcmp(r->enhanced + 1, ".5.3") == 0);
 }
 
-/* The mail is to be sent once more to those who were too many.  */
+/* The message goes once more to those who were too many.  */
 static void put_off(struct smn_transaction *t) {
   struct smn_result *result = t->task->result;
-  if (t->refused == t->recipients)
+  if (t->refused == t->plan.recipients)
     return;
-  for (size_t i = 0; i < t->recipients; i++) {
+  for (size_t i = 0; i < t->plan.recipients; i++) {
     const struct smn_recipient_result *r = &result->recipients[i];
     if (!r->accepted && !too_many(r))
       return;
   }
-  for (size_t i = 0; i < t->recipients; i++) {
-    struct smn_recipient_result *r = &result->recipients[i];
-    if (r->accepted)
-      continue;
-    free(r->text);
-    *r = (struct smn_recipient_result){.address = r->address};
-  }
+  for (size_t i = 0; i < t->plan.recipients; i++)
+    if (!result->recipients[i].accepted)
+      forget_answer(&result->recipients[i]);
   t->refused = 0;
   result->more = true;
 }
 
-/* Send what has not left yet and read all answers, until the envelope is
-   agreed upon or refused.  */
-static enum smn_kind settle_envelope(struct smn_session *s,
-                                     struct smn_transaction *t) {
-  const enum smn_stage stage = s->err->stage;
-  enum smn_kind verdict = SMN_OK, readable = SMN_OK;
-  s->listening = false;
-  do {
-    if (verdict == SMN_OK) {
-      verdict = add_commands(s, t);
-      if (verdict == SMN_OK)
-        verdict = readable = smn_dialogue_flush(s);
-    }
-    if (t->answered < t->sent && readable == SMN_OK)
-      readable = read_answer(s, t, t->answered++, &verdict);
-  } while (readable == SMN_OK && (t->answered < t->sent ||
-                                  (verdict == SMN_OK && t->sent < t->count)));
-  if (verdict == SMN_OK && t->refused)
+/* All recipients are answered for.  */
+static void judge_recipients(struct smn_transaction *t) {
+  if (t->refused)
     put_off(t);
-  if (verdict == SMN_OK && t->refused &&
-      (!t->task->job->partial || t->refused == t->recipients))
-    verdict = refused_recipients(s, t);
-  s->listening = readable == SMN_OK;
-  if (verdict == SMN_OK)
-    s->err->stage = stage;
-  return verdict;
+  if (t->refused &&
+      (!t->task->job->partial || t->refused == t->plan.recipients))
+    fail(t, refused_recipients(t));
+}
+
+static void note_rcpt(struct smn_session *s, struct smn_transaction *t,
+                      size_t number) {
+  struct smn_recipient_result *r = &t->task->result->recipients[number];
+  note_recipient(s, r);
+  t->refused += !r->accepted;
+  t->farewell =
+      t->farewell || r->code == 421 || r->code == 521 || s->reply.broken;
+  if (!r->accepted && r->code < 400)
+    fail(t, smn_dialogue_unexpected(s, t->task));
+  else if (number + 1 == t->plan.recipients)
+    judge_recipients(t);
+}
+
+/* DATA left with the envelope, and no recipient was accepted.  An end of data
+   at once lets the server refuse what it has to, and then the connection is of
+   use again.  */
+static void send_nothing(struct smn_session *s,
+                         const struct smn_transaction *t) {
+  (void)smn_dialogue_ask(s, t->task, SMN_ASKED_END, 0, ".");
+}
+
+static void note_data(struct smn_session *s, struct smn_transaction *t) {
+  if (s->reply.code == 354 && t->refused == t->plan.recipients)
+    send_nothing(s, t);
+  else if (!failed(t)) {
+    t->barred = s->reply.code >= 400;
+    fail(t, smn_dialogue_expect(s, t->task, 354));
+  }
+}
+
+/* A reply to the end of data that has not left: the server refuses what it has
+   seen so far, or (failed) nothing was to be sent.  */
+static void note_premature(struct smn_session *s, struct smn_transaction *t) {
+  if (!failed(t))
+    fail(t, smn_dialogue_unexpected(s, t->task));
+}
+
+/* RFC 2033 4.2: a reply for each recipient that RCPT has accepted.  */
+static void note_lmtp_end(struct smn_session *s, struct smn_transaction *t,
+                          size_t number) {
+  struct smn_recipient_result *r = &t->task->result->recipients[number];
+  note_recipient(s, r);
+  r->delivered = r->accepted;
+  t->refused += !r->accepted;
+  if (t->refused == t->plan.recipients)
+    fail(t, refused_recipients(t));
+}
+
+static void note_end(struct smn_session *s, struct smn_transaction *t,
+                     size_t number) {
+  struct smn_result *result = t->task->result;
+  bool good = s->reply.code / 100 == 2;
+  if (!t->ended) {
+    note_premature(s, t);
+    return;
+  }
+  if (!good && s->reply.code < 400) {
+    t->unclear = true;
+    fail(t, smn_dialogue_unexpected(s, t->task));
+    return;
+  }
+  if (good) {
+    t->taken = true;
+    free(result->reply);
+    result->reply = smn_dialogue_reply(s);
+  }
+  if (smn_server_lmtp(&t->task->job->server))
+    note_lmtp_end(s, t, number);
+  else if (!good)
+    fail(t, smn_dialogue_unexpected(s, t->task));
+}
+
+/* Read the next reply to T, and note what it means.  Other than SMN_OK: no more
+   can be read, which is the verdict if there is none yet.  */
+static enum smn_kind hear(struct smn_session *s, struct smn_transaction *t) {
+  struct smn_owed owed = {.asked = SMN_ASKED_NOTHING};
+  enum smn_kind kind = smn_dialogue_read(s, t->task, &owed);
+  if (kind != SMN_OK) {
+    if (t->farewell && !t->ended && kind != SMN_CANCELLED)
+      kind = refused_recipients(t);
+    return fail(t, kind);
+  }
+  switch (owed.asked) {
+  case SMN_ASKED_MAIL:
+  case SMN_ASKED_CHUNK:
+    kind = smn_dialogue_expect(s, t->task, 2);
+    t->barred = t->barred || kind == SMN_REPLY;
+    fail(t, kind);
+    break;
+  case SMN_ASKED_RCPT:
+    if (!failed(t))
+      note_rcpt(s, t, owed.recipient);
+    break;
+  case SMN_ASKED_DATA:
+    note_data(s, t);
+    break;
+  case SMN_ASKED_LAST:
+  case SMN_ASKED_END:
+    note_end(s, t, owed.recipient);
+    break;
+  default:
+    break;
+  }
+  return SMN_OK;
+}
+
+/* Read all that T is owed.  */
+static void hear_all(struct smn_session *s, struct smn_transaction *t) {
+  while (smn_state_owes(&s->state, t->task) && hear(s, t) == SMN_OK)
+    continue;
+}
+
+/* Envelope */
+
+/* Write the command NUMBER of the envelope into LINE.  */
+static enum smn_kind write_command(struct smn_session *s,
+                                   const struct smn_transaction *t,
+                                   size_t number, char *line, size_t size) {
+  const struct smn_result *result = t->task->result;
+  error_of(t)->stage = number == 0 ? SMN_STAGE_MAIL : SMN_STAGE_RCPT;
+  if (number == 0)
+    return smn_parameters_mail(s, t->task, &t->content, line, size);
+  if (number <= t->plan.recipients)
+    return smn_parameters_rcpt(
+        s, t->task, result->recipients[number - 1].address, line, size);
+  snprintf(line, size, "DATA");
+  return SMN_OK;
+}
+
+static enum smn_kind ask_command(struct smn_session *s,
+                                 struct smn_transaction *t) {
+  char line[SMN_COMMAND_MAX];
+  size_t number = t->asked;
+  enum smn_asked asked = number == 0                    ? SMN_ASKED_MAIL
+                         : number <= t->plan.recipients ? SMN_ASKED_RCPT
+                                                        : SMN_ASKED_DATA;
+  enum smn_kind kind = write_command(s, t, number, line, sizeof line);
+  if (kind == SMN_OK)
+    kind = smn_dialogue_ask(s, t->task, asked, number ? number - 1 : 0, line);
+  t->asked += kind == SMN_OK;
+  return kind;
+}
+
+/* Ask as much of the envelope as may leave now.  A flight of many is cheaper
+   than many of one.  */
+static void ask_envelope(struct smn_session *s, struct smn_transaction *t) {
+  size_t window = smn_dialogue_pipelined(s) ? WINDOW : 1;
+  if (smn_state_owes(&s->state, t->task) > window / 2)
+    return;
+  while (!failed(t) && t->asked < t->plan.commands &&
+         s->state.phase == SMN_PHASE_UP &&
+         smn_state_owes(&s->state, t->task) < window &&
+         s->state.flight.len < FLIGHT_FULL)
+    fail(t, ask_command(s, t));
+}
+
+/* Decide how the message goes through this very connection.  */
+static void plan(struct smn_session *s, struct smn_transaction *t) {
+  struct smn_result *result = t->task->result;
+  smn_plan_make(&t->plan, t->task->job, &s->caps, smn_dialogue_pipelined(s),
+                !s->early && !s->rested);
+  result->octets = t->content.octets;
+  result->more = t->plan.recipients < result->recipient_count;
+}
+
+/* A chunk that may go with the commands makes them wait for it: that costs no
+   round trip more.  */
+void smn_transaction_ahead(struct smn_session *s, struct smn_transaction *t) {
+  if (!smn_dialogue_pipelined(s) || !t->durable ||
+      !smn_content_ready(&t->content) ||
+      !smn_state_may(&s->state, SMN_ASKED_MAIL, t->task) ||
+      fail(t, smn_content_measured(&t->content, -1, error_of(t))) != SMN_OK)
+    return;
+  plan(s, t);
+  if (!t->plan.chunk_ahead)
+    ask_envelope(s, t);
+  if (failed(t)) {
+    smn_state_withdraw(&s->state, t->task);
+    smn_transaction_restart(t); /* it is found out again in its turn */
+  }
+}
+
+static enum smn_kind start(struct smn_session *s, struct smn_transaction *t) {
+  enum smn_kind kind = smn_content_measured(
+      &t->content, t->task->observer->cancel_fd, error_of(t));
+  if (kind == SMN_OK)
+    plan(s, t);
+  return fail(t, kind);
+}
+
+/* 421 to a recipient ends the message, also for those who were accepted.  */
+static bool over(const struct smn_session *s, const struct smn_transaction *t) {
+  return t->farewell && s->state.phase != SMN_PHASE_UP;
+}
+
+static void check_parting(const struct smn_session *s,
+                          struct smn_transaction *t) {
+  if (failed(t) || s->state.phase == SMN_PHASE_UP)
+    return;
+  if (t->refused)
+    refused_recipients(t);
+  else
+    *error_of(t) = s->broken;
+  fail(t, error_of(t)->kind);
+}
+
+/* All of the envelope has been asked, and content may go along.  */
+static bool goes_along(const struct smn_transaction *t) {
+  return t->plan.chunk_ahead && t->asked == t->plan.commands;
+}
+
+enum smn_kind smn_transaction_begin(struct smn_session *s,
+                                    struct smn_transaction *t) {
+  if (t->asked == 0 && start(s, t) == SMN_OK)
+    ask_envelope(s, t);
+  if (failed(t) || goes_along(t))
+    return t->verdict.kind;
+  enum smn_kind kind = smn_dialogue_write(s, t->task, NULL, 0);
+  /* What the server has said before tells more.  */
+  return s->state.phase == SMN_PHASE_PARTING ? SMN_OK : fail(t, kind);
+}
+
+bool smn_transaction_small(const struct smn_transaction *t) {
+  return t->content.size <= SMN_BLOCK;
 }
 
 enum smn_kind smn_transaction_envelope(struct smn_session *s,
                                        struct smn_transaction *t) {
-  if (t->sent == 0) {
-    enum smn_kind kind = add_commands(s, t);
-    if (kind != SMN_OK || t->chunk_ahead)
-      return kind;
-  }
-  return settle_envelope(s, t);
+  while (!failed(t) && !goes_along(t) && !over(s, t) &&
+         smn_state_owes(&s->state, t->task) && hear(s, t) == SMN_OK)
+    ask_envelope(s, t);
+  check_parting(s, t);
+  return t->verdict.kind;
 }
 
 /* Content */
 
-/* The server speaks while it should listen: a refusal, most likely.  */
-static enum smn_kind early_reply(struct smn_session *s) {
-  enum smn_kind kind = smn_dialogue_read(s, 1);
-  return kind == SMN_OK ? smn_dialogue_unexpected(s) : kind;
-}
-
-/* A write failed; a server that closed may have said why before.  */
-static enum smn_kind broken_write(struct smn_session *s, enum smn_kind kind) {
-  struct smn_error kept = *s->err;
-  if (kind != SMN_NETWORK)
-    return kind;
-  if (smn_conn_has_input(s->conn) && smn_dialogue_read(s, 1) == SMN_OK &&
-      s->reply.code >= 400)
-    return smn_reply_fail(&s->reply, s->err);
-  *s->err = kept;
-  return kind;
+/* The user has not cancelled it.  */
+static enum smn_kind wanted(const struct smn_transaction *t,
+                            const struct smn_supply *supply) {
+  struct smn_error ignored;
+  bool still = supply->begin ? supply->begin(supply->context, t->task)
+                             : smn_wait(-1, SMN_WAIT_READ, smn_now_ms(),
+                                        t->task->observer->cancel_fd,
+                                        &ignored) != SMN_CANCELLED;
+  return still ? SMN_OK : smn_fail(error_of(t), SMN_CANCELLED, "cancelled");
 }
 
 static void report(struct smn_transaction *t) {
@@ -372,255 +447,197 @@ static void report(struct smn_transaction *t) {
   observer->progress(observer->context, t->content.done, t->content.size);
 }
 
-static enum smn_kind read_chunk_reply(struct smn_session *s,
-                                      struct smn_transaction *t) {
-  t->chunks--;
-  enum smn_kind kind = smn_dialogue_read(s, 1);
-  return kind == SMN_OK ? smn_dialogue_expect(s, 2) : kind;
-}
-
-/* See to it that one more chunk may leave.  A refusal that is here already
-   saves the rest.  */
-static enum smn_kind await_turn(struct smn_session *s,
-                                struct smn_transaction *t) {
-  size_t ahead = pipelined(s) ? CHUNKS_AHEAD : 1;
-  enum smn_kind kind = SMN_OK;
-  if (t->answered < t->sent && t->chunks > 0 &&
-      (t->chunks >= ahead || smn_conn_has_input(s->conn)))
-    kind = settle_envelope(s, t);
-  while (kind == SMN_OK && t->chunks >= ahead)
-    kind = read_chunk_reply(s, t);
-  return kind;
-}
-
-/* KIND has ended the mail, whose chunks have left whole: each still has a
-   reply.  Then the server listens again, and nothing is in doubt, unless it has
-   taken the last chunk for whomever.  */
-static enum smn_kind drain_chunks(struct smn_session *s,
-                                  struct smn_transaction *t,
-                                  enum smn_kind kind) {
-  const struct smn_error first = *s->err;
-  struct smn_result *result = t->task->result;
-  bool readable = s->reply.code != 421;
-  if (kind != SMN_REPLY)
-    return kind;
-  for (; readable && t->chunks > 0; t->chunks--) {
-    bool last = result->in_doubt && t->chunks == 1;
-    readable = smn_dialogue_read(s, last ? AFTER_DATA : 1) == SMN_OK &&
-               s->reply.code != 421;
-  }
-  s->listening = readable;
-  *s->err = first;
-  if (result->in_doubt && readable && s->reply.code / 100 == 2) {
-    s->listening = false;
-    return smn_fail(
-        s->err, SMN_PROTOCOL,
-        "the server has refused the mail and then taken it: %.1800s",
-        first.text);
-  }
-  result->in_doubt = false;
-  return kind;
-}
-
-/* Write what stands in blocks.out: as a chunk that is not the last, or as it
-   is, a rest that fills no record staying there.  */
-static enum smn_kind write_block(struct smn_session *s,
-                                 struct smn_transaction *t) {
+/* Write the flight and the first LEN octets of the blocks; LAST: with them the
+   end of data leaves.  What the server has said is believed before a
+   failure.  */
+static enum smn_kind write_octets(struct smn_session *s,
+                                  struct smn_transaction *t, size_t len,
+                                  bool last) {
   struct smn_blocks *blocks = &s->blocks;
-  size_t len = blocks->len;
-  enum smn_kind kind = SMN_OK;
-  if (smn_conn_cancelled(s->conn))
-    return smn_fail(s->err, SMN_CANCELLED, "cancelled");
-  if (t->chunked && len > 0) {
-    char line[64];
-    snprintf(line, sizeof line, "BDAT %zu", len);
-    kind = await_turn(s, t);
-    if (kind == SMN_OK)
-      kind = smn_dialogue_add(s, line);
-    if (kind == SMN_OK)
-      kind = smn_dialogue_flush(s);
-    t->chunks += kind == SMN_OK;
-  } else if (!t->chunked) {
-    len -= len % SMN_TLS_RECORD;
-    if (smn_conn_has_input(s->conn))
-      return early_reply(s);
-  }
+  enum smn_kind kind = smn_dialogue_write(s, t->task, blocks->out, len);
+  t->ended = last && s->content_left;
   if (kind == SMN_OK) {
-    s->listening = false;
-    kind = smn_conn_write(s->conn, blocks->out, len, s->err);
+    blocks->len -= len;
+    memmove(blocks->out, blocks->out + len, blocks->len);
+    return SMN_OK;
   }
-  if (kind == SMN_OK)
-    s->listening = t->chunked;
-  blocks->len -= len;
-  memmove(blocks->out, blocks->out + len, blocks->len);
-  return kind;
+  const struct smn_error why = *error_of(t);
+  if (s->state.phase == SMN_PHASE_PARTING)
+    hear_all(s, t);
+  *error_of(t) = why;
+  return fail(t, kind);
+}
+
+/* Wait until one more chunk may leave.  A refusal that is here already saves
+   the rest.  */
+static void await_turn(struct smn_session *s, struct smn_transaction *t) {
+  size_t ahead = smn_dialogue_pipelined(s) ? CHUNKS_AHEAD : 1;
+  while (!failed(t) && !over(s, t) &&
+         (smn_state_chunks(&s->state, t->task) >= ahead ||
+          smn_dialogue_pending(s)) &&
+         hear(s, t) == SMN_OK)
+    continue;
+  check_parting(s, t);
+}
+
+/* Send what stands in the blocks as a chunk that is not the last.  */
+static enum smn_kind send_chunk(struct smn_session *s,
+                                struct smn_transaction *t) {
+  char line[64];
+  size_t len = s->blocks.len;
+  snprintf(line, sizeof line, "BDAT %zu", len);
+  enum smn_kind kind = smn_dialogue_ask(s, t->task, SMN_ASKED_CHUNK, 0, line);
+  return kind == SMN_OK ? write_octets(s, t, len, false) : fail(t, kind);
+}
+
+/* Send a block that is not the last: whole as a chunk, or as it is, a rest that
+   fills no record staying where it is.  */
+static enum smn_kind send_block(struct smn_session *s,
+                                struct smn_transaction *t) {
+  size_t len = s->blocks.len;
+  if (smn_dialogue_cancelled(s, t->task))
+    return fail(t, smn_fail(error_of(t), SMN_CANCELLED, "cancelled"));
+  if (!t->plan.chunked)
+    return write_octets(s, t, len - len % SMN_TLS_RECORD, false);
+  if (len == 0)
+    return SMN_OK;
+  await_turn(s, t);
+  return failed(t) ? t->verdict.kind : send_chunk(s, t);
 }
 
 /* DATA, unless it left with the envelope.  */
 static enum smn_kind begin_data(struct smn_session *s,
-                                const struct smn_transaction *t) {
-  s->err->stage = SMN_STAGE_DATA;
-  if (t->chunked || t->data_ahead)
+                                struct smn_transaction *t) {
+  if (t->plan.chunked || t->plan.data_ahead)
     return SMN_OK;
-  enum smn_kind kind = smn_dialogue_command(s, "DATA", NULL, NULL);
-  return kind == SMN_OK ? smn_dialogue_expect(s, 354) : kind;
+  enum smn_kind kind = smn_dialogue_ask(s, t->task, SMN_ASKED_DATA, 0, "DATA");
+  if (fail(t, kind) == SMN_OK)
+    (void)hear(s, t);
+  return t->verdict.kind;
 }
 
 enum smn_kind smn_transaction_content(struct smn_session *s,
-                                      struct smn_transaction *t) {
+                                      struct smn_transaction *t,
+                                      const struct smn_supply *supply) {
   struct smn_content *content = &t->content;
-  enum smn_kind kind = begin_data(s, t);
-  if (kind != SMN_OK)
-    return kind;
-  s->err->stage = SMN_STAGE_CONTENT;
-  s->listening = t->chunked;
+  if (fail(t, wanted(t, supply)) != SMN_OK || begin_data(s, t) != SMN_OK)
+    return t->verdict.kind;
   s->blocks.len = 0;
-  kind = smn_content_begin(content, !t->chunked, s->err);
-  if (kind == SMN_OK)
-    kind = smn_content_fill(content, &s->blocks, s->err);
-  while (kind == SMN_OK && !content->ended) {
-    kind = write_block(s, t);
+  smn_content_begin(content, !t->plan.chunked);
+  for (;;) {
+    error_of(t)->stage = SMN_STAGE_CONTENT;
+    enum smn_kind kind = smn_content_fill(content, &s->blocks, error_of(t));
+    if (fail(t, kind) != SMN_OK || content->ended)
+      return kind;
+    kind = send_block(s, t);
     if (kind != SMN_OK)
-      return t->chunked && s->listening ? drain_chunks(s, t, kind)
-                                        : broken_write(s, kind);
+      return kind;
     report(t);
-    kind = smn_content_fill(content, &s->blocks, s->err);
   }
-  return kind;
 }
 
 /* End of data */
 
-/* The end of a chunked message is the chunk that says LAST.  */
-static enum smn_kind add_end(struct smn_session *s, struct smn_transaction *t) {
-  struct smn_blocks *blocks = &s->blocks;
-  struct smn_wire *wire = &t->content.wire;
-  char shown[64];
-  blocks->len += smn_wire_end(wire, blocks->out + blocks->len);
-  if (wire->octets != t->content.octets)
-    return smn_fail(s->err, SMN_FILE,
-                    "%s has %" PRIu64 " octets instead of %" PRIu64
-                    ", it was changed",
-                    t->content.file, wire->octets, t->content.octets);
-  snprintf(shown, sizeof shown, "<%" PRIu64 " octets of message>",
-           wire->octets);
-  smn_dialogue_trace(s, false, shown, strlen(shown));
-  enum smn_kind kind =
-      t->task->job->entry
-          ? smn_receipt_doubt(t->task->job, t->task->result, s->err)
-          : SMN_OK;
-  if (kind == SMN_OK && !t->chunked)
-    smn_dialogue_trace(s, false, ".", 1);
-  if (kind == SMN_OK && t->chunked) {
-    snprintf(shown, sizeof shown, "BDAT %zu LAST", blocks->len);
-    kind = smn_dialogue_add(s, shown);
-    t->chunks++;
+/* The mark on the disk takes a while, in which a wish to cancel can still be
+   granted.  */
+static enum smn_kind mark_doubt(struct smn_session *s,
+                                const struct smn_transaction *t,
+                                const struct smn_supply *supply) {
+  const struct smn_job *job = t->task->job;
+  enum smn_kind kind = wanted(t, supply);
+  if (kind == SMN_OK && job->entry) {
+    smn_result_redact(t->task->result, &s->needles);
+    kind = smn_receipt_doubt(job, t->task->result, error_of(t));
+  }
+  return kind == SMN_OK && job->entry ? wanted(t, supply) : kind;
+}
+
+/* Owe the reply to the end of data, or those of LMTP.  */
+static enum smn_kind ask_end(struct smn_session *s, struct smn_transaction *t) {
+  const struct smn_result *result = t->task->result;
+  bool lmtp = smn_server_lmtp(&t->task->job->server);
+  char line[64];
+  bool first = true;
+  enum smn_kind kind = SMN_OK;
+  snprintf(line, sizeof line, "BDAT %zu LAST", s->blocks.len);
+  for (size_t i = 0; kind == SMN_OK && i < (lmtp ? t->plan.recipients : 1);
+       i++) {
+    if (lmtp && !result->recipients[i].accepted)
+      continue;
+    if (!first && !smn_state_also(&s->state, i))
+      kind = smn_fail(error_of(t), SMN_SYSTEM, "no memory");
+    else if (first)
+      kind = smn_dialogue_ask(s, t->task,
+                              t->plan.chunked ? SMN_ASKED_LAST : SMN_ASKED_END,
+                              i, t->plan.chunked ? line : NULL);
+    first = false;
   }
   return kind;
 }
 
-/* What stands in the flight goes behind, or before, what stands in blocks.out,
-   so that all of it leaves in one piece.  */
-static void join_flight(struct smn_session *s, bool before) {
-  struct smn_blocks *blocks = &s->blocks;
-  size_t n = s->flight.len;
-  if (n == 0)
-    return;
-  if (before) {
-    memmove(blocks->out + n, blocks->out, blocks->len);
-    memcpy(blocks->out, s->flight.data, n);
-  } else
-    memcpy(blocks->out + blocks->len, s->flight.data, n);
-  blocks->len += n;
-  s->flight.len = 0;
-}
-
-/* The first commands of NEXT; if they cannot be made, that is found out again
-   when it is its turn.  A chunk that may go with them makes them wait for it:
-   that costs no round trip more.  */
-static void look_ahead(struct smn_session *s, struct smn_transaction *t,
-                       struct smn_transaction *next) {
-  if (!next)
-    return;
-  smn_dialogue_focus(s, next->task);
-  plan(s, next);
-  if (!next->chunk_ahead)
-    (void)add_commands(s, next);
-  smn_dialogue_focus(s, t->task);
-  join_flight(s, false);
-}
-
-/* RFC 2033 4.2: a reply for each recipient that RCPT has accepted, in their
-   order.  Those for whom none has come stay in doubt.  */
-static enum smn_kind read_ends(struct smn_session *s,
-                               struct smn_transaction *t) {
-  struct smn_result *result = t->task->result;
-  bool open = true;
-  for (size_t i = 0; i < result->recipient_count; i++) {
-    struct smn_recipient_result *r = &result->recipients[i];
-    if (!r->accepted)
-      continue;
-    enum smn_kind kind = smn_dialogue_read(s, AFTER_DATA);
-    if (kind == SMN_OK && s->reply.code / 100 != 2 && s->reply.code < 400)
-      kind = smn_dialogue_unexpected(s);
-    if (kind != SMN_OK)
-      return kind;
-    note_recipient(s, r);
-    r->delivered = r->accepted;
-    t->refused += !r->accepted;
-    open = open && s->reply.code != 421;
-    if (r->delivered) {
-      free(result->reply);
-      result->reply = smn_dialogue_reply(s);
-    }
-  }
-  s->listening = open;
-  s->dirty = false;
-  result->in_doubt = false;
-  return t->refused < t->recipients ? SMN_OK : refused_recipients(s, t);
-}
-
-static enum smn_kind read_end(struct smn_session *s,
-                              struct smn_transaction *t) {
-  struct smn_result *result = t->task->result;
-  enum smn_kind kind = SMN_OK;
-  if (t->answered < t->sent)
-    kind = settle_envelope(s, t);
-  while (kind == SMN_OK && t->chunks > 1)
-    kind = read_chunk_reply(s, t);
-  if (kind != SMN_OK)
-    return drain_chunks(s, t, kind); /* RFC 3030 2: all of it has failed */
-  s->listening = false;
-  if (smn_server_lmtp(&t->task->job->server))
-    return read_ends(s, t);
-  kind = smn_dialogue_read(s, AFTER_DATA);
-  if (kind != SMN_OK)
-    return kind;
-  s->listening = s->reply.code != 421;
-  s->dirty = false;
-  if (s->reply.code / 100 == 2) {
-    result->in_doubt = false;
-    result->reply = smn_dialogue_reply(s);
-    return SMN_OK;
-  }
-  result->in_doubt = s->reply.code < 400;
-  return smn_dialogue_unexpected(s);
+static void trace_end(const struct smn_session *s,
+                      const struct smn_transaction *t) {
+  char shown[64];
+  snprintf(shown, sizeof shown, "<%" PRIu64 " octets of message>",
+           t->content.wire.octets);
+  smn_dialogue_trace(s, t->task, false, shown, strlen(shown));
+  if (!t->plan.chunked)
+    smn_dialogue_trace(s, t->task, false, ".", 1);
 }
 
 enum smn_kind smn_transaction_end(struct smn_session *s,
                                   struct smn_transaction *t,
+                                  const struct smn_supply *supply,
                                   struct smn_transaction *next) {
-  s->err->stage = SMN_STAGE_END_OF_DATA;
-  enum smn_kind kind = t->chunked ? await_turn(s, t) : SMN_OK;
-  if (kind != SMN_OK)
-    return drain_chunks(s, t, kind);
-  s->listening = false;
-  kind = add_end(s, t);
-  if (kind != SMN_OK)
+  enum smn_kind kind = smn_content_finish(&t->content, &s->blocks, error_of(t));
+  if (fail(t, kind) != SMN_OK)
     return kind;
-  join_flight(s, true);
-  look_ahead(s, t, next);
-  t->task->result->in_doubt = true;
-  kind = smn_conn_write(s->conn, s->blocks.out, s->blocks.len, s->err);
-  return kind == SMN_OK ? read_end(s, t) : kind;
+  if (t->plan.chunked)
+    await_turn(s, t);
+  if (failed(t))
+    return t->verdict.kind;
+  kind = mark_doubt(s, t, supply);
+  if (kind == SMN_OK)
+    kind = ask_end(s, t);
+  if (fail(t, kind) != SMN_OK)
+    return kind;
+  trace_end(s, t);
+  if (next)
+    smn_transaction_ahead(s, next);
+  return write_octets(s, t, s->blocks.len, true);
+}
+
+/* Outcome */
+
+/* Some recipient may get the message, as far as the answers go.  */
+static bool for_anyone(const struct smn_transaction *t) {
+  const struct smn_result *result = t->task->result;
+  for (size_t i = 0; !t->barred && i < t->plan.recipients; i++) {
+    const struct smn_recipient_result *r = &result->recipients[i];
+    if (r->accepted ? !r->delivered : r->code == 0)
+      return true;
+  }
+  return false;
+}
+
+enum smn_kind smn_transaction_outcome(struct smn_session *s,
+                                      struct smn_transaction *t) {
+  struct smn_result *result = t->task->result;
+  smn_state_withdraw(&s->state, t->task);
+  if (t->ended ||
+      (s->state.phase == SMN_PHASE_UP && t->verdict.kind != SMN_CANCELLED))
+    hear_all(s, t);
+  bool lmtp = smn_server_lmtp(&t->task->job->server);
+  bool open = t->unclear || smn_state_owes(&s->state, t->task) > 0;
+  bool contradiction = t->taken && failed(t) && !lmtp;
+  result->in_doubt = t->ended && (contradiction || (open && for_anyone(t)));
+  if (!failed(t))
+    return SMN_OK;
+  if (contradiction)
+    smn_fail(&result->error, SMN_PROTOCOL,
+             "the server has refused the message and then taken it: %.1800s",
+             t->verdict.text);
+  else
+    result->error = t->verdict;
+  return result->error.kind;
 }

@@ -115,6 +115,10 @@ static int get(struct peer *p) {
 /* Read one line into p->line; it has to end with CRLF.  */
 static bool hear(struct peer *p) {
   size_t len = 0;
+  if (p->heard) {
+    p->heard = false;
+    return true;
+  }
   for (int c = get(p); c != EOF; c = get(p)) {
     if (c == '\n') {
       if (len == 0 || p->line[len - 1] != '\r')
@@ -523,6 +527,32 @@ static bool bdat(struct peer *p) {
   return !p->why[0];
 }
 
+/* chunks: take chunks and answer each, until another command comes, which is
+   the next to be heard.  */
+static bool chunks(struct peer *p) {
+  while (hear(p)) {
+    unsigned long size = 0;
+    if (sscanf(p->line, "BDAT %lu", &size) != 1)
+      return p->heard = true;
+    while (size-- > 0)
+      if (get(p) == EOF)
+        return fault(p, "the client left during a chunk");
+    say(p, "250 2.0.0 chunk");
+  }
+  return fault(p, "the client left");
+}
+
+/* chunk: take one chunk, and leave the answer to the script.  */
+static bool chunk(struct peer *p) {
+  unsigned long size = 0;
+  if (!hear(p) || sscanf(p->line, "BDAT %lu", &size) != 1)
+    return fault(p, "expected BDAT, got \"%s\"", p->line);
+  for (unsigned long i = 0; i < size; i++)
+    if (get(p) == EOF)
+      return fault(p, "the client left during a chunk");
+  return true;
+}
+
 /* Decode \r \n \t \\ \xNN in place; returns the length.  */
 static size_t decode(char *text) {
   char *to = text;
@@ -586,7 +616,6 @@ static void shut(struct peer *p, bool reset) {
   p->fd = -1;
 }
 
-/* The user of the client gives up.  */
 /* Go on when the other end of cancel_fd says so.  */
 static bool await(struct peer *p) {
   struct pollfd word = {.fd = p->cancel_fd, .events = POLLIN};
@@ -596,6 +625,7 @@ static bool await(struct peer *p) {
          fault(p, "nobody says to go on");
 }
 
+/* The user of the client gives up.  */
 static bool cancel(struct peer *p) {
   fputs("-- cancel\n", p->log);
   return (p->cancel_fd > 0 && write(p->cancel_fd, "", 1) == 1) ||
@@ -648,6 +678,20 @@ static bool flight(struct peer *p) {
   return more_lines || fault(p, "the client waits for a reply first");
 }
 
+/* The client has sent nothing beyond what has been read.  */
+static bool alone(struct peer *p) {
+  struct pollfd more_octets = {.fd = p->fd, .events = POLLIN};
+  bool none = p->from == p->to &&
+              !(p->tls && gnutls_record_check_pending(p->tls)) &&
+              poll(&more_octets, 1, 0) == 0;
+  return none || fault(p, "the client does not wait");
+}
+
+/* The client leaves without a word, or has left.  */
+static bool gone(struct peer *p) {
+  return get(p) == EOF || fault(p, "the client goes on");
+}
+
 static bool expect_line(struct peer *p, const char *pattern) {
   if (!hear(p))
     return fault(p, "expected \"%s\", the client left", pattern);
@@ -660,6 +704,25 @@ static bool is(const char *line, const char *verb, char **words) {
   if (strncmp(line, verb, len) || (line[len] && line[len] != ' '))
     return false;
   *words = (char *)(size_t)line + len + (line[len] == ' ');
+  return true;
+}
+
+static bool step(struct peer *p, char *line);
+
+/* times N STEP | STEP: one after the other, so many times.  */
+static bool times(struct peer *p, char *words) {
+  char *steps = NULL;
+  long n = strtol(words, &steps, 10);
+  for (; n > 0; n--)
+    for (const char *at = steps + 1; at;) {
+      const char *bar = strstr(at, " | ");
+      char line[256];
+      snprintf(line, sizeof line, "%.*s",
+               bar ? (int)(bar - at) : (int)strlen(at), at);
+      if (!step(p, line))
+        return false;
+      at = bar ? bar + 3 : NULL;
+    }
   return true;
 }
 
@@ -682,6 +745,19 @@ static bool step(struct peer *p, char *line) {
     return data(p);
   else if (is(line, "bdat", &words))
     return bdat(p);
+  else if (is(line, "chunk", &words))
+    return chunk(p);
+  else if (is(line, "chunks", &words))
+    return chunks(p);
+  else if (is(line, "alone", &words))
+    return alone(p);
+  else if (is(line, "gone", &words))
+    return gone(p);
+  else if (is(line, "times", &words))
+    return times(p, words);
+  else if (is(line, "call", &words))
+    return (p->call && p->call(p->context, words)) ||
+           fault(p, "cannot %s", words);
   else if (is(line, "next", &words))
     return next_connection(p);
   else if (is(line, "flight", &words))
@@ -725,10 +801,8 @@ static bool play(struct peer *p, const char *script) {
     size_t len = strcspn(script, "\n");
     snprintf(line, sizeof line, "%.*s", (int)len, script);
     script += len + (script[len] == '\n');
-    good =
-        p->fd >= 0 || strspn(line, " ") == strlen(line) || !strcmp(line, "next")
-            ? step(p, line)
-            : true;
+    bool without = strcmp(line, "next") == 0 || strncmp(line, "call ", 5) == 0;
+    good = p->fd >= 0 || without ? step(p, line) : true;
   }
   if (good)
     farewell(p);

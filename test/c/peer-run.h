@@ -17,6 +17,9 @@ struct peer {
   int timeout_ms;
   FILE *log;     /* the transcript */
   int cancel_fd; /* the step `cancel' writes an octet to it; 0: nobody reads */
+  /* The step `call WORDS'; false ends the script.  NULL: there is none.  */
+  bool (*call)(void *context, const char *words);
+  void *context;             /* of call */
   gnutls_datum_t ticket_key; /* of sessions that can be resumed; empty: none */
 
   /* Set by the run.  */
@@ -32,6 +35,7 @@ struct peer {
   char in[65536];
   size_t from, to;
   char line[65536];
+  bool heard; /* the line is still to be taken */
   int number; /* of the line of the script */
 };
 

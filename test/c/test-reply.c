@@ -52,7 +52,46 @@ static const struct {
     {"250-a\n550 b", 0, "", "", false},
     {"250-a\n251 b", 0, "", "", false},
     {"250\tx", 0, "", "", false},
+    /* A refusal stays one, whatever follows, and the more lasting code counts;
+       but what says that all is well contradicts it.  */
+    {"550-5.1.1 a\n450 b", 550, "5.1.1", "5.1.1 a\nb", true},
+    {"450-4.1.1 a\n550 5.2.2 b", 550, "5.2.2", "4.1.1 a\n5.2.2 b", true},
+    {"450-a\n550-5.2.2 b\n450 c", 550, "5.2.2", "a\n5.2.2 b\nc", true},
+    {"450-a\n550-5.2.2 b", 550, "5.2.2", "a\n5.2.2 b", false},
+    {"550-a\nwhat", 550, "", "a\nwhat", true},
+    {"550-a\n55", 550, "", "a\n55", true},
+    {"550-a\n550x", 550, "", "a\n550x", true},
+    {"550-a\n250 b", 0, "", "", false},
+    {"550-a\n354 b", 0, "", "", false},
+    {"250-a\nwhat", 0, "", "", false},
+    {"250-a\n450 b", 0, "", "", false},
 };
+
+/* The same of a greeting, where a refusal may still come.  */
+static void check_greeting(struct smn_reply *reply, struct smn_error *err) {
+  static const struct {
+    const char *lines[3];
+    int code; /* 0: refused */
+  } greetings[] = {
+      {{"220-a", "521 b"}, 521}, {{"220-a", "421-b", "421 c"}, 421},
+      {{"220-a", "220 b"}, 220}, {{"220-a", "250 b"}, 0},
+      {{"220-a", "what"}, 0},
+  };
+  for (size_t i = 0; i < sizeof greetings / sizeof *greetings; i++) {
+    enum smn_kind kind = SMN_OK;
+    smn_reply_clear(reply);
+    reply->greeting = true;
+    for (int n = 0; n < 3 && greetings[i].lines[n] && kind == SMN_OK; n++)
+      kind = smn_reply_line(reply, greetings[i].lines[n],
+                            strlen(greetings[i].lines[n]), err);
+    CHECK_INT(kind, greetings[i].code ? SMN_OK : SMN_PROTOCOL);
+    if (kind != SMN_OK)
+      continue;
+    CHECK_INT(reply->code, greetings[i].code);
+    CHECK(reply->complete);
+    CHECK_INT(reply->broken, greetings[i].code >= 400);
+  }
+}
 
 static void check_replies(struct smn_reply *reply, struct smn_error *err) {
   for (size_t i = 0; i < sizeof replies / sizeof *replies; i++) {
@@ -144,6 +183,7 @@ int main(void) {
   struct smn_reply reply;
   struct smn_error err = {.kind = SMN_OK};
   smn_reply_init(&reply);
+  check_greeting(&reply, &err);
   check_replies(&reply, &err);
   check_limits(&reply, &err);
   check_errors(&reply, &err);
