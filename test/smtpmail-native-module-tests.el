@@ -217,6 +217,26 @@ Lisp that is newer than the module could ask by it for what is not done."
                        (list (car result) (cadr result)))))
       (setq result (cddr result)))))
 
+(ert-deftest smtpmail-native-module-tests-durable ()
+  "An entry that is durable is not synced again."
+  (let ((entry (expand-file-name "missing" (make-temp-file "smtpmail-native"
+                                                           t))))
+    (pcase-dolist (`(,durable ,text)
+                   '((nil "cannot read .*/missing/: No such file")
+                     (t "cannot write .*/missing/receipt: No such file")))
+      (let ((result
+             (smtpmail-native-test-with-server
+                 (if durable
+                     '("S: 220 peer.example" "C: EHLO *" "S: 250 peer.example"
+                       "C: MAIL *" "S: 250 ok" "C: RCPT *" "S: 250 ok"
+                       "C: DATA" "S: 354 go" "stall")
+                   '("S: 220 peer.example"))
+               (smtpmail-native-module-tests--run
+                port :stream 'plain :entry entry :durable durable))))
+        (should (eq (plist-get result :kind) 'file))
+        (should (string-match-p text (plist-get result :text)))))
+    (delete-directory (file-name-directory entry))))
+
 ;; Events
 
 ;; The module calls functions by their symbols; no compiled Lisp has to.

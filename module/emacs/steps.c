@@ -62,8 +62,10 @@ struct smn_step *smn_steps_get(emacs_env *env, emacs_value list,
                                size_t *count) {
   size_t length = smn_lisp_length(env, list, "STEPS"), made = 0;
   struct smn_step *all = calloc(length + 1, sizeof *all);
-  if (!all)
+  if (!all) {
     smn_lisp_signal(env, "smtpmail-native-error", "no memory");
+    return NULL;
+  }
   for (; smn_lisp_ok(env) && made < length; made++) {
     get_step(env, smn_lisp_car(env, list), &all[made]);
     list = smn_lisp_cdr(env, list);
@@ -71,7 +73,6 @@ struct smn_step *smn_steps_get(emacs_env *env, emacs_value list,
   *count = length;
   if (smn_lisp_ok(env))
     return all;
-  if (all)
-    smn_disk_discard(all, length);
+  smn_disk_discard(all, length);
   return NULL;
 }

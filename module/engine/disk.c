@@ -107,9 +107,9 @@ enum smn_kind smn_disk_submit(struct smn_step *steps, size_t count, long *id,
   pthread_once(&disk.once, init);
   struct task *task = malloc(sizeof *task);
   struct smn_event *event = smn_event_new(smn_events_id(), SMN_EVENT_DISK);
-  enum smn_kind kind = SMN_OK;
+  enum smn_kind kind = SMN_SYSTEM;
   if (!task || !event)
-    kind = smn_fail(err, SMN_SYSTEM, "no memory");
+    smn_fail(err, SMN_SYSTEM, "no memory");
   else {
     *task = (struct task){.steps = steps, .count = count, .event = event};
     *id = event->id;

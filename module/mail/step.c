@@ -150,7 +150,7 @@ static bool do_remove(const struct smn_step *step, struct walk *walk) {
   int fd = smn_file_open_directory(AT_FDCWD, step->file, false);
   if (fd < 0)
     return errno == ENOENT;
-  bool good;
+  bool good = true;
   do {
     walk->any = false;
     good = smn_file_each(fd, remove_entry, walk);

@@ -18,9 +18,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define MAIL                                                                   \
-  "C: MAIL FROM:<a@example.org>*\nS: 250 x\nC: RCPT TO:<b@example.org>\n"      \
-  "S: 250 x\nC: DATA\nS: 354 x\ndata\nS: 250 x\n"
+#define REST                                                                   \
+  "C: RCPT TO:<b@example.org>\nS: 250 x\nC: DATA\nS: 354 x\ndata\nS: 250 x\n"
+#define MAIL "C: MAIL FROM:<a@example.org>*\nS: 250 x\n" REST
 #define HELLO "S: 220 x\nC: EHLO *\nS: 250 x\n"
 #define PIPELINES "S: 220 x\nC: EHLO *\nS: 250-x\nS: 250 PIPELINING\n"
 
@@ -371,16 +371,16 @@ static void check_cancel_before_unreadable(void) {
 static void check_crowded(bool refuse) {
   enum { JOBS = 40 };
   enum smn_kind kinds[JOBS];
-  char script[JOBS * 120] = HELLO;
+  char script[JOBS * 120];
   int ends[2] = {-1, -1};
   char octet = 0;
   memset(kinds, -1, sizeof kinds);
   CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
-  strcat(script, "C: MAIL *\ncancel\nawait\nS: 250 x\n");
-  strcat(script, MAIL + strlen("C: MAIL FROM:<a@example.org>*\nS: 250 x\n"));
+  int len = snprintf(script, sizeof script, "%s",
+                     HELLO "C: MAIL *\ncancel\nawait\nS: 250 x\n" REST);
   for (int i = 1; i < JOBS; i++)
-    strcat(script, MAIL);
-  strcat(script, "C: QUIT\n");
+    len += snprintf(script + len, sizeof script - (size_t)len, "%s", MAIL);
+  snprintf(script + len, sizeof script - (size_t)len, "C: QUIT\n");
   struct server *one = make(script);
   one->peer.cancel_fd = ends[0];
   struct server *other = NULL;

@@ -199,7 +199,7 @@ static void serve_many(int listening) {
   memcpy(script, hello, at);
   for (int i = 0; i <= MANY; i++, at += sizeof mail - 1)
     memcpy(script + at, mail, sizeof mail);
-  strcpy(script + at, "C: QUIT\n");
+  memcpy(script + at, "C: QUIT\n", sizeof "C: QUIT\n");
   peer.log = fopen("/dev/null", "w");
   _exit(peer_run(&peer, listening, script) ? 0 : 1);
 }
