@@ -238,9 +238,9 @@ The value is nil when the message was sent."
   "Return non-nil if RESULT asks for credentials, and none were used."
   (and (eq (plist-get result :kind) 'reply)
        (not (plist-get result :in-doubt))
-       (or (smtpmail-native-verdict-anonymous-p result)
-           (and (eql (plist-get result :code) 530)
-                (eq (smtpmail-native-verdict result) 'password)))))
+       (eq (smtpmail-native-verdict result) 'password)
+       (or (eql (plist-get result :code) 530)
+           (smtpmail-native-verdict-anonymous-p result))))
 
 (defun smtpmail-native-verdict-secret-p (result)
   "Return non-nil if RESULT says that a password was wrong."

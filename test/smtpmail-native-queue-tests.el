@@ -58,6 +58,82 @@
   "Return the script of a server that answers MAIL with REPLY."
   (list "C: MAIL *" (concat "S: " reply) "C: QUIT" "S: 221 bye"))
 
+;;;; With real keys
+
+(defun smtpmail-native-queue-tests--mail-form (port slow)
+  "Return a form that opens a message to Bob, to be sent to PORT.
+SLOW is a form that is evaluated first."
+  `(progn
+     (require 'smtpmail-native)
+     (require 'message)
+     ,(smtpmail-native-test-account port)
+     ,slow
+     (message-mail "bob@example.org" "once")
+     (message-goto-body)
+     (insert "Hello\n")))
+
+(ert-deftest smtpmail-native-queue-tests-quit-while-syncing ()
+  "A quit while a message is synced withdraws it: the next command sends it."
+  (smtpmail-native-sink-with nil
+    (let ((at (expand-file-name "at" folder)))
+      (smtpmail-native-test-with-terminal folder
+          (smtpmail-native-queue-tests--mail-form
+           port
+           ;; The disk never says that it is done, the first time.
+           `(let ((wait t))
+              (advice-add 'smtpmail-native-disk-await :around
+                          (lambda (real &rest args)
+                            (if (not wait)
+                                (apply real args)
+                              (setq wait nil)
+                              (write-region "" nil ,at nil 'silent)
+                              (smtpmail-native-channel-await #'ignore 60)
+                              'slow)))))
+        (smtpmail-native-test-type "\C-c\C-c")
+        (smtpmail-native-test-wait (lambda () (file-exists-p at)))
+        (smtpmail-native-test-type "\C-g")
+        (smtpmail-native-test-shown "Quit")
+        (should-not (smtpmail-native-outbox-ids))
+        (should-not (smtpmail-native-sink-log folder "arrived"))
+        (smtpmail-native-test-type "\C-c\C-c")
+        (smtpmail-native-test-wait
+         (lambda () (smtpmail-native-sink-log folder "arrived")))
+        (smtpmail-native-test-drained)
+        (should (= 1 (length (smtpmail-native-sink-log folder "arrived"))))))))
+
+(ert-deftest smtpmail-native-queue-tests-quit-too-late ()
+  "A quit after the message is in the outbox is too late: the command returns."
+  (smtpmail-native-sink-with nil
+    (let ((at (expand-file-name "at" folder))
+          (go (expand-file-name "go" folder)))
+      (smtpmail-native-test-with-terminal folder
+          (smtpmail-native-queue-tests--mail-form
+           port
+           ;; It is busy between the commit and its return.
+           `(advice-add 'smtpmail-native-copy-expect :before
+                        (lambda (&rest _)
+                          (write-region "" nil ,at nil 'silent)
+                          (while (not (or quit-flag (file-exists-p ,go)))))))
+        (smtpmail-native-test-type "\C-c\C-c")
+        (smtpmail-native-test-wait (lambda () (file-exists-p at)))
+        (smtpmail-native-test-type "\C-g")
+        (smtpmail-native-test-wait
+         (lambda () (smtpmail-native-sink-log folder "arrived")))
+        (write-region "" nil go nil 'silent)
+        (smtpmail-native-test-drained)
+        ;; The command has ended as one that has sent: its buffer is buried.
+        (smtpmail-native-test-type
+         (format "\e:(write-region (buffer-name) nil %S)\r"
+                 (expand-file-name "name" folder)))
+        (smtpmail-native-test-wait
+         (lambda () (not (equal "" (smtpmail-native-test-text
+                                    (expand-file-name "name" folder))))))
+        (should-not (string-match-p "mail"
+                                    (smtpmail-native-test-text
+                                     (expand-file-name "name" folder))))
+        (should (= 1 (length (smtpmail-native-sink-log folder
+                                                       "arrived"))))))))
+
 ;;;; Outcomes
 
 (ert-deftest smtpmail-native-queue-tests-password-untested ()

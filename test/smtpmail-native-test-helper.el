@@ -228,6 +228,81 @@ Return (STATUS . OUTPUT)."
                          args)))
       (cons status (buffer-string)))))
 
+;;;; With a terminal
+
+(defvar smtpmail-native-test-terminal nil
+  "The process of the Emacs with a terminal, in its test.")
+
+(defun smtpmail-native-test-type (keys)
+  "Type KEYS, a string, in the Emacs with a terminal.\nMeta is an escape before the key."
+  (process-send-string smtpmail-native-test-terminal keys))
+
+(defun smtpmail-native-test-shown (text)
+  "Wait until the Emacs with a terminal has shown TEXT."
+  (smtpmail-native-test-wait
+   (lambda ()
+     (string-match-p (regexp-quote text)
+                     (smtpmail-native-test--output
+                      smtpmail-native-test-terminal)))))
+
+(defun smtpmail-native-test-start-terminal (folder form)
+  "Start an Emacs with a terminal, have it evaluate FORM, return its process.
+It has come to its command loop then.  Its home is FOLDER."
+  (let* ((ready (expand-file-name "ready" folder))
+         (process-environment
+          (append (list "TERM=xterm" (concat "HOME=" folder))
+                  process-environment))
+         (emacs (make-process
+                 :name "emacs" :buffer (generate-new-buffer " *terminal*")
+                 :noquery t :connection-type 'pty
+                 :command
+                 (list (expand-file-name invocation-name invocation-directory)
+                       "-Q" "-nw"
+                       "--eval" "(setq load-prefer-newer t)"
+                       "-L" smtpmail-native-test-folder
+                       "-L" (expand-file-name "lisp" smtpmail-native-test-folder)
+                       "--eval"
+                       (prin1-to-string
+                        `(progn ,form
+                                (run-with-timer
+                                 0 nil (lambda ()
+                                         (write-region "" nil ,ready nil
+                                                       'silent)))))))))
+    (set-process-window-size emacs 24 80)
+    (smtpmail-native-test-wait
+     (lambda ()
+       (or (file-exists-p ready)
+           (and (not (process-live-p emacs))
+                (error "It ended: %s" (smtpmail-native-test--output emacs))))))
+    emacs))
+
+(defmacro smtpmail-native-test-with-terminal (folder form &rest body)
+  "Run BODY with an Emacs with a terminal that has evaluated FORM.
+Its home is FOLDER."
+  (declare (indent 2) (debug t))
+  `(let ((smtpmail-native-test-terminal
+          (smtpmail-native-test-start-terminal ,folder ,form)))
+     (unwind-protect
+         (progn ,@body)
+       (delete-process smtpmail-native-test-terminal)
+       (kill-buffer (process-buffer smtpmail-native-test-terminal)))))
+
+(defun smtpmail-native-test-account (port)
+  "Return a form that lets the Emacs under test send to PORT."
+  `(setq user-mail-address "alice@example.org"
+         user-full-name "Alice"
+         mail-personal-alias-file "/nonexistent"
+         auth-sources nil
+         message-auto-save-directory nil
+         smtpmail-smtp-server ,smtpmail-smtp-server
+         smtpmail-stream-type ',smtpmail-stream-type
+         smtpmail-smtp-service ,port
+         smtpmail-native-idle-seconds 0
+         smtpmail-local-domain "client.example"
+         smtpmail-native-outbox-directory ,smtpmail-native-outbox-directory
+         send-mail-function #'smtpmail-native-send-it
+         message-send-mail-function #'smtpmail-native-send-it))
+
 ;;;; In place of smtpmail
 
 (defmacro smtpmail-native-test-with-mode (script &rest body)
