@@ -1,0 +1,368 @@
+;;; smtpmail-native-field-tests.el --- What people send, beside stock smtpmail  -*- lexical-binding: t; -*-
+;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+;; Messages as `message-mode' makes them are sent twice from the same buffer, to
+;; the same scripted server: by stock smtpmail, and with
+;; `smtpmail-native-mode' on.  What arrives, and for whom, is the same.
+
+;;; Code:
+
+(require 'ert)
+(require 'cl-lib)
+(require 'flow-fill)
+(require 'mml)
+(require 'seq)
+(require 'smtpmail-native-test-helper)
+
+(defvar epg-gpg-home-directory)
+(defvar mml-secure-openpgp-signers)
+
+(defun smtpmail-native-field-tests--script (recipients)
+  "Return the script of a server that takes a message for RECIPIENTS, a number."
+  (smtpmail-native-test-script
+   (smtpmail-native-test-ehlo "8BITMIME")
+   "C: MAIL FROM:*" "S: 250 ok"
+   (apply #'append (make-list recipients '("C: RCPT TO:*" "S: 250 ok")))
+   "C: DATA" "S: 354 go" "data" "S: 250 2.0.0 queued"
+   "C: QUIT" "S: 221 bye"))
+
+(defun smtpmail-native-field-tests--arrived (recipients send)
+  "Call SEND to send the current buffer to RECIPIENTS, a number.
+Return what arrives: a list of the commands of the envelope without
+parameters, and the octets."
+  (smtpmail-native-test-with-server
+      (smtpmail-native-field-tests--script recipients)
+    (funcall send)
+    (let ((said (smtpmail-native-test-verdict server))
+          (commands nil)
+          (start 0))
+      (while (string-match "C: \\(\\(?:MAIL FROM\\|RCPT TO\\):<[^>\n]*>\\)"
+                           said start)
+        (push (match-string 1 said) commands)
+        (setq start (match-end 0)))
+      ;; Stock reverses the order of recipients.
+      (list (sort commands #'string<)
+            (smtpmail-native-test-delivered folder)))))
+
+(defun smtpmail-native-field-tests--stock ()
+  "Send the current buffer by stock smtpmail.
+Stock would send CR CR LF where the buffer has CR LF, and servers refuse
+that.  To us it is a line end, and so stock gets one here, too."
+  (let ((text (buffer-string)))
+    (unwind-protect
+        (progn
+          (goto-char (point-min))
+          (while (search-forward "\r\n" nil t)
+            (replace-match "\n" t t))
+          (smtpmail-send-it))
+      (erase-buffer)
+      (insert text))))
+
+(defun smtpmail-native-field-tests--ours ()
+  "Send the current buffer by stock's function, with the mode on."
+  (smtpmail-native-mode 1)
+  (unwind-protect
+      (smtpmail-send-it)
+    (smtpmail-native-mode -1)))
+
+(defun smtpmail-native-field-tests--compare (recipients make &optional wrong)
+  "Check that what MAKE sends arrives in the same way as by stock smtpmail.
+MAKE is a function that sends a message to RECIPIENTS, a number.  If stock
+is wrong about the envelope, WRONG is the number of its recipients, and only
+the octets are compared.  Return the commands of the envelope and the octets
+that arrived."
+  (let* ((arrived nil)
+         (message-send-mail-function
+          (lambda ()
+            (pcase-dolist (`(,send . ,count)
+                           `((smtpmail-native-field-tests--stock
+                              . ,(or wrong recipients))
+                             (smtpmail-native-field-tests--ours
+                              . ,recipients)))
+              (push (smtpmail-native-field-tests--arrived count send)
+                    arrived)))))
+    (smtpmail-native-field-tests--as-user make)
+    (should (= (length arrived) 2))
+    (pcase-let ((`((,commands ,octets) (,stock-commands ,stock-octets))
+                 arrived))
+      (should (= (length commands) (1+ recipients)))
+      (unless wrong
+        (should (equal commands stock-commands)))
+      (should (equal octets stock-octets))
+      (list commands octets))))
+
+(defun smtpmail-native-field-tests--as-user (make)
+  "Call MAKE as a user of a known name, and clean up after it."
+  (let ((user-mail-address "alice@example.org")
+        (user-full-name "Alice")
+        (mail-personal-alias-file "/nonexistent")
+        (message-auto-save-directory nil)
+        (message-interactive t)
+        (message-confirm-send nil)
+        ;; A CR in the text would be asked about.
+        (message-syntax-checks '((illegible-text . disabled)))
+        (message-kill-buffer-on-exit t)
+        (message-fcc-handler-function #'ignore)
+        (message-default-charset 'utf-8)
+        (default-directory temporary-file-directory)
+        (inhibit-message t)
+        (buffers (buffer-list)))
+    (unwind-protect
+        (save-window-excursion
+          ;; `message-mode' doubts groups.
+          (cl-letf (((symbol-function 'y-or-n-p) (lambda (&rest _) t)))
+            (funcall make)))
+      (dolist (buffer (seq-difference (buffer-list) buffers))
+        (with-current-buffer buffer
+          (set-buffer-modified-p nil))
+        (when (string-match-p "mail\\|message\\|sent" (buffer-name buffer))
+          (let ((kill-buffer-query-functions nil))
+            (kill-buffer buffer)))))))
+
+(defun smtpmail-native-field-tests--send (to headers &rest body)
+  "Send a message TO with the text of fields HEADERS and the strings BODY."
+  (message-mail to "test")
+  (goto-char (point-min))
+  (insert headers)
+  (message-goto-body)
+  (delete-region (point) (point-max))
+  (mapc #'insert body)
+  (message-send))
+
+;;;; Files to attach
+
+(defun smtpmail-native-field-tests--attachment (folder name octets &rest more)
+  "Return the tag of a part whose file NAME in FOLDER holds OCTETS.
+MORE are further attributes of the tag, a string."
+  (let ((file (expand-file-name (format "%d" (random 1000000)) folder))
+        (coding-system-for-write 'no-conversion))
+    (write-region octets nil file nil 'silent)
+    (format "<#part type=\"application/octet-stream\" filename=%S \
+recipient-filename=%S disposition=attachment %s>\n<#/part>\n"
+            file name (string-join more " "))))
+
+(defun smtpmail-native-field-tests--octets ()
+  "Return all octets, four times, as a unibyte string."
+  (let ((all (apply #'unibyte-string (number-sequence 0 255))))
+    (concat all all "\0\0\r\n.\r\n" all all)))
+
+(defconst smtpmail-native-field-tests--html
+  "<#part type=text/html>\n<html><body><p>Hällo &amp; <b>you</b></p>\n\
+</body></html>\n<#/part>\n"
+  "The tag of a part in HTML.")
+
+;;;; The messages
+
+(defun smtpmail-native-field-tests--forwarded ()
+  "Return the tag of a part that is a message itself."
+  "<#mml type=message/rfc822 disposition=inline>
+From: carl@example.org
+To: dora@example.org
+Subject: inner
+
+The inner text,
+.with a dot
+<#/mml>
+")
+
+(defconst smtpmail-native-field-tests--to "bob@example.org"
+  "To whom a message goes, unless it says otherwise.")
+
+(defun smtpmail-native-field-tests--messages (folder)
+  "Return messages, (NAME RECIPIENTS TO HEADERS BODY...), with files in FOLDER.
+RECIPIENTS is a number."
+  (let ((bob smtpmail-native-field-tests--to)
+        (attach (apply-partially #'smtpmail-native-field-tests--attachment
+                                 folder)))
+    `(("plain" 1 ,bob "" "Hello\n")
+      ("no body" 1 ,bob "")
+      ("no newline at the end" 1 ,bob "" "Hello")
+      ("empty lines at the end" 1 ,bob "" "Hello\n\n\n\n")
+      ("dots" 1 ,bob "" ".\n..\n.x\nx.\n.\n")
+      ("lines like a mailbox" 1 ,bob "" "From me\n>From you\nFrom: x\n")
+      ("Latin" 1 ,bob "" "Grüße, ça va?\n")
+      ("Chinese and symbols" 1 ,bob "" "你好 😀 – “quoted”\n")
+      ("CRLF in the buffer" 1 ,bob "" "one\r\ntwo\r\n.\r\nthree\r\n")
+      ("a long line" 1 ,bob "" ,(make-string 3000 ?x) "\n")
+      ("a long line, not ASCII" 1 ,bob "" ,(make-string 2000 ?ü) "\n")
+      ("a line of 998" 1 ,bob "" ,(make-string 998 ?x) "\n")
+      ("attachment, spaces in the name" 1 ,bob "" "See\n"
+       ,(funcall attach "two words .txt" "text\n"))
+      ("attachment, name not ASCII" 1 ,bob "" "See\n"
+       ,(funcall attach "Grüße 日本.pdf" "text\n"))
+      ("attachment, quotes in the name" 1 ,bob "" "See\n"
+       ,(funcall attach "a\"b;c=d,(e).txt" "text\n"))
+      ("attachment with NUL" 1 ,bob "" "See\n"
+       ,(funcall attach "nul" "a\0b\0\0\r\n\0"))
+      ("attachment of all octets" 1 ,bob "" "See\n"
+       ,(funcall attach "all" (smtpmail-native-field-tests--octets)))
+      ("text attachment, CRLF and long lines" 1 ,bob "" "See\n"
+       ,(string-replace "application/octet-stream" "text/x-patch"
+                        (funcall attach "a.diff"
+                                 (concat (make-string 1500 ?y) "\r\n+ x\r\n"))))
+      ("two attachments and a text between" 1 ,bob "" "One\n"
+       ,(funcall attach "1" "1\n") "between\n" ,(funcall attach "2" "2\n"))
+      ("alternative" 1 ,bob ""
+       "<#multipart type=alternative>\nHällo\n"
+       ,smtpmail-native-field-tests--html "<#/multipart>\n")
+      ("alternative in mixed, with a file" 1 ,bob ""
+       "<#multipart type=alternative>\nHällo\n"
+       ,smtpmail-native-field-tests--html "<#/multipart>\n"
+       ,(funcall attach "x.bin" "\377\376\0" ))
+      ("message/rfc822" 1 ,bob "" "Forwarded:\n\n"
+       ,(smtpmail-native-field-tests--forwarded))
+      ("quoted names" 3 "\"Doe, John (Sales)\" <john@example.org>"
+       "Cc: \"Roe, \\\"Jane\\\"\" <jane@example.org>,\n bob@example.org (Bob, B.)\n"
+       "Hello\n")
+      ("names not ASCII" 2 "Jörg Müller <joerg@example.org>, \
+\"Łukasz, J.\" <lukasz@example.org>"
+       "Organization: Größe & Söhne\n" "Hello\n")
+      ("Cc and Bcc" 3 ,bob "Cc: carl@example.org\nBcc: eve@example.org\n"
+       "Hello\n")
+      ("a hundred" 100
+       ,(mapconcat (lambda (n) (format "User %d <u%d@example.org>" n n))
+                   (number-sequence 1 100) ", ")
+       "" "Hello\n")
+      ("long and odd fields" 1 ,bob
+       ,(concat "X-Long: " (string-join (make-list 100 "wörter") " ")
+                "\nX-Odd: a\tb  c;;,, \"d\nReferences: <1@x> <2@y>\n")
+       "Hello\n"))))
+
+(ert-deftest smtpmail-native-field-tests-like-stock ()
+  "What `message-mode' sends arrives octet by octet as by stock smtpmail."
+  (let ((folder (make-temp-file "smtpmail-native" t)))
+    (unwind-protect
+        (dolist (message (smtpmail-native-field-tests--messages folder))
+          (pcase-let ((`(,name ,recipients . ,rest) message))
+            (ert-info (name)
+              (smtpmail-native-field-tests--compare
+               recipients
+               (lambda ()
+                 (apply #'smtpmail-native-field-tests--send rest))))))
+      (delete-directory folder t))))
+
+(ert-deftest smtpmail-native-field-tests-group ()
+  "The members of a group get the message; stock takes its name for one."
+  (pcase-dolist (`(,to ,headers . ,recipients)
+                 '(("Friends: bob@example.org, Carl <carl@example.org>;" ""
+                    "RCPT TO:<bob@example.org>" "RCPT TO:<carl@example.org>")
+                   ("undisclosed-recipients:;" "Bcc: eve@example.org\n"
+                    "RCPT TO:<eve@example.org>")))
+    (ert-info (to)
+      (should (equal
+               (car (smtpmail-native-field-tests--compare
+                     (length recipients)
+                     (lambda ()
+                       (smtpmail-native-field-tests--send to headers "Hello\n"))
+                     (1+ (length recipients))))
+               (cons "MAIL FROM:<alice@example.org>" recipients))))))
+
+(ert-deftest smtpmail-native-field-tests-flowed ()
+  "Text with format=flowed arrives as by stock smtpmail."
+  (pcase-let ((`(,_ ,octets)
+               (smtpmail-native-field-tests--compare
+                1 #'smtpmail-native-field-tests--send-flowed)))
+    (should (string-search "format=flowed" octets))))
+
+(defun smtpmail-native-field-tests--send-flowed ()
+  "Send a message whose paragraphs flow."
+  (let ((mml-enable-flowed t)
+        (fill-flowed-encode-column 66))
+    (message-mail smtpmail-native-field-tests--to "test")
+    (setq-local use-hard-newlines t)
+    (message-goto-body)
+    (insert (string-join (make-list 60 "word") " ")
+            (propertize "\n" 'hard t)
+            "> quoted" (propertize "\n" 'hard t))
+    (message-send)))
+
+(ert-deftest smtpmail-native-field-tests-resend ()
+  "A message that is resent arrives as by stock smtpmail.
+But it comes from the one who resends it, not from its author."
+  (pcase-let ((`(,commands ,octets)
+               (smtpmail-native-field-tests--compare
+                1 (lambda ()
+                    (with-temp-buffer
+                      (insert "From: carl@example.org\nTo: dora@example.org\n\
+Subject: x\nDate: Tue, 24 Nov 2026 12:00:00 +0000\n\
+Message-ID: <1@example.org>\n\nThe text\n")
+                      (message-resend smtpmail-native-field-tests--to)))
+                1)))
+    (should (equal (car commands) "MAIL FROM:<alice@example.org>"))
+    (should (string-match-p "^Resent-To: bob@example.org" octets))
+    (should (string-match-p "^To: dora@example.org" octets))))
+
+;;;; Signed
+
+(defun smtpmail-native-field-tests--key (home)
+  "Make a key without a passphrase in HOME, a GnuPG home; return its name."
+  (with-temp-buffer
+    (let ((status (call-process "gpg" nil t nil "--homedir" home "--batch"
+                                "--quiet" "--passphrase" ""
+                                "--quick-generate-key"
+                                "Alice <alice@example.org>" "ed25519" "sign"
+                                "never")))
+      (unless (eql status 0)
+        (ert-skip (format "No key: %s" (buffer-string))))
+      "alice@example.org")))
+
+(defmacro smtpmail-native-field-tests--with-key (&rest body)
+  "Run BODY with a throw-away key of GnuPG for alice@example.org."
+  (declare (indent 0) (debug t))
+  `(let* ((home (make-temp-file "gpg" t))
+          (epg-gpg-home-directory home))
+     (unwind-protect
+         (progn
+           (smtpmail-native-field-tests--key home)
+           ,@body)
+       (call-process "gpgconf" nil nil nil "--homedir" home "--kill" "all")
+       (delete-directory home t))))
+
+(defun smtpmail-native-field-tests--verify (octets)
+  "Check the signature of the multipart/signed OCTETS by the current key."
+  (should (string-match "boundary=\"\\([^\"]+\\)\"" octets))
+  (let* ((boundary (concat "\r\n--" (match-string 1 octets)))
+         (parts (split-string octets (regexp-quote boundary)))
+         (signed (string-remove-prefix "\r\n" (nth 1 parts)))
+         (folder (make-temp-file "signed" t))
+         (coding-system-for-write 'no-conversion))
+    (unwind-protect
+        (let ((text (expand-file-name "text" folder))
+              (signature (expand-file-name "signature" folder)))
+          (write-region signed nil text nil 'silent)
+          (write-region (nth 2 parts) nil signature nil 'silent)
+          (should (eql 0 (call-process "gpg" nil nil nil
+                                       "--homedir" epg-gpg-home-directory
+                                       "--verify" signature text))))
+      (delete-directory folder t))))
+
+(ert-deftest smtpmail-native-field-tests-signed ()
+  "A signed message arrives as by stock smtpmail, and its signature is good."
+  (skip-unless (and (executable-find "gpg") (executable-find "gpgconf")))
+  (smtpmail-native-field-tests--with-key
+    (let ((folder (make-temp-file "smtpmail-native" t))
+          (mml-secure-openpgp-signers '("alice@example.org"))
+          (process-environment (cons (concat "GNUPGHOME="
+                                             epg-gpg-home-directory)
+                                     process-environment)))
+      (unwind-protect
+          (dolist (body (list
+                         (list "Hello\n")
+                         (list "Grüße  \n.\nFrom me \t\n" (make-string 1200 ?x)
+                               "\n")
+                         (list "See\n"
+                               (smtpmail-native-field-tests--attachment
+                                folder "a\0b"
+                                (smtpmail-native-field-tests--octets)))))
+            (smtpmail-native-field-tests--verify
+             (cadr
+              (smtpmail-native-field-tests--compare
+               1 (lambda ()
+                   (apply #'smtpmail-native-field-tests--send
+                          smtpmail-native-field-tests--to ""
+                          "<#secure method=pgpmime mode=sign>\n" body))))))
+        (delete-directory folder t)))))
+
+(provide 'smtpmail-native-field-tests)
+;;; smtpmail-native-field-tests.el ends here
