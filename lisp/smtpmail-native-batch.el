@@ -307,15 +307,16 @@ user's; nothing is changed if that is not known either."
 
 (defun smtpmail-native-batch--prepare (options recipients)
   "Read the message that OPTIONS name and make it ready for RECIPIENTS.
-Return the plist of `smtpmail-native-message-prepare'."
-  (with-temp-buffer
+Return the plist of `smtpmail-native-message-prepare-lean'."
+  ;; The body stays in this buffer, which ends with Emacs.
+  (with-current-buffer (generate-new-buffer " *smtpmail-native input*" t)
     (set-buffer-multibyte nil)
     (smtpmail-native-batch--insert (plist-get options :file))
     ;; A message, not a draft: only an empty line ends its header.
     (let* ((mail-header-separator "")
            (mail (progn
                    (smtpmail-native-batch--complete-author)
-                   (smtpmail-native-message-prepare
+                   (smtpmail-native-message-prepare-lean
                     nil recipients (plist-get options :headers)
                     (not (plist-get options :obey))))))
       (plist-put mail :wishes (smtpmail-native-batch--wishes

@@ -3,11 +3,10 @@
 
 ;;; Commentary:
 ;; What `smtpmail-send-it' does to a mail before it goes to the server:
-;; aliases, missing fields, RFC 2047, coding, recipients, Bcc.  Nothing here
-;; talks to anybody or writes a file, and the mail buffer is only read.
+;; aliases, missing fields, RFC 2047, recipients, Bcc.  Nothing here uses the
+;; network or writes a file, and the buffer of the mail is only read.
 ;;
-;; The header is worked on in a small buffer of its own.  The body, which may
-;; be large, is encoded straight from the mail buffer into the result.
+;; The header is worked on in a small buffer of its own.
 ;;
 ;; RFC 5322 (format), 5321 (envelope), 2047 (encoded words), 6532 (UTF-8).
 
@@ -15,17 +14,16 @@
 
 (require 'cl-lib)
 (require 'mailalias)
-(require 'qp)
 (require 'rfc2047)
 (require 'sendmail)
 (require 'seq)
 (require 'smtpmail)
 (require 'subr-x)
 (require 'smtpmail-native-address)
+(require 'smtpmail-native-body)
 (require 'smtpmail-native-encode)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-header)
-(require 'smtpmail-native-seven-bit)
 (require 'smtpmail-native-wishes)
 
 (defconst smtpmail-native-message--inherited-regexp
@@ -132,133 +130,6 @@ author."
       (smtpmail-user-mail-address)
       (smtpmail-native-message--fail "No sender: set `user-mail-address'")))
 
-;;;; The mail buffer
-
-(defun smtpmail-native-message--header-goes-on-p (separator)
-  "Return non-nil if the header may go on from point as far as SEPARATOR.
-Point is behind an empty line.  A line like SEPARATOR in a body is nothing
-of the kind unless all lines up to there could be header fields."
-  (let ((limit (save-excursion
-                 (let ((case-fold-search nil))
-                   (search-forward (concat "\n" separator) nil t))))
-        (line (concat "\r?\n\\|" smtpmail-native-header-line-regexp)))
-    (when limit
-      (while (and (< (point) limit)
-                  (not (looking-at (regexp-quote separator)))
-                  (looking-at line))
-        (forward-line))
-      (looking-at (concat (regexp-quote separator) "\r?$")))))
-
-(defun smtpmail-native-message--split ()
-  "Return (HEADER-END . BODY-START) of the mail in the current buffer.
-They stand around the line `mail-header-separator', or around the first
-empty line if no such line ends the header.  Point moves."
-  (goto-char (point-min))
-  (let* ((separator (or mail-header-separator ""))
-         (regexp (concat (regexp-quote separator) "\r?\\(?:\n\\|\\'\\)"))
-         (separator-p (lambda ()
-                        (and (not (string-empty-p separator))
-                             (looking-at regexp)))))
-    (while (and (not (eobp))
-                (not (funcall separator-p))
-                (looking-at smtpmail-native-header-line-regexp))
-      (forward-line))
-    (cond
-     ((funcall separator-p) (cons (point) (match-end 0)))
-     ((looking-at "\r?\n")
-      (let ((end (point))
-            (start (match-end 0)))
-        (while (looking-at "\r?\n")
-          (forward-line))
-        (cond
-         ((string-empty-p separator))
-         ((funcall separator-p) (setq start (match-end 0)))
-         ;; Whichever line were taken for the end of the header, a Bcc could
-         ;; end up in the body, or text of the body become a recipient.
-         ((smtpmail-native-message--header-goes-on-p separator)
-          (smtpmail-native-header-malformed
-           "Line %d is empty, but the header seems to go on as far as %s:\
- delete the empty line"
-           (line-number-at-pos end)
-           (smtpmail-native-address-quote separator))))
-        (cons end start)))
-     ((eobp)
-      (smtpmail-native-header-malformed
-       "The header has no end: there is %s"
-       (if (string-empty-p separator)
-           "no empty line behind it"
-         (format "neither the line %s nor an empty line"
-                 (smtpmail-native-address-quote separator)))))
-     (t (smtpmail-native-header-fail-line (line-number-at-pos))))))
-
-(defun smtpmail-native-message--beside-raw ()
-  "Return the characters of the current buffer that are not ASCII, each once.
-Leave out raw octets; return nil if there are none of these."
-  (let ((seen (make-hash-table :test #'eq))
-        (raw nil))
-    (save-excursion
-      (goto-char (point-min))
-      (while (progn (skip-chars-forward "\0-\177")
-                    (not (eobp)))
-        (if (eq (char-charset (char-after)) 'eight-bit)
-            (setq raw t)
-          (puthash (char-after) t seen))
-        (forward-char)))
-    (and raw
-         (apply #'string (hash-table-keys seen)))))
-
-(defun smtpmail-native-message--raw-p ()
-  "Return non-nil if the current buffer has octets of no known character."
-  (save-excursion
-    (goto-char (point-min))
-    (skip-chars-forward "^\x3fff80-\x3fffff")
-    (not (eobp))))
-
-(defun smtpmail-native-message--first-coding (text)
-  "Return the first coding system in the usual order that can encode TEXT.
-TEXT is nil for the text of the current buffer."
-  (or (seq-find
-       (lambda (coding)
-         (and coding
-              (coding-system-get coding :mime-charset)
-              (null (if text
-                        (unencodable-char-position 0 (length text) coding
-                                                   nil text)
-                      (unencodable-char-position (point-min) (point-max)
-                                                 coding)))))
-       (list (and (local-variable-p 'buffer-file-coding-system)
-                  buffer-file-coding-system)
-             smtpmail-code-conv-from
-             default-sendmail-coding-system
-             (default-value 'buffer-file-coding-system)
-             'utf-8))
-      ;; What is no Unicode can be sent by no coding system at all.
-      (smtpmail-native-message--fail
-       "The text has a character that is not in Unicode: see\
- `smtpmail-code-conv-from'")))
-
-(defun smtpmail-native-message--coding ()
-  "Return the coding system for the mail in the current buffer.
-Nil means that its text is octets already.  Octets of no known character
-are sent as they are, beside the text.  If no coding system of the user can
-encode the text, ask, but not in batch mode."
-  (cond
-   ((not enable-multibyte-characters) nil)
-   ((smtpmail-native-message--ascii-p)
-    (smtpmail-native-message--first-coding ""))
-   ((smtpmail-native-message--raw-p)
-    (smtpmail-native-message--first-coding
-     (smtpmail-native-message--beside-raw)))
-   (noninteractive (smtpmail-native-message--first-coding nil))
-   (t (or (let ((sendmail-coding-system smtpmail-code-conv-from))
-            (select-message-coding-system))
-          'utf-8))))
-
-(defun smtpmail-native-message--ascii-p ()
-  "Return non-nil if the current buffer, which is multibyte, is pure ASCII."
-  (= (- (position-bytes (point-max)) (position-bytes (point-min)))
-     (- (point-max) (point-min))))
-
 ;;;; Completing the header
 
 ;; These functions work in a buffer that holds the header alone, has the
@@ -308,7 +179,7 @@ encode the text, ask, but not in batch mode."
           (mail-insert-from-field)))
       (goto-char (point-min))
       (insert prefix)
-      (unless (smtpmail-native-message--ascii-p)
+      (unless (smtpmail-native-body-ascii-only-p)
         (smtpmail-native-encode-region (point-min) (point-max)))
       (goto-char (point-min)))))
 
@@ -354,24 +225,16 @@ It can be encoded then as is suitable."
          (null (smtpmail-native-header-value "content-transfer-encoding"
                                              fields)))))
 
-(defun smtpmail-native-message--wanted-encoding (text)
-  "Return the encoding that the body of TEXT needs, if it is plain text.
-The value is nil if it can go as it is."
-  (cond ((smtpmail-native-message--text-long text) "quoted-printable")
-        ((and (smtpmail-native-message--text-coding text)
-              (not (smtpmail-native-message--text-ascii text)))
-         "8bit")))
-
-(defun smtpmail-native-message--insert-mime (text)
-  "Say in MIME fields what TEXT is, if it needs some and the header has none.
-Note in TEXT how its body has to be encoded, if it does."
+(defun smtpmail-native-message--insert-mime (body)
+  "Say in MIME fields what BODY is, if it needs some and the header has none.
+Note in BODY how it has to be encoded, if it does."
   (let* ((fields (smtpmail-native-header-fields))
          (encoding
           (and (eq mail-send-nonascii 'mime)
                (not (smtpmail-native-header-select '("mime-version") fields))
-               (smtpmail-native-message--wanted-encoding text)))
+               (smtpmail-native-body-wanted-encoding body)))
          (charset (and encoding
-                       (smtpmail-native-message--text-charset text))))
+                       (smtpmail-native-body-charset body))))
     (when charset
       (goto-char (point-max))
       (insert "MIME-Version: 1.0\n")
@@ -383,16 +246,16 @@ Note in TEXT how its body has to be encoded, if it does."
         (goto-char (point-max))
         (insert (format "Content-Type: text/plain; charset=%s\n" charset)
                 (format "Content-Transfer-Encoding: %s\n" encoding))
-        (setf (smtpmail-native-message--text-encoding text) encoding)))))
+        (setf (smtpmail-native-body-encoding body) encoding)))))
 
-(defun smtpmail-native-message--finish-header (text given beside)
+(defun smtpmail-native-message--finish-header (body given beside foreign)
   "Finish the header in the current buffer; return the plist of its message.
-TEXT is a `smtpmail-native-message--text'.  GIVEN and BESIDE are as in
-`smtpmail-native-message--all-recipients'.  The plist is that of
-`smtpmail-native-message-prepare' without the buffer."
+BODY is a `smtpmail-native-body'.  GIVEN and BESIDE are as in
+`smtpmail-native-message--all-recipients', FOREIGN as in
+`smtpmail-native-message-prepare', whose plist is returned without its
+buffer."
   (smtpmail-native-message--expand-aliases)
   (let* ((fields (smtpmail-native-header-fields))
-         (foreign (smtpmail-native-message--text-foreign text))
          (recipients (smtpmail-native-message--all-recipients
                       fields given beside))
          (fcc (delete "" (mapcar #'smtpmail-native-field-text
@@ -405,7 +268,7 @@ TEXT is a `smtpmail-native-message--text'.  GIVEN and BESIDE are as in
     (smtpmail-native-header-remove
      (list "fcc" "bcc" "resent-bcc" smtpmail-native-wishes-header))
     (unless (smtpmail-native-encode-signed-p fields foreign)
-      (smtpmail-native-message--encode text))
+      (smtpmail-native-message--encode body foreign))
     (smtpmail-native-header-tidy)
     (smtpmail-native-message--plist
      (list :sender sender :recipients recipients :fcc fcc)
@@ -415,14 +278,14 @@ TEXT is a `smtpmail-native-message--text'.  GIVEN and BESIDE are as in
           (smtpmail-native-header-value smtpmail-native-wishes-header
                                         fields)))))
 
-(defun smtpmail-native-message--encode (text)
-  "Encode the header in the current buffer as it suits TEXT.
-Note in TEXT how its body has to be encoded, if it does."
-  (let ((coding (smtpmail-native-message--text-coding text)))
-    (smtpmail-native-message--insert-mime text)
+(defun smtpmail-native-message--encode (body foreign)
+  "Encode the header in the current buffer as it suits BODY.
+Note in BODY how it has to be encoded, if it does.  FOREIGN is as in
+`smtpmail-native-message-prepare'."
+  (let ((coding (smtpmail-native-body-coding body)))
+    (smtpmail-native-message--insert-mime body)
     (setq-local buffer-file-coding-system (or coding 'utf-8))
-    (smtpmail-native-encode-header
-     (not (smtpmail-native-message--text-foreign text)))))
+    (smtpmail-native-encode-header (not foreign))))
 
 (defun smtpmail-native-message--utf-8-p (envelope fields)
   "Return non-nil if a message of ENVELOPE and FIELDS needs SMTPUTF8.
@@ -454,136 +317,29 @@ WISHES is the text of the field that has them, or nil."
 
 ;;;; Entry point
 
-(cl-defstruct (smtpmail-native-message--text
-               (:constructor smtpmail-native-message--text)
-               (:copier nil))
-  "What is known of the text of a mail."
-  (source nil :documentation "Its buffer.")
-  (start nil :documentation "Where its body begins.")
-  (coding nil :documentation "Its coding system, nil for octets.")
-  (ascii nil :documentation "Non-nil if it is text, and all of it ASCII.")
-  (foreign nil :documentation "Non-nil if somebody else may have written it.")
-  (encoding nil :documentation "Content-Transfer-Encoding that we say, or nil."))
-
-(defun smtpmail-native-message--text-long (text)
-  "Return non-nil if the body of TEXT has a line that is too long for servers."
-  (with-current-buffer (smtpmail-native-message--text-source text)
-    (smtpmail-native-message--long-p
-     (smtpmail-native-message--text-start text))))
-
-(defun smtpmail-native-message--text-charset (text)
-  "Return the name of the charset of TEXT, a symbol or string."
-  (let ((coding (smtpmail-native-message--text-coding text)))
-    (cond ((smtpmail-native-message--text-ascii text) 'us-ascii)
-          (coding (coding-system-get coding :mime-charset))
-          (t (with-current-buffer (smtpmail-native-message--text-source text)
-               (smtpmail-native-seven-bit-charset
-                (smtpmail-native-message--text-start text) (point-max)))))))
-
-(defun smtpmail-native-message--long-p (start)
-  "Return non-nil if a line of the current buffer from START on is too long."
-  ;; One step for each 998 octets, whatever the lines are like.
-  (save-excursion
-    (let ((long nil)
-          (limit (if (smtpmail-native-message--narrow-characters-p) 998 249)))
-      (goto-char start)
-      (while (and (not long) (< (+ start limit) (point-max)))
-        (goto-char (+ start limit))
-        (skip-chars-backward "^\n" start)
-        (if (> (point) start)
-            (setq start (point))
-          (goto-char start)
-          (setq long (> (- (position-bytes (line-end-position))
-                           (position-bytes start))
-                        998)
-                start (line-beginning-position 2))))
-      long)))
-
-(defun smtpmail-native-message--narrow-characters-p ()
-  "Return non-nil if each character of the current buffer is one octet."
-  (or (not enable-multibyte-characters)
-      (smtpmail-native-message--ascii-p)))
-
-(defun smtpmail-native-message--encode-body (start text)
-  "Encode the octets from START on as the header of TEXT says."
-  (when (equal (smtpmail-native-message--text-encoding text)
-               "quoted-printable")
-    (goto-char start)
-    (while (search-forward "\r\n" nil t)
-      (replace-match "\n" t t))
-    (quoted-printable-encode-region start (point-max) t)))
-
-(defun smtpmail-native-message--assemble (target header text)
-  "Put the octets of a message into TARGET, a new buffer.
-HEADER is the buffer of its header, TEXT what is known of the rest."
-  (let ((source (smtpmail-native-message--text-source text))
-        (start (smtpmail-native-message--text-start text))
-        (coding (smtpmail-native-message--text-coding text)))
-    (with-current-buffer target
-      (set-buffer-multibyte nil)
-      (setq buffer-undo-list t
-            buffer-file-coding-system 'no-conversion)
-      (insert (encode-coding-string
-               (with-current-buffer header (buffer-string)) 'utf-8-unix)
-              "\n")
-      (let ((body (point)))
-        (if coding
-            (with-current-buffer source
-              (encode-coding-region
-               start (point-max)
-               (coding-system-change-eol-conversion coding 'unix) target))
-          (insert-buffer-substring-no-properties source start))
-        (smtpmail-native-message--encode-body body text))
-      (goto-char (point-max))
-      (unless (bolp)
-        (insert "\n"))
-      (set-buffer-modified-p nil)
-      (goto-char (point-min)))))
-
-(defun smtpmail-native-message--read (foreign)
-  "Return the text of the mail in the current, widened buffer, and its header.
-The value is (TEXT . END): a `smtpmail-native-message--text', and where its
-header ends.  FOREIGN is as in `smtpmail-native-message-prepare'."
-  (pcase-let* ((`(,end . ,start) (smtpmail-native-message--split))
-               (coding (smtpmail-native-message--coding)))
-    (cons (smtpmail-native-message--text
-           :source (current-buffer)
-           :start start
-           :coding coding
-           :ascii (and coding (smtpmail-native-message--ascii-p))
-           :foreign foreign)
-          end)))
-
-(defun smtpmail-native-message--make (buffer foreign finish)
+(defun smtpmail-native-message--make (buffer finish)
   "Make the plist of a message of the mail in BUFFER, with its octets.
 FINISH is called in a buffer that holds the header, with a
-`smtpmail-native-message--text'; it returns the rest of the plist, and
-leaves the header as it is to be sent.  FOREIGN is as in
-`smtpmail-native-message-prepare'."
+`smtpmail-native-body'; it returns the rest of the plist, and leaves the
+header as it is to be sent."
   (with-current-buffer buffer
     (save-match-data
       (save-excursion
         (save-restriction
           (widen)
           (let ((case-fold-search t)
-                (header (generate-new-buffer " *smtpmail-native header*" t))
-                (target (generate-new-buffer " *smtpmail-native message*" t))
-                result)
+                (header (generate-new-buffer " *smtpmail-native header*" t)))
             (unwind-protect
-                (pcase-let* ((`(,text . ,end)
-                              (smtpmail-native-message--read foreign))
+                (pcase-let* ((`(,body . ,end) (smtpmail-native-body-read))
                              (plist
                               (with-current-buffer header
                                 (smtpmail-native-message--copy-header
-                                 (smtpmail-native-message--text-source text)
-                                 end)
-                                (funcall finish text))))
-                  (smtpmail-native-message--assemble target header text)
-                  (setq result (append (list :buffer target) plist)))
-              (kill-buffer header)
-              (unless result
-                (kill-buffer target)))
-            result))))))
+                                 (smtpmail-native-body-source body) end)
+                                (funcall finish body))))
+                  (append (list :buffer
+                                (smtpmail-native-body-octets header body))
+                          plist))
+              (kill-buffer header))))))))
 
 (defun smtpmail-native-message-prepare (&optional buffer given beside foreign)
   "Make envelope and octets of the mail in BUFFER, by default the current one.
@@ -628,11 +384,20 @@ Fcc, and is otherwise kept octet by octet.
 Signal `smtpmail-native-usage-error' if there is no recipient or an
 address cannot be read, and its child `smtpmail-native-malformed-message'
 if the header is malformed; nothing is left behind then."
+  (let ((plist (smtpmail-native-message-prepare-lean buffer given beside
+                                                     foreign)))
+    (smtpmail-native-body-fill (plist-get plist :buffer))
+    plist))
+
+(defun smtpmail-native-message-prepare-lean (buffer given beside foreign)
+  "Do as `smtpmail-native-message-prepare', which see, without the body.
+The octets of the body may stay in BUFFER, which has to live and must not
+change as long as they are needed; see `smtpmail-native-body-octets'."
   (let ((plist (smtpmail-native-message--make
-                (or buffer (current-buffer)) foreign
-                (lambda (text)
+                (or buffer (current-buffer))
+                (lambda (body)
                   (smtpmail-native-message--finish-header
-                   text given beside)))))
+                   body given beside foreign)))))
     (setq smtpmail-recipient-address-list (plist-get plist :recipients))
     plist))
 
@@ -646,11 +411,13 @@ sender is the one that smtpmail would choose.  Signal
 `smtpmail-native-usage-error' if there is no recipient or sender, or if an
 address cannot be read, and `smtpmail-native-malformed-message' if the
 header is malformed."
-  (smtpmail-native-message--make
-   buffer t
-   (lambda (_text)
-     (smtpmail-native-message--describe (smtpmail-native-header-fields)
-                                        recipients))))
+  (let ((plist (smtpmail-native-message--make
+                buffer
+                (lambda (_body)
+                  (smtpmail-native-message--describe
+                   (smtpmail-native-header-fields) recipients)))))
+    (smtpmail-native-body-fill (plist-get plist :buffer))
+    plist))
 
 (defun smtpmail-native-message--describe (fields recipients)
   "Return the plist, without octets, of a finished message with FIELDS.

@@ -12,6 +12,7 @@
 (require 'nadvice)
 (require 'smtpmail-native-act)
 (require 'smtpmail-native-auth)
+(require 'smtpmail-native-body)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-job)
 (require 'smtpmail-native-load)
@@ -180,11 +181,23 @@ itself."
   ;; The rest is done as usual.
   nil)
 
+(defun smtpmail-native-mode--advised-p ()
+  "Return non-nil if somebody else advises `smtpmail-via-smtp', too."
+  (let ((others nil))
+    (advice-mapc (lambda (function _properties)
+                   (unless (eq function #'smtpmail-native-mode--via-smtp)
+                     (setq others t)))
+                 'smtpmail-via-smtp)
+    others))
+
 (defun smtpmail-native-mode--by-advice (mail)
   "Let MAIL go through `smtpmail-via-smtp', and what users advise it to do.
 Return what that returns.  As there the current buffer is that of the
 message, and `smtpmail-mail-address' bound."
   (let ((source (current-buffer)))
+    ;; Advice may read the message.
+    (when (smtpmail-native-mode--advised-p)
+      (smtpmail-native-body-fill (plist-get mail :buffer)))
     (with-current-buffer (plist-get mail :buffer)
       (dolist (local (buffer-local-variables source))
         (when (and (consp local)

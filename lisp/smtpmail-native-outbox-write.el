@@ -18,6 +18,7 @@
 
 (require 'cl-lib)
 (require 'seq)
+(require 'smtpmail-native-body)
 (require 'smtpmail-native-data)
 (require 'smtpmail-native-disk)
 (require 'smtpmail-native-entry)
@@ -91,9 +92,10 @@ CODING is its coding system.  It is not synced here."
 (defun smtpmail-native-outbox--fill (directory octets envelope state draft)
   "Write an entry of OCTETS, ENVELOPE, STATE and DRAFT into DIRECTORY.
 No file has to replace another one: the entry does not count yet."
-  (with-current-buffer octets
-    (smtpmail-native-outbox--write (expand-file-name "message" directory)
-                                   nil 'no-conversion))
+  (let ((write-region-inhibit-fsync t)
+        (write-region-post-annotation-function nil)
+        (create-lockfiles nil))
+    (smtpmail-native-body-write octets (expand-file-name "message" directory)))
   (pcase-dolist (`(,name . ,text)
                  (list (cons "message.el"
                              (smtpmail-native-data-print
@@ -107,7 +109,8 @@ No file has to replace another one: the entry does not count yet."
                                        'no-conversion)))))
 
 (defun smtpmail-native-outbox-commit (octets envelope state &optional id copy)
-  "Make a new entry of OCTETS, a unibyte buffer, ENVELOPE and STATE.
+  "Make a new entry of OCTETS, ENVELOPE and STATE.
+OCTETS is a unibyte buffer, full or lean: see `smtpmail-native-body-octets'.
 Return it, claimed.  From here on it survives the end of this Emacs; see
 `smtpmail-native-outbox-make-durable' for a loss of power.
 ENVELOPE is a plist of
@@ -139,7 +142,8 @@ is left then."
          (entry (smtpmail-native-entry-make
                  :id id :state (append state (and plan (list :copy plan)))
                  :envelope (append envelope
-                                   (list :size (buffer-size octets))
+                                   (list :size
+                                         (smtpmail-native-body-size octets))
                                    (and draft
                                         (list :draft-size
                                               (length draft))))))

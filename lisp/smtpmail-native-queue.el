@@ -295,7 +295,8 @@ is not altered."
   (when (smtpmail-native-tell-attended-p)
     (smtpmail-native-auth-save-pending))
   (condition-case err
-      (let ((mail (smtpmail-native-message-prepare)))
+      ;; The body goes from here into the outbox.
+      (let ((mail (smtpmail-native-message-prepare-lean nil nil nil nil)))
         (unwind-protect
             (funcall hand-over
                      (smtpmail-native-copy-prepare mail))
