@@ -390,9 +390,10 @@ if the header is malformed; nothing is left behind then."
     plist))
 
 (defun smtpmail-native-message-prepare-lean (buffer given beside foreign)
-  "Do as `smtpmail-native-message-prepare', which see, without the body.
-The octets of the body may stay in BUFFER, which has to live and must not
-change as long as they are needed; see `smtpmail-native-body-octets'."
+  "Do as `smtpmail-native-message-prepare' does, but for the body.
+BUFFER, GIVEN, BESIDE and FOREIGN are as there.  The octets of the body may
+stay in BUFFER, which must live and must not change as long as they are
+needed; see `smtpmail-native-body-octets'."
   (let ((plist (smtpmail-native-message--make
                 (or buffer (current-buffer))
                 (lambda (body)
