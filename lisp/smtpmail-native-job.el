@@ -10,6 +10,7 @@
 ;;; Code:
 
 (require 'seq)
+(require 'smtpmail-native-address)
 (require 'smtpmail-native-auth)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
@@ -21,6 +22,7 @@
 (require 'smtpmail-native-trust)
 
 (declare-function smtpmail-fqdn "smtpmail" ())
+(defvar smtpmail-local-domain)
 (declare-function smtpmail-query-smtp-server "smtpmail" ())
 (declare-function gnutls-trustfiles "gnutls" ())
 (defvar gnutls-algorithm-priority)
@@ -56,10 +58,33 @@
        (format "`smtpmail-smtp-service' names no port: %S"
                smtpmail-smtp-service))))
 
+(defun smtpmail-native-job--own-name ()
+  "Return the full name of this machine in the network, or nil.
+A name of the home network alone is none, and servers refuse it."
+  (require 'smtpmail)
+  (let ((name (smtpmail-native-address-domain-to-ascii
+               (if smtpmail-local-domain (smtpmail-fqdn) (system-name)))))
+    (and (string-match-p "\\`[_a-zA-Z0-9-]+\\(?:\\.[_a-zA-Z0-9-]+\\)+\\'" name)
+         (or smtpmail-local-domain
+             (not (string-match-p
+                   "\\`localhost\\.\\|\\.\\(?:home\\|internal\\|lan\\|local\\|\
+localdomain\\)\\'"
+                   (downcase name))))
+         name)))
+
 (defun smtpmail-native-job--helo ()
-  "Return the name for EHLO."
-  (let ((name (smtpmail-fqdn)))
-    (if (string-match-p "\\`[][_.:a-zA-Z0-9-]+\\'" name) name "localhost")))
+  "Return the name for EHLO, or nil for the address of the connection's end."
+  (let ((name (smtpmail-native-auth-string smtpmail-native-helo-name)))
+    (cond
+     ((null name) (smtpmail-native-job--own-name))
+     ((string-match-p "\\`\\(?:\\[[0-9a-zA-Z.:-]+\\]\\|[_.a-zA-Z0-9-]+\\)\\'"
+                      (setq name (smtpmail-native-address-domain-to-ascii
+                                  name)))
+      name)
+     (t (smtpmail-native-error-signal
+         'smtpmail-native-usage-error
+         (format "`smtpmail-native-helo-name' is not a name: %s"
+                 (smtpmail-native-address-quote name)))))))
 
 (defun smtpmail-native-job-account ()
   "Return a plist of the server that gets the user's mail at this moment.

@@ -101,6 +101,17 @@ Local sockets do not use it."
   :group 'smtpmail-native-account
   :package-version '(smtpmail-native . "0.2.0"))
 
+(defcustom smtpmail-native-helo-name nil
+  "Full name with which Emacs introduces itself to mail servers, or nil.
+This is the name in the command EHLO.  The value nil means the name of
+this machine with `smtpmail-local-domain', if that is set; or else its
+name, if it has a full one; or else the address of this end of the
+connection, in brackets, as in [192.0.2.1].  Set this option if a server
+complains about the name."
+  :type '(choice (const :tag "Name or address of this machine" nil) string)
+  :group 'smtpmail-native-account
+  :package-version '(smtpmail-native . "0.2.0"))
+
 (defcustom smtpmail-native-source-address nil
   "IP address of this machine to connect from, a string, or nil.
 If nil, the system chooses an address for each connection."

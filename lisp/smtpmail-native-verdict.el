@@ -125,6 +125,13 @@ to `ssl'")
     ((:kind reply :code (500 . 599) :enhanced "7.8")
      :verdict password :condition smtpmail-native-auth-error :exit 77
      :hint "check the user name and password for this server")
+    ((:kind reply :code (500 . 599) :words "\\_<[eh][eh]lo\\_>")
+     :verdict refused :condition smtpmail-native-refused :exit 69
+     :hint "see `smtpmail-native-helo-name'")
+    ((:kind reply :code (500 . 599) :stage ehlo)
+     :hint "see `smtpmail-native-helo-name'")
+    ((:kind reply :code (400 . 499) :words "\\_<[eh][eh]lo\\_>")
+     :hint "see `smtpmail-native-helo-name'")
     ((:test smtpmail-native-verdict-anonymous-p)
      :verdict password :condition smtpmail-native-auth-error :exit 77
      :hint "no credentials for HOST were found; \

@@ -130,6 +130,72 @@ that arrived."
   (mapc #'insert body)
   (message-send))
 
+;;;; The name in EHLO
+
+(ert-deftest smtpmail-native-field-tests-helo ()
+  "A machine without a full name introduces itself by its address."
+  (pcase-dolist (`(,system ,local ,option ,name)
+                 '(("laptop" nil nil nil)
+                   ("localhost" nil nil nil)
+                   ("laptop.local" nil nil nil)
+                   ("laptop.fritz.lan" nil nil nil)
+                   ("localhost.localdomain" nil nil nil)
+                   ("odd name.example" nil nil nil)
+                   ("host.example.org" nil nil "host.example.org")
+                   ("laptop" "example.org" nil "laptop.example.org")
+                   ("laptop" "lan" nil "laptop.lan")
+                   ("b\u00fccher.example" nil nil "xn--bcher-kva.example")
+                   ("laptop" nil "mail.example.org" "mail.example.org")
+                   ("h.example.org" "example.org" "[192.0.2.1]" "[192.0.2.1]")
+                   ("h.example.org" nil "[IPv6:2001:db8::1]"
+                    "[IPv6:2001:db8::1]")))
+    (ert-info ((format "%S %S %S" system local option))
+      (cl-letf (((symbol-function 'system-name) (lambda () system)))
+        (let ((smtpmail-local-domain local)
+              (smtpmail-native-helo-name option))
+          (should (equal (smtpmail-native-job--helo) name))))))
+  (dolist (option '("two words" "a\nMAIL FROM:<x>" "[::1"))
+    (let ((smtpmail-native-helo-name option))
+      (should (string-search
+               "`smtpmail-native-helo-name'"
+               (cadr (should-error (smtpmail-native-job--helo)
+                                   :type 'smtpmail-native-usage-error)))))))
+
+(ert-deftest smtpmail-native-field-tests-helo-sent ()
+  "The address of this end is what the server sees; if refused, a hint helps."
+  (cl-letf (((symbol-function 'system-name) (lambda () "laptop")))
+    (smtpmail-native-test-with-server
+        (smtpmail-native-test-script
+         "C: EHLO [[]127.0.0.1[]]" "S: 250 peer.example"
+         "C: MAIL FROM:*" "S: 250 ok" "C: RCPT TO:*"
+         "S: 550 5.7.1 Helo command rejected: need fully-qualified hostname"
+         "C: RSET" "S: 250 ok" "C: QUIT" "S: 221 bye")
+      (setq smtpmail-smtp-server "127.0.0.1")
+      (with-temp-buffer
+        (smtpmail-native-test-insert)
+        (should (string-search
+                 "smtpmail-native-helo-name"
+                 (cadr (should-error (smtpmail-native-send-it)
+                                     :type 'smtpmail-native-refused))))))))
+
+(ert-deftest smtpmail-native-field-tests-helo-hint ()
+  "Only a refusal that is about the name speaks of the option."
+  (pcase-dolist (`(,stage ,code ,text ,hint)
+                 '((rcpt 550 "Helo command rejected" t)
+                   (mail 450 "Invalid EHLO name" t)
+                   (ehlo 501 "Syntactically invalid argument" t)
+                   (ehlo 421 "Too busy" nil)
+                   (rcpt 550 "othello is not here" nil)
+                   (rcpt 550 "No such user" nil)))
+    (ert-info (text)
+      (should (eq hint
+                  (and (string-search
+                        "`smtpmail-native-helo-name'"
+                        (smtpmail-native-verdict-describe
+                         (list :kind 'reply :stage stage :code code :text text)
+                         "h" 25))
+                       t))))))
+
 ;;;; Files to attach
 
 (defun smtpmail-native-field-tests--attachment (folder name octets &rest more)

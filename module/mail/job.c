@@ -285,7 +285,7 @@ static enum smn_kind check_server(const struct smn_server *server,
   enum smn_kind kind = check_word(err, "server", server->host);
   if (kind == SMN_OK)
     kind = check_word(err, "server", smn_server_name(server));
-  if (kind == SMN_OK)
+  if (kind == SMN_OK && server->helo)
     kind = check_word(err, "EHLO name", server->helo);
   if (kind == SMN_OK && server->source &&
       !smn_connect_source_valid(server->source))

@@ -32,7 +32,7 @@ struct smn_server {
   int port;
   char *source;         /* address to connect from, NULL: the system decides */
   struct smn_buf proxy; /* secret: URL that may hold a password; empty: none */
-  char *helo;           /* the name for EHLO */
+  char *helo;           /* the name for EHLO; NULL: the address of this end */
   char *avoid; /* extensions that are not used even if they are offered: names
                   in upper case, separated by spaces */
   enum smn_stream stream;

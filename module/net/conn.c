@@ -7,6 +7,7 @@
 #include "net/proxy.h"
 #include "net/resolve.h"
 
+#include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -313,6 +314,27 @@ enum smn_kind smn_conn_write(struct smn_conn *conn, const void *bytes,
 }
 
 size_t smn_conn_written(const struct smn_conn *conn) { return conn->written; }
+
+void smn_conn_literal(const struct smn_conn *conn,
+                      char literal[SMN_LITERAL_MAX]) {
+  struct sockaddr_storage own;
+  socklen_t len = sizeof own;
+  char text[INET6_ADDRSTRLEN];
+  const struct sockaddr_in *in = (const void *)&own;
+  const struct sockaddr_in6 *in6 = (const void *)&own;
+  snprintf(literal, SMN_LITERAL_MAX, "localhost");
+  if (getsockname(conn->fd, (struct sockaddr *)&own, &len) != 0)
+    return;
+  if (own.ss_family == AF_INET &&
+      inet_ntop(AF_INET, &in->sin_addr, text, sizeof text))
+    snprintf(literal, SMN_LITERAL_MAX, "[%s]", text);
+  else if (own.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) &&
+           inet_ntop(AF_INET, &in6->sin6_addr.s6_addr[12], text, sizeof text))
+    snprintf(literal, SMN_LITERAL_MAX, "[%s]", text);
+  else if (own.ss_family == AF_INET6 &&
+           inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof text))
+    snprintf(literal, SMN_LITERAL_MAX, "[IPv6:%s]", text);
+}
 
 void smn_conn_close(struct smn_conn *conn) {
   if (!conn)

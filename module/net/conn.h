@@ -85,6 +85,15 @@ bool smn_conn_encrypted(const struct smn_conn *conn);
    local socket.  */
 bool smn_conn_loopback(const struct smn_conn *conn);
 
+/* Room for what smn_conn_literal writes.  */
+#define SMN_LITERAL_MAX 64
+
+/* Write the address of this end of the connection to LITERAL, as RFC 5321
+   4.1.3 has it: [192.0.2.1] or [IPv6:2001:db8::1]; "localhost" for a local
+   socket.  */
+void smn_conn_literal(const struct smn_conn *conn,
+                      char literal[SMN_LITERAL_MAX]);
+
 /* What TLS showed, NULL without TLS; kept after a failed handshake.  */
 const struct smn_tls_info *smn_conn_tls_info(const struct smn_conn *conn);
 

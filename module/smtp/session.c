@@ -86,15 +86,25 @@ static char *capability_lines(const struct smn_session *s) {
   return lines;
 }
 
+/* The name for EHLO (RFC 5321 4.1.1.1).  LITERAL is room for an address.  */
+static const char *own_name(const struct smn_session *s,
+                            const struct smn_server *server,
+                            char literal[SMN_LITERAL_MAX]) {
+  if (server->helo)
+    return server->helo;
+  smn_conn_literal(s->conn, literal);
+  return literal;
+}
+
 /* EHLO before its turn, if the server has allowed that; what follows goes along
    and relies on what was offered then.  A probe wants to see all.  */
 static bool hello_early(struct smn_session *s, const struct smn_task *task) {
   const struct smn_server *server = &task->job->server;
-  char line[SMN_COMMAND_MAX];
+  char line[SMN_COMMAND_MAX], literal[SMN_LITERAL_MAX];
   if (task->job->probe || s->plainly || smn_server_lmtp(server) ||
       !smn_early_recall(server, smn_conn_encrypted(s->conn), &s->caps))
     return false;
-  snprintf(line, sizeof line, "EHLO %s", server->helo);
+  snprintf(line, sizeof line, "EHLO %s", own_name(s, server, literal));
   s->early = smn_dialogue_ask(s, task, SMN_ASKED_EHLO, 0, line) == SMN_OK;
   return s->early;
 }
@@ -114,7 +124,8 @@ static void note_offer(struct smn_session *s, const struct smn_task *task) {
    always had it.  */
 static enum smn_kind hello(struct smn_session *s, const struct smn_task *task) {
   bool lmtp = smn_server_lmtp(&task->job->server);
-  const char *name = task->job->server.helo;
+  char literal[SMN_LITERAL_MAX];
+  const char *name = own_name(s, &task->job->server, literal);
   memset(&s->caps, 0, sizeof s->caps);
   enum smn_kind kind = smn_dialogue_command(s, task, SMN_ASKED_EHLO,
                                             lmtp ? "LHLO " : "EHLO ", name);

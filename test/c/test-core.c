@@ -172,9 +172,9 @@ static void check_servers(void) {
     const char *host, *helo;
     int port, timeout_ms;
   } bad[] = {
-      {NULL, "c", 25, 1},     {"", "c", 25, 1},   {"a b", "c", 25, 1},
-      {"a\r\nb", "c", 25, 1}, {"h", NULL, 25, 1}, {"h", "c d", 25, 1},
-      {"h", "c\r", 25, 1},    {"h", "c", 0, 1},   {"h", "c", 65536, 1},
+      {NULL, "c", 25, 1},     {"", "c", 25, 1},  {"a b", "c", 25, 1},
+      {"a\r\nb", "c", 25, 1}, {"h", "", 25, 1},  {"h", "c d", 25, 1},
+      {"h", "c\r", 25, 1},    {"h", "c", 0, 1},  {"h", "c", 65536, 1},
       {"h", "c", -1, 1},      {"h", "c", 25, 0},
   };
   struct smn_error err = {.kind = SMN_OK};

@@ -175,7 +175,10 @@ static void fill_server(struct dialogue *d) {
   server->host =
       copy(word(d->client, "host", value, sizeof value) ? value : "localhost");
   server->port = d->port;
-  server->helo = copy("client.example");
+  if (!word(d->client, "helo", value, sizeof value))
+    server->helo = copy("client.example");
+  else if (strcmp(value, "none") != 0)
+    server->helo = copy(value);
   server->trace = true;
   server->timeout_ms = word(d->client, "timeout", value, sizeof value)
                            ? (int)(atof(value) * 1000)
