@@ -35,20 +35,39 @@
   "Signal CONDITION with the message TEXT."
   (signal condition (list text)))
 
+(defconst smtpmail-native-error--script-formats
+  '(#x600 #x601 #x602 #x603 #x604 #x605 #x6dd #x70f #x890 #x891 #x8e2 #x110bd
+    #x110cd)
+  "Format characters that are seen: signs that span numbers in some scripts.")
+
+(defconst smtpmail-native-error--joiners '(#x200c #x200d)
+  "ZWNJ and ZWJ, which shape letters of many scripts, and emoji.")
+
+(defun smtpmail-native-error--shown-p (char previous)
+  "Return non-nil if CHAR, which follows PREVIOUS, can be shown as it is.
+PREVIOUS is nil at the beginning of a text."
+  (cond
+   ((memq char smtpmail-native-error--script-formats) t)
+   ;; Between letters of ASCII they would only hide.
+   ((memq char smtpmail-native-error--joiners)
+    (and previous (> previous #x7f)))
+   (t (not (or (> char #x10ffff)
+               (memq (get-char-code-property char 'general-category)
+                     '(Cc Cf Cs Co Cn Zl Zp)))))))
+
 (defun smtpmail-native-error-text (octets)
   "Return OCTETS, text of a server or nil, as a string that is safe to show.
-It is decoded as UTF-8; control and formatting characters, which could
-disguise what it says, and octets that are no UTF-8 are shown in hex."
-  (replace-regexp-in-string
-   "[[:multibyte:][:cntrl:]]"
-   (lambda (char)
-     (if (or (memq (get-char-code-property (aref char 0) 'general-category)
-                   '(Cc Cf Cs Co Cn Zl Zp))
-             (> (aref char 0) #x10ffff))
-         (format "\\x%x" (let ((c (aref char 0)))
-                           (if (> c #x3fff7f) (- c #x3fff00) c)))
-       char))
-   (decode-coding-string (or octets "") 'utf-8) t t))
+It is decoded as UTF-8.  Control characters, those that format text or
+change its direction, which could disguise what it says, and octets that
+are not UTF-8 are shown in hex; those that letters of a script need stay."
+  (let ((previous nil))
+    (mapconcat
+     (lambda (char)
+       (prog1 (if (smtpmail-native-error--shown-p char previous)
+                  (string char)
+                (format "\\x%x" (if (> char #x3fff7f) (- char #x3fff00) char)))
+         (setq previous char)))
+     (decode-coding-string (or octets "") 'utf-8-unix) "")))
 
 (provide 'smtpmail-native-error)
 ;;; smtpmail-native-error.el ends here

@@ -196,6 +196,32 @@ that arrived."
                          "h" 25))
                        t))))))
 
+;;;; Words of servers
+
+(ert-deftest smtpmail-native-field-tests-server-text ()
+  "Scripts are shown as they are; what could disguise a text is not."
+  (pcase-dolist (`(,text ,shown)
+                 '(("plain \"quoted\" a\\b" "plain \"quoted\" a\\b")
+                   ("Gr\u00fc\u00dfe" "Gr\u00fc\u00dfe")
+                   ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+                    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645")
+                   ("\u0915\u094d\u200d\u0937" "\u0915\u094d\u200d\u0937")
+                   ("\U0001f468\u200d\U0001f469" "\U0001f468\u200d\U0001f469")
+                   ("\u0600\u0661" "\u0600\u0661")
+                   ("pay\u200dpal" "pay\\x200dpal")
+                   ("\u200cx" "\\x200cx")
+                   ("a\u202etxt.exe\u202c" "a\\x202etxt.exe\\x202c")
+                   ("\u2066x\u2069\u200e\u200f\u061c"
+                    "\\x2066x\\x2069\\x200e\\x200f\\x61c")
+                   ("a\u00adb\ufeff" "a\\xadb\\xfeff")
+                   ("\e[31m\r\n\0" "\\x1b[31m\\xd\\xa\\x0")))
+    (ert-info (text)
+      (should (equal (smtpmail-native-error-text
+                      (encode-coding-string text 'utf-8))
+                     shown))))
+  (should (equal (smtpmail-native-error-text "a\377b") "a\\xffb"))
+  (should (equal (smtpmail-native-error-text nil) "")))
+
 ;;;; Files to attach
 
 (defun smtpmail-native-field-tests--attachment (folder name octets &rest more)
