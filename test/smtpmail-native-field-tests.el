@@ -196,6 +196,43 @@ that arrived."
                          "h" 25))
                        t))))))
 
+;;;; Not everybody got it
+
+(ert-deftest smtpmail-native-field-tests-partial ()
+  "In batch mode a message that some recipients did not get is an error."
+  (skip-unless noninteractive)
+  (pcase-dolist (`(,replies ,condition ,words)
+                 '((("250 ok" "550 5.1.1 no carl" "250 ok")
+                    smtpmail-native-refused ("carl@example.org" "5.1.1"))
+                   (("250 ok" "450 4.2.1 later" "250 ok")
+                    smtpmail-native-deferred ("carl@example.org" "4.2.1"))
+                   (("450 4.2.1 later" "550 5.1.1 no carl" "250 ok")
+                    smtpmail-native-deferred ("bob@" "carl@"))
+                   (("250 ok" "250 ok" "250 ok") nil nil)))
+    (ert-info ((format "%S" replies))
+      (smtpmail-native-test-with-server
+          (smtpmail-native-test-script
+           (smtpmail-native-test-ehlo)
+           "C: MAIL FROM:*" "S: 250 ok"
+           (mapcan (lambda (reply) (list "C: RCPT TO:*" (concat "S: " reply)))
+                   replies)
+           "C: DATA" "S: 354 go" "data" "S: 250 2.0.0 queued"
+           "C: QUIT" "S: 221 bye")
+        (let ((smtpmail-native-partial-recipients t))
+          (with-temp-buffer
+            (smtpmail-native-test-insert
+             "Cc: carl@example.org, dora@example.org\n")
+            (if (null condition)
+                (smtpmail-native-send-it)
+              (let ((err (should-error (smtpmail-native-send-it)
+                                       :type condition)))
+                (should (eq (car err) condition))
+                (dolist (word words)
+                  (should (string-search word (cadr err))))))
+            (smtpmail-native-test-verdict server)
+            (should (= (length (smtpmail-native-outbox-ids))
+                       (if condition 1 0)))))))))
+
 ;;;; Words of servers
 
 (ert-deftest smtpmail-native-field-tests-server-text ()
