@@ -9,6 +9,7 @@
 (require 'smtpmail)
 (require 'smtpmail-native)
 (require 'smtpmail-native-auth)
+(require 'smtpmail-native-explain)
 
 (smtpmail-native-load)
 
@@ -614,6 +615,19 @@ So it is when auth-source has no place where it could be saved."
                       :type 'smtpmail-native-auth-error))))
       (setq smtpmail-native-auth-mechanisms '(plain))
       (should (equal (smtpmail-native-auth-tests--found 25 :user) '("u"))))))
+
+(ert-deftest smtpmail-native-auth-tests-explained ()
+  "`smtpmail-native-explain-credentials' names the option that counts."
+  (pcase-dolist (`(,supported ,mechanisms ,text)
+                 '(((cram-md5 plain login) nil "the strongest first")
+                   ((login) nil "LOGIN, by `smtpmail-auth-supported'")
+                   (nil nil "none, because `smtpmail-auth-supported' is nil")
+                   ((login) (plain login)
+                    "PLAIN LOGIN, by `smtpmail-native-auth-mechanisms'")))
+    (let ((smtpmail-auth-supported supported)
+          (smtpmail-native-auth-mechanisms mechanisms))
+      (should (string-prefix-p text
+                               (smtpmail-native-explain--mechanisms nil))))))
 
 (provide 'smtpmail-native-auth-tests)
 ;;; smtpmail-native-auth-tests.el ends here

@@ -196,6 +196,111 @@ that arrived."
                          "h" 25))
                        t))))))
 
+;;;; On the wire
+
+(defun smtpmail-native-field-tests--sent (capabilities lines text)
+  "Send TEXT by a server with CAPABILITIES that wants LINES before DATA.
+Return the octets that arrive."
+  (smtpmail-native-test-with-server
+      (smtpmail-native-test-script
+       (apply #'smtpmail-native-test-ehlo capabilities)
+       lines
+       "C: DATA" "S: 354 go" "data" "S: 250 2.0.0 queued"
+       "C: QUIT" "S: 221 bye")
+    (with-temp-buffer
+      (insert text)
+      (let ((mail-header-separator ""))
+        (smtpmail-native-send-it)))
+    (smtpmail-native-test-verdict server)
+    (smtpmail-native-test-delivered folder)))
+
+(defun smtpmail-native-field-tests--envelope (sender &rest recipients)
+  "Return the lines of a script for SENDER and RECIPIENTS, texts of commands."
+  (append (list (concat "C: MAIL FROM:" sender) "S: 250 ok")
+          (mapcan (lambda (recipient)
+                    (list (concat "C: RCPT TO:" recipient) "S: 250 ok"))
+                  recipients)))
+
+(ert-deftest smtpmail-native-field-tests-wire ()
+  "What servers refuse is not sent to them."
+  (pcase-dolist
+      (`(,capabilities ,envelope ,text . ,headers)
+       `((("8BITMIME" "SMTPUTF8")
+          ("<alice@example.org>" "<bob@xn--bcher-kva.example>")
+          "To: Bob <bob@b\u00fccher.example>\nSubject: Gr\u00fc\u00dfe\n\nx\n"
+          "^To: Bob <bob@xn--bcher-kva.example>\r$"
+          "^Subject: =[?]utf-8[?].*\r$")
+         (nil ("<me@xn--bcher-kva.example>" "<bob@example.org>")
+              "From: me@b\u00fccher.example\nTo: bob@example.org\n\nx\n"
+              "^From: me@xn--bcher-kva.example\r$")
+         (("8BITMIME" "SMTPUTF8")
+          ("<alice@example.org> *SMTPUTF8*" "<b\u00f6b@xn--bcher-kva.example>")
+          "To: b\u00f6b@b\u00fccher.example\n\nx\n")
+         (("8BITMIME") ("<alice@example.org> BODY=8BITMIME"
+                        "<bob@example.org>")
+          ,(concat "To: bob@example.org\nCc: \nReply-To: ,\n\nraw "
+                   (string-to-multibyte "\377\200") "\n")
+          "\n\r\nraw \377\200\r\n\\'")
+         (nil ("<alice@example.org>" "<info@y.example>")
+              "To: info@y.example <info@y.example>\n\nx\n"
+              "^To: \"info@y.example\" <info@y.example>\r$")))
+    (ert-info (text)
+      (let ((octets (smtpmail-native-field-tests--sent
+                     capabilities
+                     (apply #'smtpmail-native-field-tests--envelope envelope)
+                     text)))
+        (should-not (string-match-p "^\\(?:Cc\\|Reply-To\\):" octets))
+        (dolist (header headers)
+          (should (string-match-p header octets)))))))
+
+(ert-deftest smtpmail-native-field-tests-unquoted ()
+  "A name torn apart by a comma reaches no server."
+  (let ((smtpmail-smtp-server "127.0.0.1")
+        (smtpmail-smtp-service 1))
+    (dolist (text '("To: Doe, John <john@example.org>\n\nx\n"
+                    "From: Doe, John <john@example.org>\nTo: a@x\n\nx\n"))
+      (with-temp-buffer
+        (insert text)
+        (let ((mail-header-separator ""))
+          (should (string-suffix-p
+                   "quote the name: \"Doe, John\" <john@example.org>"
+                   (cadr (should-error
+                          (smtpmail-native-send-it)
+                          :type 'smtpmail-native-usage-error)))))))))
+
+;;;; Mechanisms
+
+(ert-deftest smtpmail-native-field-tests-mechanisms ()
+  "`smtpmail-auth-supported' chooses the mechanism, as in stock."
+  (pcase-dolist
+      (`(,supported ,offer . ,lines)
+       '(((login) "AUTH CRAM-MD5 PLAIN LOGIN" "auth LOGIN tim secret")
+         ((plain login cram-md5) "AUTH CRAM-MD5 LOGIN PLAIN"
+          "auth PLAIN tim secret")
+         ((cram-md5 plain login) "AUTH LOGIN PLAIN CRAM-MD5"
+          "auth CRAM-MD5 tim secret")
+         ((cram-md5 plain login) "AUTH PLAIN SCRAM-SHA-256"
+          "auth SCRAM-SHA-256 tim secret")
+         ((login) "HELP")
+         (nil "AUTH PLAIN LOGIN")))
+    (ert-info ((format "%S %s" supported offer))
+      (let ((smtpmail-auth-supported supported)
+            (smtpmail-native-auth-mechanisms nil))
+        (smtpmail-native-test-with-server
+            (smtpmail-native-test-script
+             (smtpmail-native-test-ehlo offer)
+             lines
+             (smtpmail-native-field-tests--envelope
+              "<alice@example.org>*" "<bob@example.org>")
+             "C: DATA" "S: 354 go" "data" "S: 250 2.0.0 queued"
+             "C: QUIT" "S: 221 bye")
+          (setq smtpmail-auth-credentials
+                (list (list "localhost" port "tim" "secret")))
+          (with-temp-buffer
+            (smtpmail-native-test-insert)
+            (smtpmail-native-send-it))
+          (smtpmail-native-test-verdict server))))))
+
 ;;;; Not everybody got it
 
 (ert-deftest smtpmail-native-field-tests-partial ()
