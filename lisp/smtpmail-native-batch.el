@@ -399,6 +399,7 @@ in `smtpmail-native-batch--outcome'."
       (stage . ,(and result (symbol-name (plist-get result :stage))))
       (code . ,(and code (> code 0) code))
       (enhanced . ,(smtpmail-native-auth-string (plist-get result :enhanced)))
+      (notes . ,(smtpmail-native-auth-string (plist-get result :notes)))
       (text . ,(if failure
                    (cdr failure)
                  (and result (smtpmail-native-error-text

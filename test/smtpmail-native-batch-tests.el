@@ -486,6 +486,28 @@ Return the octets that arrive."
                        (mapcar (lambda (key) (alist-get key recipient))
                                '(address outcome code))))))))
 
+(ert-deftest smtpmail-native-batch-tests-result-notes ()
+  "A finished message with a line that is too long goes, with a warning."
+  (let ((long (concat "MIME-Version: 1.0\n" smtpmail-native-batch-tests--mail
+                      (make-string 1200 ?x) "\n")))
+    (pcase-dolist (`(,input ,notes)
+                   `((,long "998") (,smtpmail-native-batch-tests--mail nil)))
+      (smtpmail-native-test-with-server
+          (smtpmail-native-test-script (smtpmail-native-test-ehlo "8BITMIME")
+                                       smtpmail-native-test-mail)
+        (let ((report (smtpmail-native-batch-tests--report
+                       (smtpmail-native-batch-tests--send
+                        folder (smtpmail-native-batch-tests--to
+                                port "--result" "bob@example.org")
+                        input))))
+          (should (equal (alist-get 'outcome report) "sent"))
+          (if notes
+              (should (string-search notes (alist-get 'notes report)))
+            (should-not (alist-get 'notes report)))
+          (smtpmail-native-test-verdict server)
+          (should (equal (smtpmail-native-test-delivered folder)
+                         (string-replace "\n" "\r\n" input))))))))
+
 (ert-deftest smtpmail-native-batch-tests-result-refused ()
   "It tells of each recipient who was refused."
   (smtpmail-native-test-with-server

@@ -66,6 +66,7 @@ static void take_measure(struct smn_content *content, struct smn_wire *wire) {
   smn_wire_count_end(wire);
   content->octets = wire->octets;
   content->eight_bit = wire->eight_bit;
+  content->long_line = wire->long_line;
   content->known = true;
 }
 

@@ -37,9 +37,10 @@ struct smn_content {
   uint64_t done;               /* so many of them have been converted */
   uint64_t octets;             /* of the message, as SIZE counts */
   bool eight_bit;              /* some octet is above 127 */
+  bool long_line;              /* some line is longer than SMN_WIRE_LINE_MAX */
   bool ended;                  /* all of it has been converted */
   bool raw;                    /* its octets go as they are (BINARYMIME) */
-  bool known;                  /* octets and eight_bit are */
+  bool known;                  /* octets, eight_bit and long_line are */
   struct smn_measure *measure; /* they are still to come */
   struct smn_wire wire;
 };

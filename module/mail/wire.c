@@ -108,6 +108,27 @@ static void count_line_ends(struct smn_wire *wire, const char *in, size_t len) {
   }
 }
 
+static size_t line_start(const char *in, size_t from, size_t to) {
+  while (to > from && in[to - 1] != '\r' && in[to - 1] != '\n')
+    to--;
+  return to;
+}
+
+/* A line that is not too long ends in every SMN_WIRE_LINE_MAX + 1 octets, so
+   that only the octets of its last line need to be looked at.  */
+static void measure_lines(struct smn_wire *wire, const char *in, size_t len) {
+  size_t start = 0;
+  while (!wire->long_line && len - start + wire->line > SMN_WIRE_LINE_MAX) {
+    size_t next =
+        line_start(in, start, start + SMN_WIRE_LINE_MAX + 1 - wire->line);
+    wire->long_line = next == start;
+    wire->line = 0;
+    start = next;
+  }
+  size_t last = line_start(in, start, len);
+  wire->line = last > start ? len - last : wire->line + (len - start);
+}
+
 void smn_wire_count(struct smn_wire *wire, const char *in, size_t in_len) {
   struct looks looks = {.lf = 0};
   size_t at = 0;
@@ -121,6 +142,8 @@ void smn_wire_count(struct smn_wire *wire, const char *in, size_t in_len) {
   else
     wire->octets += in_len + looks.lf;
   wire->eight_bit = wire->eight_bit || looks.eight > 127;
+  if (!wire->long_line)
+    measure_lines(wire, in, in_len);
   wire->mid_line = in[in_len - 1] != '\r' && in[in_len - 1] != '\n';
 }
 

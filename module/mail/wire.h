@@ -10,11 +10,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* How many octets a line may have, without its end (RFC 5322 2.1.1).  */
+#define SMN_WIRE_LINE_MAX 998
+
 struct smn_wire {
-  bool mid_line;   /* something but a line end came last */
-  bool after_cr;   /* a CR came last: an LF now belongs to it */
-  bool stuff;      /* double leading dots (DATA); false for BDAT */
-  bool eight_bit;  /* counted: some octet is above 127 */
+  bool mid_line;  /* something but a line end came last */
+  bool after_cr;  /* a CR came last: an LF now belongs to it */
+  bool stuff;     /* double leading dots (DATA); false for BDAT */
+  bool eight_bit; /* counted: some octet is above 127 */
+  bool
+      long_line; /* counted: some line has more than SMN_WIRE_LINE_MAX octets */
+  size_t line;   /* counted: octets of the last line so far */
   uint64_t octets; /* size so far as RFC 1870 counts it: with CRLF, without
                       doubled dots and the end */
 };
@@ -33,7 +39,8 @@ size_t smn_wire_encode(struct smn_wire *wire, const char *in, size_t in_len,
 size_t smn_wire_end(struct smn_wire *wire, char *out);
 
 /* Add the IN_LEN octets at IN to wire->octets without writing anything: what
-   SIZE= announces; and look for 8-bit octets, for BODY=8BITMIME.  Ends by
+   SIZE= announces; and look for 8-bit octets, for BODY=8BITMIME, and for lines
+   that are too long.  Ends by
    smn_wire_count_end, for an unfinished line.  */
 void smn_wire_count(struct smn_wire *wire, const char *in, size_t in_len);
 void smn_wire_count_end(struct smn_wire *wire);

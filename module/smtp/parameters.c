@@ -76,6 +76,15 @@ static void append(char *line, size_t size, const char *format, ...) {
   va_end(args);
 }
 
+/* What is worth a word although it is no failure.  */
+static void note(const struct smn_task *task, const char *text) {
+  char *notes = task->result->notes;
+  size_t noted = strlen(notes);
+  if (!strstr(notes, text))
+    snprintf(notes + noted, sizeof task->result->notes - noted, "%s%s",
+             noted ? "; " : "", text);
+}
+
 /* RFC 6152, and RFC 3030 3 for what must not be converted.  */
 static enum smn_kind add_body(const struct smn_session *s,
                               const struct smn_task *task,
@@ -97,13 +106,10 @@ static enum smn_kind add_body(const struct smn_session *s,
     append(line, size, " BODY=BINARYMIME");
   else if (content->eight_bit)
     append(line, size, " BODY=8BITMIME");
+  if (content->long_line)
+    note(task, "a line of the message has more than 998 bytes, and a server "
+               "may break it");
   return SMN_OK;
-}
-
-/* What is worth a word although it is no failure.  */
-static void note(const struct smn_task *task, const char *text) {
-  char *notes = task->result->notes;
-  snprintf(notes, sizeof task->result->notes, "%s", text);
 }
 
 static bool wants_report(const struct smn_wishes *wishes) {

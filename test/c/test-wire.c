@@ -66,6 +66,34 @@ static uint64_t count(struct text in, size_t step) {
   return wire.octets;
 }
 
+/* Lines of 998 octets and of 999, in blocks of any size.  */
+static void check_long_lines(void) {
+  static const char *const ends[] = {"\n", "\r\n", "\r"};
+  static const size_t steps[] = {1, 2, 7, 997, 998, 999, 1000, 4096};
+  char in[4096];
+  for (size_t e = 0; e < 3; e++)
+    for (size_t s = 0; s < sizeof steps / sizeof *steps; s++)
+      for (size_t before = 0; before < 3; before++)
+        for (size_t len = 997; len < 1001; len++) {
+          size_t to = 0;
+          for (size_t i = 0; i < before; i++, to += 999) {
+            memset(in + to, 'x', 998);
+            in[to + 998] = ends[e][0];
+          }
+          memset(in + to, 'y', len);
+          to += len;
+          memcpy(in + to, ends[e], strlen(ends[e]));
+          to += strlen(ends[e]);
+          struct smn_wire wire;
+          smn_wire_init(&wire, true);
+          for (size_t from = 0; from < to; from += steps[s])
+            smn_wire_count(&wire, in + from,
+                           to - from < steps[s] ? to - from : steps[s]);
+          smn_wire_count_end(&wire);
+          CHECK(wire.long_line == (len > 998));
+        }
+}
+
 static void check_table(void) {
   char out[128];
   uint64_t octets = 0;
@@ -139,6 +167,7 @@ static void check_unstuffed(void) {
 
 int main(void) {
   check_table();
+  check_long_lines();
   check_random();
   check_unstuffed();
   return check_done("test-wire");
