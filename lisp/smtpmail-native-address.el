@@ -120,7 +120,7 @@ An encoded word is one token even if it holds a comma or the like.")
              (eq (char-after) ?\\))
       (forward-char (min 2 (- (point-max) (point)))))
     (when (eobp)
-      (smtpmail-native-address--bad "missing quotation mark" beg))
+      (smtpmail-native-address--bad "unterminated quoted string" beg))
     (forward-char)))
 
 (defun smtpmail-native-address--skip-token ()
@@ -193,7 +193,7 @@ The address begins at BEG."
     (setq local (string-join local))
     (when (or (smtpmail-native-address--unsafe-p local)
               (smtpmail-native-address--unsafe-p (or domain "")))
-      (smtpmail-native-address--bad "character not allowed" beg))
+      (smtpmail-native-address--bad "invalid character" beg))
     (smtpmail-native-address--new
      :local local :beg beg
      :domain (and domain (smtpmail-native-address-domain-to-ascii domain))
@@ -240,7 +240,7 @@ GROUP is non-nil inside a group, where no other group may begin."
        (forward-char)
        (prog1 (smtpmail-native-address--list t)
          (unless (eq (char-after) ?\;)
-           (smtpmail-native-address--bad "group without semicolon" beg))
+           (smtpmail-native-address--bad "missing semicolon after group" beg))
          (forward-char)))
       ((or 'nil ?, ?\;)
        (list (smtpmail-native-address--addr-spec tokens beg)))
@@ -307,7 +307,7 @@ BAD is (REASON . BEG)."
         (remedy (smtpmail-native-address--quoted-name (cdr bad))))
     (smtpmail-native-error-signal
      (if remedy 'smtpmail-native-unquoted-name 'smtpmail-native-usage-error)
-     (concat (format "Cannot read the address %s in %s: %s"
+     (concat (format "Invalid address %s in %s: %s"
                      (smtpmail-native-address-quote part) place (car bad))
              (and remedy
                   (format "; quote the name: %s"
@@ -383,8 +383,8 @@ address with a domain.  PLACE is as in `smtpmail-native-address-parse'."
                (seq-some #'smtpmail-native-address-domain mailboxes))
       (smtpmail-native-error-signal
        'smtpmail-native-usage-error
-       (format "Cannot read the address %s in %s: it has no domain, but \
-another one has; if it is part of a name, quote the name"
+       (format "Invalid address %s in %s: it has no domain, but another one \
+has; if it is part of a name, quote the name"
                (smtpmail-native-address-quote
                 (smtpmail-native-address-local first))
                place)))

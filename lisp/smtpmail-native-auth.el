@@ -78,11 +78,11 @@ USER may be nil."
         (host (smtpmail-native-request-host request))
         (port (smtpmail-native-request-port request)))
     (format "`smtpmail-auth-credentials' (%s) and `auth-sources' \
-(%s: no complete entry for machine %s port %s%s)"
+(%s: no entry with a password for machine %s port %s%s)"
             (cond ((stringp classic) (format "the file %s" classic))
                   ((null classic) "not set")
                   ((smtpmail-native-module-find-auth host port)
-                   "the entry for this server leaves it open")
+                   "its entry has no password")
                   (t "no entry for this server"))
             (mapconcat (lambda (source) (format "%s" source)) auth-sources ", ")
             host port
@@ -94,11 +94,11 @@ USER may be nil."
   (let ((demanded (smtpmail-native-request-demanded request)))
     (smtpmail-native-error-signal
      'smtpmail-native-auth-error
-     (format "No password for %s%s%s: looked in %s"
+     (format "No password for %s%s%s; searched %s"
              (if user (concat user " at ") "")
              (smtpmail-native-lookup-place request)
-             (cond ((stringp demanded) (format " (it says %s)" demanded))
-                   (demanded " (it requires authentication)")
+             (cond ((stringp demanded) (format " (the server says %s)" demanded))
+                   (demanded " (the server requires authentication)")
                    (t ""))
              (smtpmail-native-auth--places request user)))))
 
@@ -278,7 +278,7 @@ the first argument is nil.  A secret that does not come in
             (or err
                 (and (null secret)
                      (list 'smtpmail-native-auth-error
-                           (format "The function for the secret of %s:%s \
+                           (format "The function for the password of %s:%s \
 has none" (plist-get found :host) (plist-get found :port)))))))
        (if failure
            (progn (smtpmail-native-auth-release found)
@@ -357,7 +357,7 @@ The mail may be sent by now: no error and no quit leaves this function."
           (funcall save)
         ;; Only the kind of the error is told: its data might be the secret.
         ((error quit)
-         (message "The password for %s:%s was not saved: %s"
+         (message "Cannot save the password for %s:%s: %s"
                   (plist-get found :host) (plist-get found :port)
                   (get (car err) 'error-message)))))))
 

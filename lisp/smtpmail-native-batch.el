@@ -95,7 +95,7 @@ Usage: emacs --batch -l smtpmail-native -f smtpmail-native-batch-send \\
          -- [OPTION]... [RECIPIENT]... <MESSAGE
 Send a message, and wait until the mail server has it.
 
-  -t               send to To, Cc and Bcc of the message, too
+  -t               also send to the addresses in To, Cc and Bcc
   -f, --from=ADDR  the envelope sender; \"\" is the null sender; also -r ADDR
   -F NAME          the name of the author, if the message has no From
   -N WHEN          report never, or on success, failure and delay
@@ -105,27 +105,27 @@ Send a message, and wait until the mail server has it.
   --server=HOST    the mail server
   --port=PORT      its port, a number or the name of a service
   --stream=TYPE    auto, starttls, ssl (or tls), plain
-  --user=USER      whose password to look for
-  --timeout=SEC    how long the server may take for each answer
-  --queue          leave the message in the outbox, do not send it
+  --user=USER      user name for authentication
+  --timeout=SEC    seconds to wait for each reply
+  --queue          put the message into the outbox without sending it
   --obey-header    do what X-Smtpmail-Native of the message asks for
-  --result         print what came of it as a line of JSON
+  --result         print the outcome as one line of JSON
   -i, -oi, -o..., -bm, -m, -n, -v, -B TYPE, -L TAG
-                   nothing; a line with a dot never ends the message
+                   ignored; a line with only a dot never ends the message
   --help           print this
   --               the end of the options
 
-The first -- is not that end: it keeps Emacs from taking options.
+The first -- does not end these options; it keeps Emacs from reading them.
 "
   "What --help shows.")
 
 (defconst smtpmail-native-batch--flush-usage "\
 Usage: emacs --batch -l smtpmail-native -f smtpmail-native-batch-flush \\
          -- [OPTION]...
-Send all that waits in the outbox, each mail once.
+Send everything that waits in the outbox, each message once.
 
-  --timeout=SEC    how long the server may take for each answer
-  --result         print what came of it as a line of JSON
+  --timeout=SEC    seconds to wait for each reply
+  --result         print the outcome as one line of JSON
   --help           print this
 "
   "What --help shows.")
@@ -163,7 +163,7 @@ OPTIONS is a plist with the keys of TABLE, OTHERS a list of strings."
             (cond
              ((null key)
               (smtpmail-native-batch--fail
-               "Unknown option %s; -- --help shows all" name))
+               "Unknown option %s (try -- --help)" name))
              ((eq valued 'attached))
              (valued
               (unless (or value args)
@@ -185,14 +185,14 @@ The value is that of `smtpmail-native-batch--getopt'."
    ;; Without -- Emacs has seen the arguments first.
    ((smtpmail-native-auth-string (bound-and-true-p init-file-user))
     (smtpmail-native-batch--fail
-     "Emacs has taken --user for itself: write -- before the arguments")))
+     "Emacs read --user itself; put -- before the arguments")))
   (smtpmail-native-batch--getopt args table))
 
 (defun smtpmail-native-batch--port (value)
   "Return VALUE, the argument of --port, if it names a port."
   (smtpmail-native-load)
   (unless (smtpmail-native-lookup-service value)
-    (smtpmail-native-batch--fail "--port names no port: %s" value))
+    (smtpmail-native-batch--fail "Invalid --port: %s" value))
   value)
 
 (defun smtpmail-native-batch--stream (value)
@@ -221,7 +221,7 @@ It is the author as well, should the message name none."
                                                value))
                           (smtpmail-native-message-recipients value "--from"))))
       (when (cdr addresses)
-        (smtpmail-native-batch--fail "--from names more than one: %s" value))
+        (smtpmail-native-batch--fail "More than one address in --from: %s" value))
       (setq smtpmail-mail-address (or (car addresses) "")
             user-mail-address (or (car addresses) user-mail-address)))))
 
@@ -434,7 +434,7 @@ if it was only put into the outbox, as one that is to be sent later is."
               (princ smtpmail-native-batch--send-usage)
             (unless (or recipients (plist-get options :headers))
               (smtpmail-native-batch--fail
-               "No recipient: name one, or use -t; -- --help shows all"))
+               "No recipients; name some or use -t (try -- --help)"))
             (smtpmail-native-batch--set-options options)
             (setq mail (smtpmail-native-batch--prepare options recipients)
                   ;; From here on only the configuration can be at fault.
@@ -496,8 +496,8 @@ if it was only put into the outbox, as one that is to be sent later is."
            (counts (smtpmail-native-batch--count (seq-union ids now)))
            (waiting (alist-get 'waiting counts)))
       (when (> waiting 0)
-        (message "smtpmail-native: %d mail%s still wait%s in the outbox"
-                 waiting (if (= waiting 1) "" "s") (if (= waiting 1) "s" "")))
+        (message "smtpmail-native: %d message%s still waiting in the outbox"
+                 waiting (if (= waiting 1) " is" "s are")))
       (cons (cons 'exit (smtpmail-native-batch--flush-code counts)) counts))))
 
 (defun smtpmail-native-batch--flush (args)
@@ -513,7 +513,7 @@ if it was only put into the outbox, as one that is to be sent later is."
             '((exit . 0)))
            (others
             (smtpmail-native-batch--fail
-             "All mails that wait are sent; this is too much: %s" (car others)))
+             "Unexpected argument %s: all waiting messages are sent" (car others)))
            (t
             (smtpmail-native-batch--set-timeout (plist-get options :timeout))
             (setq usage 78)

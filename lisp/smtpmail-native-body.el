@@ -76,17 +76,17 @@ empty line if no such line ends the header.  Point moves."
          ;; end up in the body, or text of the body become a recipient.
          ((smtpmail-native-body--header-goes-on-p separator)
           (smtpmail-native-header-malformed
-           "Line %d is empty, but the header seems to go on as far as %s:\
+           "Line %d is empty, but the header seems to continue down to %s;\
  delete the empty line"
            (line-number-at-pos end)
            (smtpmail-native-address-quote separator))))
         (cons end start)))
      ((eobp)
       (smtpmail-native-header-malformed
-       "The header has no end: there is %s"
+       "Unterminated header: %s"
        (if (string-empty-p separator)
-           "no empty line behind it"
-         (format "neither the line %s nor an empty line"
+           "no empty line after it"
+         (format "neither the line %s nor an empty line after it"
                  (smtpmail-native-address-quote separator)))))
      (t (smtpmail-native-header-fail-line (line-number-at-pos))))))
 

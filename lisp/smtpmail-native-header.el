@@ -121,7 +121,7 @@ so the first block with recipients is the last resending."
   "Signal that the line at point, number NUMBER, is not part of a header."
   (smtpmail-native-header-malformed
    "Line %d is neither a header field nor %s: %s\
- (the second line of a field must be indented)"
+ (a continuation line must start with a space or tab)"
    number
    (if (member mail-header-separator '(nil ""))
        "empty"

@@ -55,7 +55,7 @@
   (or (smtpmail-native-lookup-service smtpmail-smtp-service)
       (smtpmail-native-error-signal
        'smtpmail-native-usage-error
-       (format "`smtpmail-smtp-service' names no port: %S"
+       (format "Invalid port in `smtpmail-smtp-service': %S"
                smtpmail-smtp-service))))
 
 (defun smtpmail-native-job--own-name ()

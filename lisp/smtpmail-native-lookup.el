@@ -180,7 +180,7 @@ waited for, and REQUEST says later, the value is (pending FUNCTION).  Signal
             (smtpmail-native-secrets-encode secret)))
           ((not (functionp secret))
            (smtpmail-native-secrets-fail
-            (format "The secret in auth-source for %s is no string" place)))
+            (format "The auth-source secret for %s is not a string" place)))
           ((smtpmail-native-request-probe request)
            (smtpmail-native-secrets-encode ""))
           ((and (smtpmail-native-request-later request)

@@ -88,10 +88,10 @@ is non-nil."
                          (smtpmail-native-header-select
                           '("to" "cc" "bcc") fields))))))
         (smtpmail-native-message--fail
-         "No recipient in %s"
+         "No recipients in %s"
          (cond ((and given (not beside)) "the arguments")
-               (block "Resent-To, Resent-Cc and Resent-Bcc")
-               (t "To, Cc and Bcc"))))))
+               (block "Resent-To, Resent-Cc or Resent-Bcc")
+               (t "To, Cc or Bcc"))))))
 
 (defun smtpmail-native-message-explicit-sender ()
   "Return the envelope sender that the user has set, a string, or nil.
@@ -128,7 +128,7 @@ author."
                   (smtpmail-native-header-resent-block fields))
                  (smtpmail-native-header-select '("from") fields)))
       (smtpmail-user-mail-address)
-      (smtpmail-native-message--fail "No sender: set `user-mail-address'")))
+      (smtpmail-native-message--fail "No sender address; set `user-mail-address'")))
 
 ;;;; Completing the header
 
@@ -166,7 +166,7 @@ author."
         (name (or (user-full-name) "")))
     (when (member address '(nil ""))
       (smtpmail-native-message--fail
-       "No sender: set `user-mail-address'"))
+       "No sender address; set `user-mail-address'"))
     (save-restriction
       (narrow-to-region (point) (point))
       (with-suppressed-warnings ((obsolete mail-from-style))

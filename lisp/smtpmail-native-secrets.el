@@ -167,21 +167,21 @@ If it replaces a stored one, REST is what else was stored."
 PLACE says in an error where it is from."
   (unless (or (stringp value) (null value))
     (smtpmail-native-secrets-fail
-     (format "The function for the secret of %s returned no string" place)))
+     (format "The function for the password of %s did not return a string" place)))
   (and value
        (smtpmail-native-secrets-chomp (smtpmail-native-secrets-encode value))))
 
 (defun smtpmail-native-secrets--late (place)
   "Signal that the function for the secret of PLACE took too long."
   (smtpmail-native-secrets-fail
-   (format "The function for the secret of %s did not return in %s seconds"
+   (format "The function for the password of %s did not return in %s seconds"
            place smtpmail-native-secret-timeout)))
 
 (defun smtpmail-native-secrets--failed (err place)
   "Signal that the function for the secret of PLACE signaled ERR."
   ;; The data of the error might be the secret, so only its kind is told.
   (smtpmail-native-secrets-fail
-   (format "The function for the secret of %s failed: %s"
+   (format "The function for the password of %s failed: %s"
            place (get (car err) 'error-message))))
 
 (defun smtpmail-native-secrets--wait (function)

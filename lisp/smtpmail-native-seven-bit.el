@@ -19,8 +19,8 @@
   "Signal that the message cannot be encoded, because of WHY."
   (smtpmail-native-error-signal
    'smtpmail-native-refused
-   (concat "It has 8-bit octets, which the server does not take (8BITMIME), \
-and cannot be encoded: " why)))
+   (concat "The server does not support 8-bit messages (8BITMIME), and this \
+one cannot be encoded: " why)))
 
 (defun smtpmail-native-seven-bit--p (beg end)
   "Return non-nil if there is an 8-bit octet between BEG and END."
@@ -77,7 +77,7 @@ TYPE is its parsed content type or nil, ENCODING that of its header or nil;
 TOP non-nil means that it is the message itself."
   (when (and encoding (not (member encoding '("7bit" "8bit" "binary"))))
     (smtpmail-native-seven-bit--fail
-     (format "a part that says it is %s is not" encoding)))
+     (format "a part labeled %s has 8-bit data" encoding)))
   (let ((wanted (if (equal encoding "binary")
                     'base64
                   (smtpmail-native-seven-bit--encoding body (point-max))))
@@ -127,13 +127,13 @@ BOUNDARY is between them, and they stand behind BODY."
                 parts))
          ((smtpmail-native-seven-bit--p body start)
           (smtpmail-native-seven-bit--fail
-           "there is text outside of its parts")))
+           "there is 8-bit text outside its MIME parts")))
         (forward-line)
         (setq beg (point))))
     (unless closed
-      (smtpmail-native-seven-bit--fail "the end of its parts is missing"))
+      (smtpmail-native-seven-bit--fail "its closing MIME boundary is missing"))
     (when (smtpmail-native-seven-bit--p (min beg (point-max)) (point-max))
-      (smtpmail-native-seven-bit--fail "there is text outside of its parts"))
+      (smtpmail-native-seven-bit--fail "there is 8-bit text outside its MIME parts"))
     parts))
 
 (defun smtpmail-native-seven-bit--binary-p (body)
@@ -197,7 +197,7 @@ is then half done, and of no use."
           (let ((case-fold-search t))
             (re-search-forward "^DKIM-Signature:"
                                (smtpmail-native-seven-bit--body) t)))
-    (smtpmail-native-seven-bit--fail "it has a signature of DKIM"))
+    (smtpmail-native-seven-bit--fail "it has a DKIM signature"))
   (save-restriction
     (widen)
     (smtpmail-native-seven-bit--entity t)))

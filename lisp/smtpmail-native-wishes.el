@@ -69,20 +69,21 @@ FUTURERELEASE (RFC 4865) for that long; else it is kept in the outbox."
                      (null (seq-difference names
                                            '("SUCCESS" "FAILURE" "DELAY")))))
       (smtpmail-native-wishes--fail
-       "notify is never, or some of success, failure and delay: %s" value))
+       "Invalid notify: %s (must be never, or a list of success, failure, delay)"
+       value))
     (string-join names ",")))
 
 (defun smtpmail-native-wishes--return (value)
   "Return VALUE as the parameter RET."
   (or (cdr (assoc (downcase value)
                   '(("full" . "FULL") ("headers" . "HDRS") ("hdrs" . "HDRS"))))
-      (smtpmail-native-wishes--fail "return is full or headers: %s" value)))
+      (smtpmail-native-wishes--fail "Invalid return: %s (must be full or headers)" value)))
 
 (defun smtpmail-native-wishes--envid (value)
   "Return VALUE as the envelope identifier."
   (unless (string-match-p "\\`[!-~]\\{1,100\\}\\'" value)
     (smtpmail-native-wishes--fail
-     "envid is 1 to 100 printable characters of ASCII: %s" value))
+     "Invalid envid: %s (must be 1 to 100 printable ASCII characters)" value))
   value)
 
 (defun smtpmail-native-wishes--deliver-by (value)
@@ -90,8 +91,8 @@ FUTURERELEASE (RFC 4865) for that long; else it is kept in the outbox."
   (unless (string-match "\\`\\(-?[0-9]\\{1,9\\}\\);?\\([RN]T?\\)\\'"
                         (upcase value))
     (smtpmail-native-wishes--fail
-     "deliver-by is a number of seconds and R (else return it) or N (else \
-notify me), as 3600R: %s" value))
+     "Invalid deliver-by: %s (must be seconds followed by R, to return it, \
+or N, to notify you)" value))
   (let ((value (upcase value)))
     (concat (match-string 1 value) ";" (match-string 2 value))))
 
@@ -100,7 +101,7 @@ notify me), as 3600R: %s" value))
   (pcase (downcase value)
     ((or "yes" "t") t)
     ((or "no" "nil") nil)
-    (_ (smtpmail-native-wishes--fail "require-tls is yes or no: %s" value))))
+    (_ (smtpmail-native-wishes--fail "Invalid require-tls: %s (must be yes or no)" value))))
 
 (defun smtpmail-native-wishes-time (value)
   "Return the time that VALUE names, in seconds, an integer.
@@ -121,7 +122,7 @@ if it is none of these."
              (minute (string-to-number (match-string 2 value)))
              (time (smtpmail-native-wishes--today hour minute 0)))
         (unless (and (< hour 24) (< minute 60))
-          (smtpmail-native-wishes--fail "later names no time: %s" value))
+          (smtpmail-native-wishes--fail "Invalid time in later: %s" value))
         (if (> time now) time (smtpmail-native-wishes--today hour minute 1))))
      (t
       (let ((decoded (condition-case nil
@@ -132,7 +133,7 @@ if it is none of these."
         (unless (and (decoded-time-year decoded) (decoded-time-month decoded)
                      (decoded-time-day decoded) (decoded-time-hour decoded))
           (smtpmail-native-wishes--fail
-           "later is +2h, 08:30, or a date with a time: %s" value))
+           "Invalid later: %s (must be like +2h, 08:30, or a date and time)" value))
         (truncate (float-time (encode-time
                                (decoded-time-set-defaults decoded)))))))))
 
@@ -167,10 +168,10 @@ Signal `smtpmail-native-usage-error' for what is not understood."
              (key (assoc name smtpmail-native-wishes--keys)))
         (unless key
           (smtpmail-native-wishes--fail
-           "unknown key %s, known are %s" name
+           "Unknown key %s (known keys: %s)" name
            (mapconcat #'car smtpmail-native-wishes--keys ", ")))
         (when (plist-member plist (nth 1 key))
-          (smtpmail-native-wishes--fail "%s stands there twice" name))
+          (smtpmail-native-wishes--fail "Duplicate key %s" name))
         (setq plist (plist-put plist (nth 1 key)
                                (funcall (nth 2 key) value)))))
     plist))

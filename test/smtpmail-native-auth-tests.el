@@ -128,8 +128,8 @@ Fail unless each of WORDS is part of it, and if a secret is."
   (smtpmail-native-auth-tests-with "machine h login b password s3cret"
     (setq smtpmail-auth-credentials '(("h" 25 "a" nil)))
     (smtpmail-native-auth-tests--refusal
-     "for a at h:25" "`smtpmail-auth-credentials' (the entry for this server \
-leaves it open)" "auth-sources" file "login a")
+     "for a at h:25" "`smtpmail-auth-credentials' (its entry has no password)"
+     "auth-sources" file "login a")
     (setq smtpmail-auth-credentials '(("h" 25 "a" "")))
     (smtpmail-native-auth-tests--refusal "for a at h:25" file))
   (smtpmail-native-auth-tests-with ""
@@ -245,7 +245,7 @@ The cache of auth-source must not mix them up."
                         "h" 25 :demanded "530 5.7.0 who?")
                        :type 'smtpmail-native-auth-error))))
       (should (string-prefix-p
-               "No password for h:25 (it says 530 5.7.0 who?): looked in \
+               "No password for h:25 (the server says 530 5.7.0 who?); searched \
 `smtpmail-auth-credentials' (not set) and `auth-sources' ("
                text)))))
 
@@ -322,7 +322,7 @@ So it is when auth-source has no place where it could be saved."
           (smtpmail-native-auth-worked
            (list :host "h" :port 25 :user "a" :password "s3cret"
                  :source 'prompt :save signal)))
-        (should (string-match-p "h:25 was not saved" told))
+        (should (string-match-p "Cannot save the password for h:25" told))
         (should-not (string-match-p "s3cret" told))))))
 
 (ert-deftest smtpmail-native-auth-tests-typed-by-user ()
@@ -538,7 +538,7 @@ So it is when auth-source has no place where it could be saved."
                        (list (lambda (_back) (error "The s3cret"))
                              'smtpmail-native-lookup-error "failed: error")
                        (list (lambda (back) (funcall back 'symbol))
-                             'smtpmail-native-lookup-error "no string")
+                             'smtpmail-native-lookup-error "not return a string")
                        (list (lambda (back) (funcall back nil))
                              'smtpmail-native-auth-error "none")))
     (ert-info (word)

@@ -306,18 +306,18 @@ Return the octets that arrive."
              '((("--bogus" "-t") "Unknown option --bogus")
                (("-x" "-t") "Unknown option -x")
                (("-tx") "Unknown option -x")
-               (() "No recipient")
-               ((" ") "no recipient")
+               (() "No recipients")
+               ((" ") "No recipients")
                (("bob@example.org" "-f") "-f needs a value")
                (("-t" "--queue=x") "--queue takes no value")
-               (("-t" "--port" "0") "names no port")
-               (("-t" "--port" "no-such-service") "names no port")
+               (("-t" "--port" "0") "Invalid --port")
+               (("-t" "--port" "no-such-service") "Invalid --port")
                (("-t" "-bs") "Unknown option -b")
                (("-t" "--stream" "x") "must be auto")
                (("-t" "--timeout" "soon") "number of seconds")
                (("-t" "--timeout=0") "number of seconds")
-               (("a b@example.org") "Cannot read the address")
-               (("-t" "-f" "a, b") "more than one")
+               (("a b@example.org") "Invalid address")
+               (("-t" "-f" "a, b") "More than one")
                (("-t" "-f" "a\nb@example.org") ".")
                (("a\nRCPT TO:<eve@example.org>") ".")))
       (smtpmail-native-batch-tests--fails
@@ -327,7 +327,7 @@ Return the octets that arrive."
     (smtpmail-native-batch-tests--fails
      (smtpmail-native-batch-tests--send
       folder '("-t" "--server=127.0.0.1" "--port=1") "Subject: x\n\n")
-     64 "no recipient")))
+     64 "No recipients")))
 
 (ert-deftest smtpmail-native-batch-tests-emacs-options ()
   "Behind -- no option is Emacs's, and one that it took is noticed."
@@ -615,7 +615,7 @@ Return the octets that arrive."
                                             damaged))))
               (dolist (line '("^Sent to bob@example.org" "554 go away"
                               "421 later"
-                              "^smtpmail-native: 1 mail still waits"))
+                              "^smtpmail-native: 1 message is still waiting"))
                 (should (string-match-p line said))))
             (smtpmail-native-test-verdict good)
             (smtpmail-native-test-verdict bad)
@@ -645,7 +645,7 @@ Return the octets that arrive."
      (smtpmail-native-batch-tests--flush folder))
     (should (equal (smtpmail-native-batch-tests--statuses folder) '(held)))
     (smtpmail-native-batch-tests--fails
-     (smtpmail-native-batch-tests--flush folder '("all")) 64 "too much")))
+     (smtpmail-native-batch-tests--flush folder '("all")) 64 "Unexpected argument")))
 
 (provide 'smtpmail-native-batch-tests)
 ;;; smtpmail-native-batch-tests.el ends here

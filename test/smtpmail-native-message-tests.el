@@ -171,7 +171,7 @@ BODY, `plist' is the result and `octets' what is to be sent."
 (ert-deftest smtpmail-native-message-tests-no-recipients ()
   (dolist (header '("Subject: x" "To:" "To: undisclosed-recipients:;"
                     "Fcc: /tmp/x"))
-    (should (string-match-p "recipient.*To, Cc and Bcc"
+    (should (string-match-p "recipient.*To, Cc or Bcc"
                             (smtpmail-native-message-tests-error
                              (smtpmail-native-message-tests-mail header t)))))
   (should (string-match-p "Resent-To"

@@ -127,7 +127,7 @@ Grüße aus dem Inneren des Briefes\n" 'utf-8))))
          ("Content-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n--b--\nü\n"
           "outside")
          ("Content-Type: multipart/mixed; boundary=b\n\n--b\n\nü\n"
-          "end of its parts")
+          "closing MIME boundary")
          ("Content-Type: multipart/mixed\n\n--b\n\nü\n--b--\n"
           "multipart/mixed")
          ("Content-Type: message/partial\n\nü\n" "message/partial")

@@ -223,7 +223,7 @@ If the server wants one all the same, its words and all places are told."
              (("S: 220 x" "C: EHLO *" "S: 250 x" "C: MAIL *" "S: 530 5.7.0 auth"
                "C: QUIT")
               smtpmail-native-auth-error
-              "No password for .* (it says 530 5.7.0 auth): looked in \
+              "No password for .* (the server says 530 5.7.0 auth); searched \
 `smtpmail-auth-credentials' (not set) and `auth-sources'")
              (("S: 220 x" "C: EHLO *" "S: 250 x" "C: MAIL *"
                "S: 530 5.7.0 Must issue a STARTTLS command first" "C: QUIT")

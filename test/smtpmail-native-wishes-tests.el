@@ -67,7 +67,7 @@
          ("deliver-by=soon" "soon") ("require-tls=maybe" "maybe")
          ("priority=1" "unknown key priority") ("later" "later")
          ("later=tomorrow" "tomorrow") ("later=25:00" "25:00")
-         ("later=+5y" "+5y") ("envid=a; envid=b" "envid stands there twice")))
+         ("later=+5y" "+5y") ("envid=a; envid=b" "Duplicate key envid")))
     (ert-info (field)
       (let ((err (should-error (smtpmail-native-wishes-parse field)
                                :type 'smtpmail-native-usage-error)))
