@@ -346,7 +346,7 @@ Return the octets that arrive."
                 smtpmail-native-batch-tests--mail
                 '("--user" "nobody-of-that-name" "bob@example.org"))))
       (should (eql (smtpmail-native-batch-tests--ran-code ran) 64))
-      (should (string-match-p "taken --user"
+      (should (string-match-p "read --user"
                               (smtpmail-native-batch-tests--ran-err ran))))))
 
 (ert-deftest smtpmail-native-batch-tests-message ()
