@@ -227,7 +227,7 @@ entry, or a user name that cannot be one."
          (entry (smtpmail-native-module-find-auth host port))
          (found
           (cond
-           ((eq (car (smtpmail-native-mechanism-option)) 'none)
+           ((smtpmail-native-mechanism-none-p)
             (smtpmail-native-auth--nothing request))
            ((smtpmail-native-lookup-instead
              request (smtpmail-native-auth-string (nth 2 entry))))

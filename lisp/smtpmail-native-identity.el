@@ -17,6 +17,7 @@
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-load)
+(require 'smtpmail-native-mechanism)
 (require 'smtpmail-native-quiet)
 
 (declare-function smtpmail-native-module-find-auth "smtpmail-native-module"
@@ -34,10 +35,12 @@
 ;;;; What the envelope keeps
 
 (defun smtpmail-native-identity--classic (account)
-  "Return the user of the classic entry for the server of ACCOUNT, or nil."
-  (smtpmail-native-auth-string
-   (nth 2 (smtpmail-native-module-find-auth (plist-get account :host)
-                                            (plist-get account :port)))))
+  "Return the user of the classic entry for the server of ACCOUNT, or nil.
+It does not count where the options say not to authenticate."
+  (and (not (smtpmail-native-mechanism-none-p))
+       (smtpmail-native-auth-string
+        (nth 2 (smtpmail-native-module-find-auth (plist-get account :host)
+                                                 (plist-get account :port))))))
 
 (defun smtpmail-native-identity (account &optional found)
   "Return the identity of a message for the server of ACCOUNT.

@@ -60,6 +60,10 @@ to authenticate.  Return nil if there is nothing but defaults."
      ((not (member supported smtpmail-native-mechanism--standard))
       (list (mapcar upcase supported) 'smtpmail-auth-supported)))))
 
+(defun smtpmail-native-mechanism-none-p ()
+  "Return non-nil if the options say not to authenticate."
+  (eq (car (smtpmail-native-mechanism-option)) 'none))
+
 (defun smtpmail-native-mechanism-preference ()
   "Return what the user's options say of mechanisms for tokens, or nil.
 They do so when the first mechanism they name is one.  The value is a
