@@ -35,7 +35,7 @@
 
 (defun smtpmail-native-body--header-goes-on-p (separator)
   "Return non-nil if the header may go on from point as far as SEPARATOR.
-Point is behind an empty line.  A line like SEPARATOR in a body is nothing
+Point is after an empty line.  A line like SEPARATOR in a body is nothing
 of the kind unless all lines up to there could be header fields."
   (let ((limit (save-excursion
                  (let ((case-fold-search nil))

@@ -147,7 +147,7 @@ Signal `smtpmail-native-lookup-error' if a source cannot be asked."
       (car (auth-source-recall spec))
     (let ((missing (smtpmail-native-lookup--missing-table))
           (key (cons spec (smtpmail-native-lookup--sources))))
-      ;; Who is asked may have just added the entry.
+      ;; A user who can be asked may have just added the entry.
       (unless (and (gethash key missing)
                    (not (smtpmail-native-lookup-may-ask-p request)))
         (let ((found (smtpmail-native-lookup--search-now request spec)))

@@ -128,7 +128,8 @@ author."
                   (smtpmail-native-header-resent-block fields))
                  (smtpmail-native-header-select '("from") fields)))
       (smtpmail-user-mail-address)
-      (smtpmail-native-message--fail "No sender address; set `user-mail-address'")))
+      (smtpmail-native-message--fail
+       "No sender address; set `user-mail-address'")))
 
 ;;;; Completing the header
 
@@ -213,7 +214,8 @@ PREFIX, \"Resent-\" or \"\", is part of their names."
   (let* ((fields (smtpmail-native-header-fields))
          (block (smtpmail-native-header-resent-block fields)))
     (when block
-      (smtpmail-native-message--complete "Resent-" (smtpmail-native-field-beg (car block)) block))
+      (smtpmail-native-message--complete
+       "Resent-" (smtpmail-native-field-beg (car block)) block))
     (smtpmail-native-message--complete "" (point-min) fields)))
 
 (defun smtpmail-native-message--plain-p (fields)
@@ -350,9 +352,10 @@ It is read as a whole even if it is narrowed, and not altered in any way.
 GIVEN is a list of strings, address lists, or nil.  They name the
 recipients in place of the header, or beside it if BESIDE is non-nil.
 
-FOREIGN non-nil means that the message is finished, and maybe somebody
-else's.  A signed one is then not altered, and X-Smtpmail-Native does not
-count; nor does it in a message that is resent.  It is removed in any case.
+FOREIGN non-nil means that the message is finished, and that another person
+may have written it.  A signed one is then not altered, and X-Smtpmail-Native
+does not count; nor does it in a message that is resent.  It is removed in
+any case.
 
 Return a plist:
   :buffer      a new unibyte buffer that holds exactly the octets to send,
@@ -383,7 +386,7 @@ Fcc, and is otherwise kept octet by octet.
 
 Signal `smtpmail-native-usage-error' if there is no recipient or an
 address cannot be read, and its child `smtpmail-native-malformed-message'
-if the header is malformed; nothing is left behind then."
+if the header is malformed; nothing is left then."
   (let ((plist (smtpmail-native-message-prepare-lean buffer given beside
                                                      foreign)))
     (smtpmail-native-body-fill (plist-get plist :buffer))

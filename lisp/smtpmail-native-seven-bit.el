@@ -97,7 +97,7 @@ TOP non-nil means that it is the message itself."
                                     (symbol-name wanted))))
 
 (defun smtpmail-native-seven-bit--base64 (body text)
-  "Encode in base64 what stands behind BODY.
+  "Encode in base64 what follows BODY.
 The line ends of TEXT, if non-nil, are CRLF before it is encoded, RFC 2045
 6.8."
   (when text
@@ -111,7 +111,7 @@ The line ends of TEXT, if non-nil, are CRLF before it is encoded, RFC 2045
 
 (defun smtpmail-native-seven-bit--parts (boundary body)
   "Return the parts of the narrowed multipart, as (BEG . END) markers.
-BOUNDARY is between them, and they stand behind BODY."
+BOUNDARY is between them, and they follow BODY."
   (let ((delimiter (concat "^--" (regexp-quote boundary) "\\(--\\)?[ \t]*$"))
         (case-fold-search nil)
         (beg nil)
@@ -143,6 +143,16 @@ BOUNDARY is between them, and they stand behind BODY."
                                   "content-transfer-encoding" body)
                                  "")))))
 
+(defun smtpmail-native-seven-bit--inside (beg end encoding top)
+  "Encode the entity between BEG and END, which is part of the narrowed one.
+ENCODING is that of the narrowed one, or nil; TOP non-nil means that the
+inner one is a message."
+  (save-restriction
+    (narrow-to-region beg end)
+    (smtpmail-native-seven-bit--entity top))
+  (when encoding
+    (smtpmail-native-seven-bit--set "Content-Transfer-Encoding" "7bit")))
+
 (defun smtpmail-native-seven-bit--entity (top)
   "Encode the narrowed entity; TOP non-nil means that it is the message."
   (let* ((body (smtpmail-native-seven-bit--body))
@@ -169,19 +179,9 @@ BOUNDARY is between them, and they stand behind BODY."
           ;; The last comes first, so that the places of others stay.
           (pcase-dolist (`(,beg . ,end)
                          (smtpmail-native-seven-bit--parts boundary body))
-            (save-restriction
-              (narrow-to-region beg end)
-              (smtpmail-native-seven-bit--entity nil)))
-          (when encoding
-            (smtpmail-native-seven-bit--set "Content-Transfer-Encoding"
-                                            "7bit")))
+            (smtpmail-native-seven-bit--inside beg end encoding nil)))
          ((equal name "message/rfc822")
-          (save-restriction
-            (narrow-to-region body (point-max))
-            (smtpmail-native-seven-bit--entity t))
-          (when encoding
-            (smtpmail-native-seven-bit--set "Content-Transfer-Encoding"
-                                            "7bit")))
+          (smtpmail-native-seven-bit--inside body (point-max) encoding t))
          ((string-match-p "\\`\\(?:message\\|multipart\\)/" name)
           (smtpmail-native-seven-bit--fail
            (format "%s must not be encoded" name)))

@@ -1,8 +1,8 @@
-;;; smtpmail-native-wishes.el --- What a mail asks of the server  -*- lexical-binding: t; -*-
+;;; smtpmail-native-wishes.el --- What a message asks of the server  -*- lexical-binding: t; -*-
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; Beside its delivery a mail may ask for reports (RFC 3461), for TLS all the
+;; Besides its delivery a message may ask for reports (RFC 3461), for TLS all the
 ;; way (RFC 8689), for a time limit (RFC 2852) and to be sent later (RFC 4865).
 ;; It does so by options, and by a field of its header that is removed:
 ;;
@@ -19,39 +19,39 @@
 (require 'subr-x)
 
 (defcustom smtpmail-native-dsn-notify nil
-  "When the sender of a mail wants a delivery report, RFC 3461 4.1.
-A list of `success', `failure' and `delay'; `never'; or nil to leave it to
-the servers, which report failures.  Where a server makes no reports on
-demand the mail is sent without."
+  "When to ask for a delivery report (RFC 3461, section 4.1).
+The value is a list of `success', `failure' and `delay'; `never'; or nil to
+leave it to the servers, which report failures.  If a server does not
+support reports on demand, the message is sent without asking."
   :group 'smtpmail-native
   :type '(choice (const :tag "As servers do" nil)
                  (const :tag "Never" never)
                  (set (const success) (const failure) (const delay))))
 
 (defcustom smtpmail-native-dsn-return nil
-  "What a report of failure brings back of the mail, RFC 3461 4.3.
+  "What a report of failure returns of the message (RFC 3461, section 4.3).
 The value is `full', `headers', or nil to leave it to the servers."
   :group 'smtpmail-native
   :type '(choice (const :tag "As servers do" nil) (const full) (const headers)))
 
 (defcustom smtpmail-native-require-tls nil
-  "Whether mail must go by TLS from server to server, RFC 8689.
-With non-nil a mail is refused if the server does not promise that
-\(REQUIRETLS).  The field \"TLS-Required: No\" in a mail makes an exception
-of it, and asks all servers on the way to deliver it even without."
+  "Non-nil means require TLS from server to server (RFC 8689).
+A message is then refused if the server does not support REQUIRETLS.  The
+field \"TLS-Required: No\" makes an exception of a message, and asks all
+servers on the route to deliver it even without TLS."
   :group 'smtpmail-native
   :type 'boolean)
 
 (defcustom smtpmail-native-send-later 'outbox
-  "Who keeps a mail that asks to be sent later.
-With `outbox' it can be changed and undone until then, and leaves when an
-Emacs runs.  With `server' it leaves at once, if the server offers
-FUTURERELEASE (RFC 4865) for that long; else it is kept in the outbox."
+  "Where a message waits that asks to be sent later.
+In the `outbox' it can be changed and undone until then, and is sent when an
+Emacs runs.  With `server', it is sent at once if the server supports
+FUTURERELEASE (RFC 4865) for that long; otherwise it waits in the outbox."
   :group 'smtpmail-native
   :type '(choice (const outbox) (const server)))
 
 (defconst smtpmail-native-wishes-header "x-smtpmail-native"
-  "The field of a mail that holds its wishes, in lower case.")
+  "The field of a message that holds its wishes, in lower case.")
 
 (defun smtpmail-native-wishes--fail (format &rest args)
   "Signal `smtpmail-native-usage-error' with FORMAT and ARGS."
@@ -101,11 +101,12 @@ or N, to notify you)" value))
   (pcase (downcase value)
     ((or "yes" "t") t)
     ((or "no" "nil") nil)
-    (_ (smtpmail-native-wishes--fail "Invalid require-tls: %s (must be yes or no)" value))))
+    (_ (smtpmail-native-wishes--fail
+        "Invalid require-tls: %s (must be yes or no)" value))))
 
 (defun smtpmail-native-wishes-time (value)
   "Return the time that VALUE names, in seconds, an integer.
-VALUE is +N with m, h, d or w behind it, which counts from now; a time of
+VALUE is +N followed by m, h, d or w, which counts from now; a time of
 the day, HH:MM, which means the next one; or a date with a time as people
 write it.  Without a zone it is local.  Signal `smtpmail-native-usage-error'
 if it is none of these."
@@ -138,7 +139,7 @@ if it is none of these."
                                (decoded-time-set-defaults decoded)))))))))
 
 (defun smtpmail-native-wishes--today (hour minute days)
-  "Return the time HOUR:MINUTE of the day that comes DAYS behind this one."
+  "Return the time HOUR:MINUTE of the day that comes DAYS after this one."
   (let ((today (decode-time)))
     (truncate
      (float-time
@@ -154,7 +155,7 @@ if it is none of these."
     ("require-tls" :require-tls smtpmail-native-wishes--yes)
     ("later" :release smtpmail-native-wishes-time))
   "Keys of the header field: (NAME PROPERTY FUNCTION).
-FUNCTION makes the value of PROPERTY of what stands behind NAME=.")
+FUNCTION makes the value of PROPERTY of what follows NAME=.")
 
 (defun smtpmail-native-wishes-parse (field)
   "Return what FIELD, the text of the header field, asks for, as a plist.
@@ -188,7 +189,7 @@ Signal `smtpmail-native-usage-error' for what is not understood."
         :require-tls (and smtpmail-native-require-tls t)))
 
 (defun smtpmail-native-wishes (field tls-required message-id)
-  "Return the wishes of a mail as a plist, nil if it has none.
+  "Return the wishes of a message as a plist, nil if it has none.
 FIELD is the text of its header field, or nil; TLS-REQUIRED that of the
 field TLS-Required (RFC 8689, 5); MESSAGE-ID its own, which names the mail
 in a report.  What the field says goes before the options.  Signal
