@@ -3,11 +3,11 @@
 
 ;;; Commentary:
 ;; smtpmail keeps queued mail in `smtpmail-queue-dir': a file of octets, a file
-;; of the same name and ".el" behind, and a line with the name in an index.
-;; Programs count these lines.  So the index has a line for each mail of the
-;; outbox that waits, and what smtpmail itself has queued becomes an entry.
-;; Mails that are being sent, were refused or may have arrived have no line:
-;; smtpmail would send them again.
+;; of the same name with ".el" appended, and a line with the name in an index.
+;; Programs count these lines, and smtpmail sends what they name.  So the index
+;; has a line for each message of the outbox that only a flush sends, and what
+;; smtpmail itself has queued becomes an entry.  Whatever is sent by itself, now
+;; or later, or may have arrived has no line: smtpmail would send it again.
 
 ;;; Code:
 
@@ -21,6 +21,7 @@
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-queue)
+(require 'smtpmail-native-quiet)
 (require 'smtpmail-native-tell)
 
 (defvar smtpmail-queue-dir)
@@ -65,26 +66,26 @@ It may also be for one of an outbox, this one or that of another Emacs."
   (seq-some #'smtpmail-native-stock--queued-p (smtpmail-native-stock--lines)))
 
 (defun smtpmail-native-stock--waiting-p (entry)
-  "Return non-nil if smtpmail could send ENTRY, and nobody is about to.
-Where :next is nil an entry is being sent, here or by another Emacs, or will
-be at once; and smtpmail would send to all recipients, also to those that
-have got the mail."
-  (let ((state (smtpmail-native-entry-state entry)))
-    (and (null (smtpmail-native-entry-problem entry))
-         (or (and (eq (plist-get state :status) 'ready)
-                  (plist-get state :next))
-             (and (eq (plist-get state :status) 'held)
-                  (eq (plist-get state :hold) 'queue)))
-         (equal (smtpmail-native-entry-remaining entry)
-                (plist-get (smtpmail-native-entry-envelope entry)
-                           :recipients)))))
+  "Return non-nil if only a flush sends ENTRY, which may be nil.
+smtpmail would send to all recipients, also to those that have got it."
+  (let ((state (and entry (smtpmail-native-entry-state entry))))
+    (and (eq (plist-get state :status) 'held)
+         (eq (plist-get state :hold) 'queue)
+         (null (plist-get state :results))
+         (null (smtpmail-native-entry-problem entry)))))
+
+(defun smtpmail-native-stock--line (id)
+  "Return the line of the index for the entry ID."
+  (smtpmail-native-outbox-file (smtpmail-native-entry-make :id id) "message"))
 
 (defun smtpmail-native-stock--replace (lines)
   "Replace the index by LINES.
 Signal `smtpmail-native-outbox-error' if it cannot be written."
   (let* ((index (file-truename (smtpmail-native-stock--index)))
          (fresh (make-temp-name (concat index ".")))
-         (coding-system-for-write 'utf-8-unix))
+         (coding-system-for-write 'utf-8-unix)
+         ;; It names what smtpmail itself has queued, too.
+         (write-region-inhibit-fsync nil))
     (condition-case err
         (unwind-protect
             (progn
@@ -102,45 +103,71 @@ Signal `smtpmail-native-outbox-error' if it cannot be written."
         (format "Cannot write the index of queued mail: %s"
                 (error-message-string err)))))))
 
-(defun smtpmail-native-stock-write-index (&optional gone)
+(defun smtpmail-native-stock--without (lines others)
+  "Return LINES without OTHERS."
+  (let ((table (make-hash-table :test #'equal)))
+    (dolist (line others)
+      (puthash line t table))
+    (seq-remove (lambda (line) (gethash line table)) lines)))
+
+(defun smtpmail-native-stock--waiting-lines (changed lines)
+  "Return the lines of the index for the entries of the outbox that wait.
+CHANGED is a list of the ids of those that may have changed, or t for all;
+LINES are those so far."
+  (if (eq changed t)
+      (mapcar (lambda (entry)
+                (smtpmail-native-stock--line (smtpmail-native-entry-id entry)))
+              (seq-filter #'smtpmail-native-stock--waiting-p
+                          (smtpmail-native-outbox-list)))
+    (append
+     (smtpmail-native-stock--without
+      lines (mapcar #'smtpmail-native-stock--line changed))
+     (mapcar #'smtpmail-native-stock--line
+             (seq-filter (lambda (id)
+                           (smtpmail-native-stock--waiting-p
+                            (or (smtpmail-native-index-entry id)
+                                (smtpmail-native-outbox-get id))))
+                         changed)))))
+
+(defun smtpmail-native-stock-write-index (changed &optional gone)
   "Bring the index of smtpmail's queue up to date.
-Lines that are not ours stay, but for those in the list GONE.  The folder
-of the queue is made only when a mail is queued.  Signal
-`smtpmail-native-outbox-error' if the index cannot be written."
-  (let* ((waiting (seq-filter #'smtpmail-native-stock--waiting-p
-                              (smtpmail-native-outbox-list)))
-         (old (smtpmail-native-stock--lines))
-         (new (append (seq-remove (lambda (line)
-                                    (or (smtpmail-native-stock--ours-p line)
-                                        (member line gone)))
-                                  old)
-                      (mapcar (lambda (entry)
-                                (smtpmail-native-outbox-file entry "message"))
-                              waiting))))
-    (unless (or (equal old new)
-                (not (or (file-directory-p smtpmail-queue-dir)
-                         (seq-some (lambda (entry)
-                                     (plist-get
-                                      (smtpmail-native-entry-state entry)
-                                      :hold))
-                                   waiting))))
+CHANGED is a list of the ids of entries that may have changed, or t for all:
+only for that the outbox is read.  Lines that are not ours stay, but for
+those in the list GONE.  The directory of the queue is made only when a
+message is queued.  Signal `smtpmail-native-outbox-error' if the index
+cannot be written."
+  (let* ((old (smtpmail-native-stock--lines))
+         (ours (seq-filter #'smtpmail-native-stock--ours-p old))
+         (new (append (smtpmail-native-stock--without old (append ours gone))
+                      (sort (smtpmail-native-stock--waiting-lines changed ours)
+                            #'string<))))
+    (unless (equal old new)
       (smtpmail-native-stock--replace new))))
 
+(defvar smtpmail-native-stock--changed nil
+  "Ids of entries that may have changed since the index was written.
+The value is t for all.")
+
 (defun smtpmail-native-stock--on-timer ()
-  "Write the index; an error is a warning."
-  (condition-case err
-      (smtpmail-native-stock-write-index)
-    (error (display-warning 'smtpmail-native (error-message-string err)))))
+  "Write the index."
+  (let ((changed smtpmail-native-stock--changed))
+    (setq smtpmail-native-stock--changed nil)
+    (smtpmail-native-stock-write-index
+     (if (eq changed t) t (delete-dups changed)))))
 
 (defun smtpmail-native-stock-note-change (id)
-  "See to it that the index is written soon, as the entry ID has changed.
+  "Have the index written soon, as the entry ID, or nil for all, has changed.
 For `smtpmail-native-changed-functions', which runs often."
   (let ((sending (and id (smtpmail-native-attempt-sending id))))
-    (unless (or (memq smtpmail-native-stock--timer timer-list)
-                ;; Mere progress.
-                (and sending (> (smtpmail-native-sending-sent sending) 0)))
-      (setq smtpmail-native-stock--timer
-            (run-at-time 0.5 nil #'smtpmail-native-stock--on-timer)))))
+    ;; Mere progress is no change.
+    (unless (and sending (> (smtpmail-native-sending-sent sending) 0))
+      (cond ((null id) (setq smtpmail-native-stock--changed t))
+            ((not (eq smtpmail-native-stock--changed t))
+             (push id smtpmail-native-stock--changed)))
+      (unless (memq smtpmail-native-stock--timer timer-list)
+        (setq smtpmail-native-stock--timer
+              (smtpmail-native-quiet-timer
+               0.5 #'smtpmail-native-stock--on-timer))))))
 
 ;;;; Adoption
 
@@ -329,7 +356,7 @@ Return the number of mails that were taken.  Signal
                                          (smtpmail-native-stock--lines)))))
     (when adopted
       (smtpmail-native-index-changed nil))
-    (smtpmail-native-stock-write-index adopted)
+    (smtpmail-native-stock-write-index t adopted)
     (length adopted)))
 
 (provide 'smtpmail-native-stock)

@@ -42,7 +42,7 @@
       (with-temp-buffer
         (smtpmail-native-test-insert)
         (smtpmail-send-it)))
-    (smtpmail-native-stock-write-index)
+    (smtpmail-native-stock-write-index t)
     (smtpmail-native-mode -1)
     (cl-letf (((symbol-function 'smtpmail-try-auth-methods) #'ignore))
       (smtpmail-send-queued-mail))
@@ -235,7 +235,7 @@ smtpmail-smtp-service %d\nsmtpmail-smtp-user nil\n)" port))
                    (with-temp-buffer
                      (smtpmail-native-test-insert)
                      (smtpmail-send-it))
-                   (smtpmail-native-stock-write-index)
+                   (smtpmail-native-stock-write-index t)
                    (car (smtpmail-native-stock-tests--index)))))
       (should (file-exists-p line))
       (should (= (smtpmail-native-stock-adopt) 0))
@@ -257,14 +257,15 @@ smtpmail-smtp-service %d\nsmtpmail-smtp-user nil\n)" port))
       (smtpmail-native-entry-id entry))))
 
 (ert-deftest smtpmail-native-stock-tests-listed ()
-  "Only what nobody sends, and nobody has got, has a line."
+  "Only what nothing here sends by itself, and nobody has got, has a line."
   (smtpmail-native-test-with-mode '("close")
     (let ((listed
            (list (smtpmail-native-stock-tests--entry
-                  :status 'held :hold 'queue)
-                 (smtpmail-native-stock-tests--entry
-                  :status 'ready :next (+ (truncate (float-time)) 600)))))
+                  :status 'held :hold 'queue))))
       (dolist (state '((:status ready)
+                       ;; The next try, the time of undo, a date.
+                       (:status ready :next 4000000000)
+                       (:status ready :next 4000000000 :undo t)
                        (:status ready :next 4000000000
                         :results (("bob@example.org" sent 250)))
                        (:status held :hold user)
@@ -278,7 +279,7 @@ smtpmail-smtp-service %d\nsmtpmail-smtp-user nil\n)" port))
       (write-region "/elsewhere/1\n" nil
                     (expand-file-name "index" smtpmail-queue-dir)
                     nil 'silent)
-      (smtpmail-native-stock-write-index)
+      (smtpmail-native-stock-write-index t)
       (should (equal (smtpmail-native-stock-tests--index)
                      (cons "/elsewhere/1"
                            (mapcar (lambda (id)
@@ -290,15 +291,48 @@ smtpmail-smtp-service %d\nsmtpmail-smtp-user nil\n)" port))
       (should (equal (directory-files smtpmail-queue-dir nil "\\`[^.]")
                      '("index"))))))
 
+(ert-deftest smtpmail-native-stock-tests-changed ()
+  "A change of an entry changes its line, and reads no other entry."
+  (smtpmail-native-test-with-mode '("close")
+    (let* ((ids (list (smtpmail-native-stock-tests--entry
+                       :status 'held :hold 'queue)
+                      (smtpmail-native-stock-tests--entry
+                       :status 'held :hold 'queue)))
+           (lines (mapcar #'smtpmail-native-stock--line ids))
+           (read nil)
+           (get (symbol-function 'smtpmail-native-outbox-get)))
+      (smtpmail-native-stock-write-index t)
+      (should (equal (smtpmail-native-stock-tests--index) lines))
+      (cl-letf (((symbol-function 'smtpmail-native-outbox-list)
+                 (lambda () (error "All was read")))
+                ((symbol-function 'smtpmail-native-outbox-get)
+                 (lambda (id &rest args)
+                   (push id read)
+                   (apply get id args))))
+        ;; It leaves by itself from here on.
+        (let ((entry (funcall get (car ids))))
+          (smtpmail-native-outbox-claim entry)
+          (smtpmail-native-outbox-set entry :status 'ready :hold nil)
+          (smtpmail-native-outbox-release entry))
+        (smtpmail-native-stock-write-index (list (car ids)))
+        (should (equal (smtpmail-native-stock-tests--index) (cdr lines)))
+        (should (equal (delete-dups read) (list (car ids))))
+        ;; It is gone.
+        (let ((entry (funcall get (cadr ids))))
+          (smtpmail-native-outbox-claim entry)
+          (smtpmail-native-outbox-remove entry))
+        (smtpmail-native-stock-write-index ids)
+        (should-not (smtpmail-native-stock-tests--index))))))
+
 (ert-deftest smtpmail-native-stock-tests-no-folder ()
   "The folder of the queue is made when a mail is queued, not before."
   (smtpmail-native-test-with-mode '("close")
     (smtpmail-native-stock-tests--entry :status 'ready :next 4000000000)
-    (smtpmail-native-stock-write-index)
+    (smtpmail-native-stock-write-index t)
     (should-not (file-exists-p smtpmail-queue-dir))
     (smtpmail-native-stock-tests--entry :status 'held :hold 'queue)
-    (smtpmail-native-stock-write-index)
-    (should (= (length (smtpmail-native-stock-tests--index)) 2))
+    (smtpmail-native-stock-write-index t)
+    (should (= (length (smtpmail-native-stock-tests--index)) 1))
     (should (= (file-modes smtpmail-queue-dir) #o700))))
 
 (provide 'smtpmail-native-stock-tests)
