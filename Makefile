@@ -180,11 +180,15 @@ lint: all ## check formatting and style
 	  $(MODULE_CFLAGS) $(LIB_CFLAGS)
 	cppcheck --quiet --enable=warning,portability,performance \
 	  --error-exitcode=1 --inline-suppr --std=c11 module test/c
-	$(BATCH) -L test -l tools/checkdoc.el $(EL) $(wildcard test/*.el)
+	$(BATCH) -L test -l tools/checkdoc.el $(EL) \
+	  $(wildcard test/*.el test/power/*.el)
 	$(EMACS) --batch -L . -L lisp -l tools/lint-package.el $(EL)
 	tools/check-layers
 	tools/check-arrows
 	tools/check-text $(SOURCES)
+
+powercut: all $(SERVERS) ## lose the power at each step of each scene
+	$(BATCH) -L test -L test/power -l powercut -f powercut-run $(SCENES)
 
 demo: all $(BUILD)/plain/peer ## send a mail to the scripted server, show it
 	$(BATCH) -L test -l test/demo.el

@@ -136,10 +136,10 @@ of this buffer."
 (defun smtpmail-native-copy-plan (function handler message-id)
   "Return how another Emacs files the message in the current buffer, or nil.
 FUNCTION is the definition of `message-do-fcc', HANDLER the value of
-`message-fcc-handler-function'.  The value is a plist of :fcc, a list; :gcc;
-:function, a symbol or nil for the usual one; :handler, a symbol;
-:message-id; and :lost, non-nil if one of the functions has no name, and
-ends with this Emacs."
+`message-fcc-handler-function', MESSAGE-ID a string or nil.  The value is a
+plist of :fcc, a list; :gcc; :function, a symbol or nil for the usual one;
+:handler, a symbol; :message-id; and :lost, non-nil if one of the functions
+has no name, and ends with this Emacs."
   (let ((fcc (smtpmail-native-copy--fcc function handler))
         (gcc (smtpmail-native-copy--field "gcc"))
         (usual (smtpmail-native-copy-trust-usual-p function)))

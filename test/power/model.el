@@ -14,6 +14,7 @@
 
 (require 'cl-lib)
 (require 'seq)
+(require 'subr-x)
 
 (cl-defstruct (model-change (:copier nil))
   "A change of a name."
@@ -117,26 +118,28 @@ Its contents are inodes, t for a directory."
             ('mkdir (when (or (equal name ".")
                               (gethash (model--parent name) tree))
                       (puthash name t tree)))
-            ((or 'unlink 'rmdir) (remhash name tree))
+            ('unlink (remhash name tree))
+            ;; What was in it is gone with it, in whatever order.
+            ('rmdir (mapc (lambda (name) (remhash name tree))
+                          (model--below tree name)))
             ('rename (model--move tree name (model-change-to change)))))))
     tree))
+
+(defun model--below (tree name)
+  "Return NAME and the names below it in TREE, a hash table."
+  (seq-filter (lambda (one)
+                (or (equal one name) (string-prefix-p (concat name "/") one)))
+              (hash-table-keys tree)))
 
 (defun model--move (tree from to)
   "Rename FROM to TO in TREE, a hash table, with all that is in it.
 Where the directory of TO is lost, it is lost, too."
-  (let ((names nil)
-        (there (gethash (model--parent to) tree)))
-    (when (gethash from tree)
-      (maphash (lambda (name _)
-                 (when (or (equal name from)
-                           (string-prefix-p (concat from "/") name))
-                   (push name names)))
-               tree)
-      (dolist (name names)
-        (when there
-          (puthash (concat to (substring name (length from)))
-                   (gethash name tree) tree))
-        (remhash name tree)))))
+  (let ((there (gethash (model--parent to) tree)))
+    (dolist (name (model--below tree from))
+      (when there
+        (puthash (concat to (substring name (length from)))
+                 (gethash name tree) tree))
+      (remhash name tree))))
 
 (defun model--content (model inode kind)
   "Return the content of INODE of MODEL, when what is not safe is KIND.
