@@ -20,14 +20,18 @@
 
 ;;;; Files
 
+(defconst smtpmail-native-data-missing "it is missing"
+  "What is wrong with a file that is not there.")
+
 (defun smtpmail-native-data-file-problem (file &optional directory)
   "Return what is wrong with FILE for us, a text, or nil.
 It must be a regular file, or with DIRECTORY non-nil a directory; not a
-link; ours, and not writable by others.  A missing FILE is a problem, too."
+link; ours, and not writable by others.  A FILE that is not there is a
+problem, too: `smtpmail-native-data-missing' itself."
   (let* ((attributes (file-attributes file 'integer))
          (modes (and attributes (file-attribute-modes attributes))))
     (cond
-     ((null attributes) "it is missing")
+     ((null attributes) smtpmail-native-data-missing)
      ((/= (aref modes 0) (if directory ?d ?-))
       (if directory "it is not a directory" "it is not a regular file"))
      ((/= (file-attribute-user-id attributes) (user-uid))
@@ -39,13 +43,13 @@ link; ours, and not writable by others.  A missing FILE is a problem, too."
   "Insert FILE, decoded by CODING, if it has at most MAX bytes.
 MAX nil means any number.  Signal an error for what is no file of ours, or
 longer.  A missing FILE signals `file-missing'."
-  (unless (file-exists-p file)
-    (signal 'file-missing
-            (list "Opening input file" "No such file or directory" file)))
   (let ((problem (smtpmail-native-data-file-problem file))
         (coding-system-for-read coding)
         (after-insert-file-functions nil)
         (format-alist nil))
+    (when (eq problem smtpmail-native-data-missing)
+      (signal 'file-missing
+              (list "Opening input file" "No such file or directory" file)))
     ;; A FIFO would be waited for by opening it.
     (when problem
       (error "%s" problem))

@@ -86,6 +86,11 @@ Return what came of them as an event of the module would."
 
 ;;;; Asking
 
+(defun smtpmail-native-disk--module-p ()
+  "Return non-nil if the module can do what the disk is asked for."
+  (or (featurep 'smtpmail-native-module)
+      (smtpmail-native-load-available-p)))
+
 (defun smtpmail-native-disk-submit (steps handler)
   "Have STEPS done in their order; call HANDLER with what came of them.
 A step is
@@ -98,8 +103,7 @@ A step is
 The first step that fails ends them.  HANDLER gets a plist: :kind `ok', or
 `file' with the reason as :text.  It is called at once where there is no
 module, else when events are handed on."
-  (if (or (featurep 'smtpmail-native-module)
-          (smtpmail-native-load-available-p))
+  (if (smtpmail-native-disk--module-p)
       (smtpmail-native-channel-disk
        (mapcar #'smtpmail-native-disk--encode-step steps) handler)
     (funcall handler (smtpmail-native-disk--run steps))))

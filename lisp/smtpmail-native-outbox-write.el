@@ -132,7 +132,8 @@ is a plist, see `smtpmail-native-copy-prepare': :text, the message as it was
 written, if that may be kept; and :plan, the property :copy of the state.
 Signal `smtpmail-native-outbox-error' when that is not possible; nothing
 is left then."
-  (let* ((id (or id (smtpmail-native-outbox--new-id)))
+  (let* ((given id)
+         (id (or id (smtpmail-native-outbox--new-id)))
          (directory (expand-file-name
                      id (smtpmail-native-outbox-make-area "incoming")))
          (plan (plist-get copy :plan))
@@ -147,11 +148,11 @@ is left then."
                                    (and draft
                                         (list :draft-size
                                               (length draft))))))
-         (target (progn (smtpmail-native-outbox-make-area "queue")
+         (target (progn (smtpmail-native-outbox-make-area "queue" t)
                         (directory-file-name
                          (smtpmail-native-outbox-file entry)))))
     (smtpmail-native-outbox-locally
-      (unless (file-exists-p target)
+      (unless (and given (file-exists-p target))
         (smtpmail-native-outbox--build entry octets draft directory
                                        target)))))
 
@@ -195,8 +196,8 @@ The value and the rest are as in `smtpmail-native-outbox-wait'."
               (list (list 'sync-all
                           (directory-file-name
                            (smtpmail-native-outbox-file entry)))
-                    (list 'sync (directory-file-name
-                                 (smtpmail-native-outbox-area "queue"))))
+                    (list 'sync (expand-file-name
+                                 "queue" smtpmail-native-outbox-directory)))
               (mapcar (lambda (directory)
                         (list 'sync (directory-file-name directory)))
                       above)))

@@ -96,8 +96,8 @@ file otherwise, and takes longer than the step."
   "Return DIRECTORY if it may be trusted, nil if it is missing.
 Signal `smtpmail-native-outbox-error' if it is not ours, or if others may
 write to it."
-  (when (file-exists-p directory)
-    (let ((problem (smtpmail-native-data-file-problem directory t)))
+  (let ((problem (smtpmail-native-data-file-problem directory t)))
+    (unless (eq problem smtpmail-native-data-missing)
       (when problem
         (smtpmail-native-error-signal
          'smtpmail-native-outbox-error
@@ -105,9 +105,10 @@ write to it."
                  problem (abbreviate-file-name directory))))
       directory)))
 
-(defun smtpmail-native-outbox-area (name)
+(defun smtpmail-native-outbox-area (name &optional checked)
   "Return the directory NAME of the outbox, or nil if it is missing.
-Signal `smtpmail-native-outbox-error' if it is not to be trusted."
+Signal `smtpmail-native-outbox-error' if it is not to be trusted, or the
+outbox is not, unless that was CHECKED before."
   (let ((outbox (file-name-as-directory
                  (expand-file-name smtpmail-native-outbox-directory))))
     (when (file-remote-p outbox)
@@ -116,13 +117,14 @@ Signal `smtpmail-native-outbox-error' if it is not to be trusted."
        (format "`smtpmail-native-outbox-directory' must be on this machine: %s"
                outbox)))
     (smtpmail-native-outbox-locally
-      (and (smtpmail-native-outbox--check outbox)
+      (and (or checked (smtpmail-native-outbox--check outbox))
            (smtpmail-native-outbox--check
             (file-name-as-directory (expand-file-name name outbox)))))))
 
-(defun smtpmail-native-outbox-make-area (name)
-  "Return the directory NAME of the outbox, made if it is missing."
-  (or (smtpmail-native-outbox-area name)
+(defun smtpmail-native-outbox-make-area (name &optional checked)
+  "Return the directory NAME of the outbox, made if it is missing.
+CHECKED is as in `smtpmail-native-outbox-area'."
+  (or (smtpmail-native-outbox-area name checked)
       (progn
         (smtpmail-native-outbox--make-directory
          (expand-file-name name smtpmail-native-outbox-directory))

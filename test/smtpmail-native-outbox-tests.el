@@ -345,5 +345,206 @@
           (smtpmail-native-test-disk-idle))
       (call-process "umount" nil nil nil smtpmail-native-outbox-directory))))
 
+;;;; What a stranger has put there
+
+(defun smtpmail-native-outbox-tests--plant (entry name what)
+  "Put WHAT in the place of the file NAME of ENTRY.
+That is text, or a function that is called with the name of the file."
+  (let ((file (smtpmail-native-outbox-file entry name)))
+    (when (file-exists-p file)
+      (delete-file file))
+    (if (functionp what)
+        (funcall what file)
+      (with-file-modes #o600
+        (write-region what nil file nil 'silent)))))
+
+(defvar smtpmail-native-outbox-tests--evaluated nil
+  "Whether anything that was planted has been evaluated.")
+
+(defconst smtpmail-native-outbox-tests--planted
+  (list (lambda (file) (call-process "mkfifo" nil nil nil file))
+        (lambda (file) (make-directory file))
+        (lambda (file) (make-symbolic-link "/dev/zero" file))
+        (lambda (file)
+          (write-region "(:status ready)" nil file nil 'silent)
+          (set-file-modes file #o666))
+        (make-string 1000000 ?\()
+        (concat "(:status ready :next " (make-string 1000000 ?9) ")")
+        "#1=(:status ready . #1#)"
+        "(:status #.(setq smtpmail-native-outbox-tests--evaluated t))"
+        "#s(hash-table data (:status ready))"
+        "(:status ready :text #(\"x\" 0 1 (face (:eval (error)))))"
+        "(:status ready :next \"soon\")" "(:status ready :next ready)"
+        "(:status ready :results (5))" "(:status ready :copy 5)"
+        "(:status ready :results ((\"bob@x\" sent \"250\")))"
+        "(:status (ready))" "(:status no-such-status)"
+        "(setq smtpmail-native-envelope (:sender \"a\" :recipients (1) :host \
+\"x\" :port 25))"
+        "(setq smtpmail-native-envelope (:sender \"a\" :recipients (\"b\") \
+:host \"x\" :port 25 :wishes (:release \"now\")))"
+        "(:kind ok :attempt \"1\")" "(:kind ok :recipients ((nil)))")
+  "What may stand in a file of the outbox.")
+
+(defun smtpmail-native-outbox-tests--check-planted (entry name other)
+  "Check ENTRY, in whose file NAME something was planted.
+OTHER non-nil means that it is not even a file of ours."
+  (pcase name
+    ("state" (should (eq (plist-get (smtpmail-native-entry-state entry) :status)
+                         'held)))
+    ("receipt" (should (plist-get (smtpmail-native-entry-receipt entry)
+                                  :in-doubt)))
+    ("message.el" (should (smtpmail-native-entry-problem entry)))
+    ;; Any text may be a message, or a draft.
+    ("message" (when other
+                 (should (smtpmail-native-entry-problem entry))
+                 (should-error (with-temp-buffer
+                                 (smtpmail-native-outbox-insert-message
+                                  entry)))))
+    ("draft" (when other
+               (should-not (smtpmail-native-outbox-draft entry)))))
+  ;; All that reads it goes on.
+  (smtpmail-native-entry-due-p entry (float-time))
+  (smtpmail-native-entry-needs-user-p entry))
+
+(ert-deftest smtpmail-native-outbox-tests-planted ()
+  "Nothing that is planted is evaluated, hangs Emacs, or spoils the list."
+  (setq smtpmail-native-outbox-tests--evaluated nil)
+  (dolist (name '("state" "message.el" "receipt" "draft" "message"))
+    (dolist (what smtpmail-native-outbox-tests--planted)
+      (smtpmail-native-test-with-outbox
+        (let* ((bad (smtpmail-native-test-commit nil nil "To: x\n\nx"))
+               (good (smtpmail-native-test-commit))
+               (all nil))
+          (mapc #'smtpmail-native-outbox-release (list bad good))
+          (smtpmail-native-outbox-tests--plant bad name what)
+          (should (< (car (benchmark-run 1
+                            (setq all (smtpmail-native-outbox-list))))
+                     5))
+          (should (equal (mapcar #'smtpmail-native-entry-id all)
+                         (mapcar #'smtpmail-native-entry-id (list bad good))))
+          (should-not (smtpmail-native-entry-problem (cadr all)))
+          (smtpmail-native-outbox-tests--check-planted (car all) name
+                                                       (functionp what))))))
+  (should-not smtpmail-native-outbox-tests--evaluated))
+
+(ert-deftest smtpmail-native-outbox-tests-trust ()
+  "Directories that others may write to are not used, and named."
+  (smtpmail-native-test-with-outbox
+    (let* ((entry (smtpmail-native-test-commit))
+           (id (smtpmail-native-entry-id entry))
+           (queue (expand-file-name "queue" smtpmail-native-outbox-directory)))
+      (smtpmail-native-outbox-release entry)
+      (dolist (directory (list (directory-file-name
+                                smtpmail-native-outbox-directory)
+                               queue))
+        (dolist (modes '(#o770 #o707 #o777 #o1777))
+          (set-file-modes directory modes)
+          (let ((err (should-error (smtpmail-native-outbox-ids)
+                                   :type 'smtpmail-native-outbox-error)))
+            (should (string-match-p "may write to it" (cadr err))))
+          (should-error (smtpmail-native-test-commit)
+                        :type 'smtpmail-native-outbox-error))
+        (set-file-modes directory #o755)
+        (should (equal (smtpmail-native-outbox-ids) (list id)))
+        (set-file-modes directory #o700))
+      ;; An entry is damaged, and the others are not.
+      (set-file-modes (expand-file-name id queue) #o777)
+      (should (string-match-p "may write to it"
+                              (smtpmail-native-entry-problem
+                               (car (smtpmail-native-outbox-list)))))
+      (set-file-modes (expand-file-name id queue) #o700)
+      (when (= (user-uid) 0)
+        (call-process "chown" nil nil nil "65534" (expand-file-name id queue))
+        (should (string-match-p "another user"
+                                (smtpmail-native-entry-problem
+                                 (car (smtpmail-native-outbox-list)))))
+        (call-process "chown" nil nil nil "65534" queue)
+        (should-error (smtpmail-native-outbox-ids)
+                      :type 'smtpmail-native-outbox-error)))))
+
+(ert-deftest smtpmail-native-outbox-tests-planted-origin ()
+  "What is deleted with an entry is in smtpmail's queue, whatever it says."
+  (smtpmail-native-test-with-outbox
+    (let* ((smtpmail-queue-dir (expand-file-name "queued/" folder))
+           (outside (expand-file-name "important" folder))
+           (inside (expand-file-name "queued/1" folder))
+           (climbing (expand-file-name "queued/../important" folder))
+           (entry nil))
+      (make-directory smtpmail-queue-dir)
+      (dolist (file (list outside inside))
+        (write-region "x" nil file nil 'silent))
+      (setq entry (smtpmail-native-test-commit
+                   nil (append (list :origin (list outside inside climbing))
+                               smtpmail-native-test-envelope)))
+      (smtpmail-native-outbox-remove entry)
+      (should (file-exists-p outside))
+      (should-not (file-exists-p inside)))))
+
+;;;; Until the disk has done it
+
+(ert-deftest smtpmail-native-outbox-tests-pending ()
+  "A new state is read at once, and the claim kept until it is on the disk."
+  (smtpmail-native-test-with-outbox
+    (let* ((entry (smtpmail-native-test-commit))
+           (id (smtpmail-native-entry-id entry))
+           (file (smtpmail-native-outbox-file entry "state"))
+           (steps nil)
+           (handler nil))
+      (cl-letf (((symbol-function 'smtpmail-native-disk-submit)
+                 (lambda (what tell) (setq steps what handler tell))))
+        (smtpmail-native-outbox-set entry :status 'held :hold 'user))
+      (should (equal (mapcar #'car steps) '(write sync)))
+      (smtpmail-native-outbox-release entry)
+      ;; Another Emacs must not read the old one.
+      (should-not (smtpmail-native-outbox-lock
+                   (smtpmail-native-outbox-file entry)))
+      (should (equal (smtpmail-native-test-text file) "(:status ready)\n"))
+      (let ((again (smtpmail-native-outbox-get id)))
+        (should (eq (plist-get (smtpmail-native-entry-state again) :hold)
+                    'user))
+        (should (eq (smtpmail-native-outbox-wait again 0.01) 'slow))
+        ;; This Emacs goes on with it.
+        (should (smtpmail-native-outbox-claim again))
+        (smtpmail-native-outbox-release again)
+        (smtpmail-native-disk-submit steps handler)
+        (should (eq (smtpmail-native-outbox-wait
+                     again smtpmail-native-test-seconds)
+                    t)))
+      (should (string-match-p "held" (smtpmail-native-test-text file)))
+      (should-not (smtpmail-native-outbox-claimed-p id)))))
+
+(ert-deftest smtpmail-native-outbox-tests-no-module ()
+  "Without the module Lisp does the same steps, in the same order."
+  (smtpmail-native-test-with-outbox
+    (let* ((entry (smtpmail-native-test-commit))
+           (id (smtpmail-native-entry-id entry))
+           (trash (expand-file-name "trash" smtpmail-native-outbox-directory)))
+      (cl-letf (((symbol-function 'smtpmail-native-disk--module-p) #'ignore))
+        (should (eq (smtpmail-native-outbox-make-durable entry 1) t))
+        (smtpmail-native-outbox-set entry :status 'held :hold 'user)
+        (should (eq (smtpmail-native-outbox-wait entry 1) t))
+        (should (eq (plist-get (smtpmail-native-entry-state
+                                (smtpmail-native-outbox-get id))
+                               :hold)
+                    'user))
+        (smtpmail-native-outbox-remove entry))
+      (should-not (directory-files trash nil "\\`[^.]"))
+      (should-not (smtpmail-native-outbox-ids)))))
+
+(ert-deftest smtpmail-native-outbox-tests-deleted-under-way ()
+  "An outbox that is deleted under way: the user hears which message it was."
+  (smtpmail-native-test-with-outbox
+    (let ((entry (smtpmail-native-test-commit))
+          (told nil))
+      (delete-directory smtpmail-native-outbox-directory t)
+      (cl-letf (((symbol-function 'display-warning)
+                 (lambda (_type text &rest _) (push text told))))
+        (smtpmail-native-outbox-set entry :status 'held)
+        (smtpmail-native-test-disk-idle))
+      (should (= (length told) 1))
+      (should (string-match-p "\"test\" to bob@example.org was deleted"
+                              (car told)))
+      (smtpmail-native-outbox-release entry))))
+
 (provide 'smtpmail-native-outbox-tests)
 ;;; smtpmail-native-outbox-tests.el ends here

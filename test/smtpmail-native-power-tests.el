@@ -133,5 +133,32 @@ waits after it."
     (should (= 3 (seq-count (lambda (name) (equal name "receipt"))
                             (hash-table-values unlinked))))))
 
+(ert-deftest smtpmail-native-power-tests-batch-queue ()
+  "A script hears that the disk did not take what it has put into the outbox."
+  (dolist (fails '("message" "queue" "outbox" nil))
+    (let* ((folder (file-name-as-directory
+                    (make-temp-file "smtpmail-native" t)))
+           (message (expand-file-name "message" folder))
+           (process-environment
+            (append (and fails (list (concat "RECORD_FAIL=" fails)))
+                    process-environment)))
+      (unwind-protect
+          (progn
+            (make-directory (expand-file-name "disk" folder))
+            (write-region "To: bob@example.org\n\nHello\n" nil message
+                          nil 'silent)
+            (let ((ran (smtpmail-native-recorder-emacs
+                        folder 25 "-f" "smtpmail-native-batch-send" "--" "--queue"
+                        "-t" (concat "--file=" message))))
+              (should (eql (car ran) (if fails 74 0)))
+              (when fails
+                (should (string-match-p "Input/output error" (cdr ran))))
+              ;; The script still has it.
+              (let ((smtpmail-native-outbox-directory
+                     (expand-file-name "disk/mail/outbox/" folder)))
+                (should (= (length (smtpmail-native-outbox-ids))
+                           (if fails 0 1))))))
+        (delete-directory folder t)))))
+
 (provide 'smtpmail-native-power-tests)
 ;;; smtpmail-native-power-tests.el ends here

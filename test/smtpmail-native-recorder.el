@@ -30,7 +30,7 @@ MESSAGE-ID)."
 
 (defun smtpmail-native-recorder-emacs (folder port &rest args)
   "Run a batch Emacs with ARGS, recorded in FOLDER, to mail to PORT.
-Return its exit status."
+Return its exit status and what it said, (STATUS . TEXT)."
   (let ((process-environment
          (append (list (concat "LD_PRELOAD="
                                (expand-file-name "build/plain/recorder.so"
@@ -49,9 +49,13 @@ Return its exit status."
                            "--eval" "(setq load-prefer-newer t)"
                            "-L" "." "-L" "lisp" "-L" "test/power" "-l" "scenes"
                            args)))
-        (unless (eql status 0)
-          (error "The scene failed:\n%s" (buffer-string)))
-        status))))
+        (cons status (buffer-string))))))
+
+(defun smtpmail-native-recorder-run (folder port scene)
+  "Do the forms SCENE in an Emacs that is recorded in FOLDER, to mail to PORT."
+  (pcase (smtpmail-native-recorder-emacs
+          folder port "--eval" (prin1-to-string `(scenes-run ',scene)))
+    (`(,(pred (not (eql 0))) . ,text) (error "The scene failed:\n%s" text))))
 
 (defun smtpmail-native-recorder-scene (options &rest scene)
   "Do the forms SCENE in a recorded Emacs, and return the events.
@@ -63,9 +67,7 @@ OPTIONS are those of the server."
         (let ((started (apply #'smtpmail-native-sink-start folder
                               "--log" record options)))
           (setq sink (car started))
-          (smtpmail-native-recorder-emacs
-           folder (cdr started)
-           "--eval" (prin1-to-string `(scenes-run ',scene)))
+          (smtpmail-native-recorder-run folder (cdr started) scene)
           (smtpmail-native-recorder-read record))
       (when sink
         (delete-process sink)

@@ -10,6 +10,7 @@
      f mkdir INODE PATH            f rmdir INODE PATH
      f sync INODE PATH             of a file or a directory
      f mark NAME                   an unlink of /MARK/NAME, a word of the scene
+   A sync of a PATH with RECORD_FAIL, if that is set, fails as on a bad disk.
    PATH is relative to DIRECTORY.  Only calls that succeed are told, one at a
    time, so that the order of lines is that of the calls.  Another program may
    append lines to FILE, too.  Shares no code with the module.  */
@@ -233,7 +234,11 @@ EXPORT int ftruncate64(int fd, off64_t length) { return truncated(fd, length); }
 
 static int synced(int fd, int (*sync)(int)) {
   char path[PATH_MAX];
-  const char *shown = of_fd(fd, path);
+  const char *shown = of_fd(fd, path), *part = getenv("RECORD_FAIL");
+  if (shown && part && strstr(shown, part)) {
+    errno = EIO;
+    return -1;
+  }
   pthread_mutex_lock(&lock);
   int status = sync(fd);
   if (status == 0 && shown)

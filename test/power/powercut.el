@@ -161,9 +161,7 @@ entries in the outbox."
                (faults 0))
     (unwind-protect
         (progn
-          (smtpmail-native-recorder-emacs
-           folder (cdr started)
-           "--eval" (prin1-to-string `(scenes-run ',forms)))
+          (smtpmail-native-recorder-run folder (cdr started) forms)
           (write-region "" nil calm nil 'silent)
           (dolist (state (powercut--states
                           (smtpmail-native-recorder-read record)))
