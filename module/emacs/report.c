@@ -69,6 +69,8 @@ static emacs_value link_plist(emacs_env *env, const struct smn_certificate *c,
   smn_lisp_add_pair(env, &list, ":signature-algorithm",
                     octets(env, link->signature_algorithm));
   smn_lisp_add_pair(env, &list, ":public-key-id", octets(env, link->key_id));
+  smn_lisp_add_pair(env, &list, ":public-key-id-sha256",
+                    octets(env, link->key_id_sha256));
   smn_lisp_add_pair(env, &list, ":certificate-id", octets(env, link->id));
   smn_lisp_add_pair(env, &list, ":pem",
                     smn_lisp_octets(env, c->pems + link->pem, link->pem_len));

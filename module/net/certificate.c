@@ -108,6 +108,11 @@ static void describe_link(struct smn_certificate *info, gnutls_x509_crt_t crt) {
       0)
     colon_hex(link->key_id, sizeof link->key_id, "sha1:", octets, size);
   size = sizeof octets;
+  if (gnutls_x509_crt_get_key_id(crt, GNUTLS_KEYID_USE_SHA256, octets, &size) ==
+      0)
+    colon_hex(link->key_id_sha256, sizeof link->key_id_sha256,
+              "sha256:", octets, size);
+  size = sizeof octets;
   if (gnutls_x509_crt_get_fingerprint(crt, GNUTLS_DIG_SHA1, octets, &size) == 0)
     colon_hex(link->id, sizeof link->id, "sha1:", octets, size);
   add_pem(info, link, crt);

@@ -60,6 +60,7 @@ struct smn_certificate {
     time_t not_before, not_after;
     char key_algorithm[32], security_level[32], signature_algorithm[32];
     char key_id[80], id[80]; /* "sha1:01:ab..." of public key, certificate */
+    char key_id_sha256[112]; /* "sha256:01:ab..." */
     size_t pem, pem_len;     /* where it stands in pems */
   } chain[SMN_CHAIN_MAX];
   char pems[SMN_PEMS_MAX];

@@ -13,6 +13,7 @@
 #include "smtp/session.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <poll.h>
@@ -66,26 +67,58 @@ static bool holds(const unsigned char *at, size_t len,
   return false;
 }
 
+/* The needles in the memory FROM to TO, page by page: the guard of a stack may
+   stand in one mapping with it and cannot be read.  Pages overlap by more than
+   a needle.  */
+static unsigned search_range(const struct haystack *h, int memory,
+                             unsigned long from, unsigned long to) {
+  static unsigned char page[1 << 16];
+  const size_t lap = sizeof h->needles->octets;
+  const unsigned long small = 4096;
+  unsigned found = 0;
+  size_t have = 0; /* octets of the end of the page before, at its beginning */
+  while (from < to) {
+    size_t want = sizeof page - have;
+    if (want > to - from)
+      want = to - from;
+    ssize_t got = pread(memory, page + have, want, (off_t)from);
+    if (got <= 0) {
+      from += small;
+      have = 0;
+      continue;
+    }
+    size_t len = have + (size_t)got;
+    for (int i = 0; i < h->count; i++)
+      if (holds(page, len, &h->needles[i]))
+        found |= 1U << i;
+    from += (unsigned long)got;
+    have = len < lap ? len : lap;
+    memmove(page, page + len - have, have);
+  }
+  gnutls_memset(page, 0, sizeof page);
+  return found;
+}
+
 /* Which of the needles, a bit for each, stand in the heap and in anonymous
    memory, which is where threads have their heaps and stacks.  */
 static unsigned search(const struct haystack *h) {
   FILE *maps = fopen("/proc/self/maps", "r");
+  int memory = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
   char line[512];
   unsigned found = 0;
-  CHECK(maps != NULL);
+  CHECK(maps && memory >= 0);
   while (maps && fgets(line, sizeof line, maps)) {
     unsigned long from, to;
     char mode[8], path[256] = "";
-    if (sscanf(line, "%lx-%lx %7s %*s %*s %*s %255s", &from, &to, mode, path) <
-            3 ||
-        strncmp(mode, "rw", 2) != 0 || (path[0] && strcmp(path, "[heap]") != 0))
-      continue;
-    for (int i = 0; i < h->count; i++)
-      if (holds((const unsigned char *)from, to - from, &h->needles[i]))
-        found |= 1U << i;
+    if (sscanf(line, "%lx-%lx %7s %*s %*s %*s %255s", &from, &to, mode, path) >=
+            3 &&
+        strncmp(mode, "rw", 2) == 0 && (!path[0] || !strcmp(path, "[heap]")))
+      found |= search_range(h, memory, from, to);
   }
   if (maps)
     fclose(maps);
+  if (memory >= 0)
+    close(memory);
   return found;
 }
 
