@@ -514,6 +514,47 @@ static void check_shutdown(void) {
   stop(server, "shutdown");
 }
 
+/* Whatever happens in between, each job has one outcome.  */
+static void check_one_outcome(void) {
+  enum { JOBS = 400 };
+  static int outcomes[JOBS];
+  bool more;
+  size_t events = 0;
+  long first = 0;
+  struct server *server = make("");
+  close(server->listening); /* connections are refused */
+  for (int i = 0; i < JOBS; i++) {
+    struct smn_job *job = make_job(server, i % 5 == 0 ? 10000 : 0);
+    job->server.max_sessions = 3;
+    if (i % 4 == 0) { /* of another account */
+      free(job->server.helo);
+      job->server.helo = strdup("other.example");
+    }
+    long id = submit_job(job);
+    first = first ? first : id;
+    if (i % 3 == 0)
+      (void)smn_engine_cancel(id);
+    if (i % 7 == 0)
+      (void)smn_engine_cancel(id - 2);
+    if (i % 50 == 49)
+      (void)smn_engine_shutdown(i % 100 == 49 ? 0 : 1);
+  }
+  CHECK(smn_engine_shutdown(20000));
+  for (const struct smn_event *event = smn_events_borrow(SIZE_MAX, &more);
+       event; event = event->next) {
+    events++;
+    if (event->type == SMN_EVENT_DONE && CHECK(event->id >= first) &&
+        CHECK(event->id < first + JOBS))
+      outcomes[event->id - first]++;
+  }
+  smn_events_delivered(events);
+  for (int i = 0; i < JOBS; i++)
+    CHECK_INT(outcomes[i], 1);
+  fclose(server->peer.log);
+  free(server->log);
+  free(server);
+}
+
 int main(void) {
   FILE *out;
   CHECK(mkdtemp(folder) && pipe(wake) == 0);
@@ -575,6 +616,7 @@ int main(void) {
   check_crowded(true);
   check_crowded_out();
   check_shutdown();
+  check_one_outcome();
   smn_events_wake(-1);
   close(wake[0]);
   while (port_count > 0)
