@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* report.c - an event as a list.  */
 #include "emacs/report.h"
+#include "base/words.h"
 #include "mail/step.h"
 
 #include <stdio.h>
@@ -18,12 +19,11 @@ static emacs_value integer(emacs_env *env, intmax_t number) {
 /* The words of TEXT as a list of keywords.  */
 static emacs_value keywords(emacs_env *env, const char *text) {
   struct smn_lisp_list list = {.count = 0};
+  struct smn_word rest = smn_words(text), word;
   char name[64];
-  while (*text) {
-    size_t len = strcspn(text, " ");
-    snprintf(name, sizeof name, ":%.*s", (int)len, text);
+  while (smn_words_next(&rest, &word)) {
+    snprintf(name, sizeof name, ":%.*s", (int)word.len, word.at);
     smn_lisp_add(&list, smn_lisp_symbol(env, name));
-    text += len + (text[len] == ' ');
   }
   return smn_lisp_list(env, &list);
 }
