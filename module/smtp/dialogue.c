@@ -302,6 +302,8 @@ enum smn_kind smn_dialogue_confirm(struct smn_session *s,
       s->early = kind != SMN_OK;
     }
   }
+  if (kind != SMN_OK) /* what has left relied on something else */
+    smn_state_worsen(&s->state, SMN_PHASE_LOST);
   return kind;
 }
 
