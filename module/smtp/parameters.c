@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* parameters.c - MAIL and RCPT, with what a mail asks for.  */
+/* parameters.c - MAIL and RCPT, with what a message asks for.  */
 #include "smtp/parameters.h"
 
 #include <inttypes.h>
@@ -144,11 +144,11 @@ static enum smn_kind add_require_tls(const struct smn_session *s,
     return SMN_OK;
   if (!smn_conn_encrypted(s->conn))
     return smn_fail(&task->result->error, SMN_UNSUPPORTED,
-                    "the mail must go by TLS all the way (REQUIRETLS), and "
+                    "the message requires TLS all the way (REQUIRETLS), and "
                     "this connection is not encrypted");
   if (!s->caps.requiretls)
     return smn_fail(&task->result->error, SMN_UNSUPPORTED,
-                    "the mail must go by TLS all the way (REQUIRETLS), and "
+                    "the message requires TLS all the way (REQUIRETLS), and "
                     "the server does not promise that");
   append(line, size, " REQUIRETLS");
   return SMN_OK;
@@ -162,14 +162,15 @@ static enum smn_kind add_deliver_by(const struct smn_session *s,
     return SMN_OK;
   if (!s->caps.deliverby)
     return smn_fail(&task->result->error, SMN_UNSUPPORTED,
-                    "the mail is to be delivered within a time (DELIVERBY), "
+                    "the message must be delivered within a time (DELIVERBY), "
                     "and the server does not offer that");
+  long long seconds = strtoll(wishes->deliver_by, NULL, 10);
   if (strstr(wishes->deliver_by, ";R") &&
-      strtoll(wishes->deliver_by, NULL, 10) < (long long)s->caps.deliverby_min)
+      seconds < (long long)s->caps.deliverby_min)
     return smn_fail(&task->result->error, SMN_UNSUPPORTED,
-                    "the mail is to be delivered within %s seconds or come "
+                    "the message must be delivered within %lld seconds or come "
                     "back, and the server takes no less than %" PRIu64,
-                    wishes->deliver_by, s->caps.deliverby_min);
+                    seconds, s->caps.deliverby_min);
   append(line, size, " BY=%s", wishes->deliver_by);
   return SMN_OK;
 }
@@ -185,7 +186,7 @@ static enum smn_kind add_release(const struct smn_session *s,
   if (!s->caps.futurerelease || (uint64_t)left > s->caps.futurerelease_max) {
     task->result->release_unsupported = true;
     return smn_fail(&task->result->error, SMN_UNSUPPORTED,
-                    "the server does not keep a mail for %" PRId64
+                    "the server does not keep a message for %" PRId64
                     " seconds (FUTURERELEASE)",
                     left);
   }

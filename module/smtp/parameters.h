@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* parameters.h - MAIL and RCPT, with what a mail asks for beside its delivery.
+/* parameters.h - MAIL and RCPT, with what a message asks for besides its
+   delivery.
    RFC 1870 (SIZE), 2852 (DELIVERBY), 3030 (BINARYMIME), 3461 (DSN), 4865
    (FUTURERELEASE), 6152 (8BITMIME), 6531 (SMTPUTF8), 8689 (REQUIRETLS).  Called
    by the thread of the session, whose capabilities decide; what a server cannot
-   do and the mail insists on is SMN_UNSUPPORTED, before anything is sent.  */
+   do and the message insists on is SMN_UNSUPPORTED, before anything is sent. */
 #ifndef SMN_PARAMETERS_H
 #define SMN_PARAMETERS_H
 

@@ -104,7 +104,7 @@ enum smn_kind smn_reply_line(struct smn_reply *reply, const char *line,
   bool ends = len == 3 || (len > 3 && line[3] == ' ');
   const char *wrong = code == 0 ? "not a reply" : NULL;
   if (code != 0 && !ends && line[3] != '-')
-    wrong = "no space or hyphen behind the reply code";
+    wrong = "no space or hyphen after the reply code";
   if (wrong && (reply->lines == 0 || reply->code < 400))
     return not_a_reply(wrong, line, len, err);
   if (wrong)

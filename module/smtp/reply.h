@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* reply.h - SMTP replies and capabilities (RFC 5321 4.2, RFC 3463, RFC 2034).
    No I/O.  Every octet that comes in here is untrusted.  A struct smn_reply
-   belongs to one session and is used by its thread alone.  */
+   belongs to one session and is used by its thread.  */
 #ifndef SMN_REPLY_H
 #define SMN_REPLY_H
 
@@ -62,11 +62,11 @@ struct smn_capabilities {
   uint64_t deliverby_min;     /* seconds, 0: any */
   uint64_t futurerelease_max; /* seconds */
   uint64_t mail_max;          /* LIMITS (RFC 9422): of a session, 0: none */
-  uint64_t rcpt_max, rcpt_domain_max; /* and of a mail */
+  uint64_t rcpt_max, rcpt_domain_max; /* and of a message */
   char mechanisms[1024]; /* upper case, single spaces between, each once */
 };
 
-/* Read the lines behind the first of a 250 reply to EHLO.  Keywords match in
+/* Read the lines after the first of a 250 reply to EHLO.  Keywords match in
    any case; "AUTH=" is taken like "AUTH " and both add up; what is malformed
    or unknown is passed over.  Forgets what *caps held before.  */
 void smn_capabilities_parse(struct smn_capabilities *caps,

@@ -577,7 +577,7 @@ void smn_session_close(struct smn_session *s) {
     close_session(s, NULL);
 }
 
-/* One job alone */
+/* One job */
 
 static void keep(void *context, const struct smn_task *task) {
   (void)context;

@@ -13,9 +13,9 @@
 struct smn_observer {
   void *context;
   /* FROM_SERVER: one line of a reply; else one command, or what stands for the
-     content of the mail.  NULL: no trace.  */
+     content of the message.  NULL: no trace.  */
   void (*trace)(void *context, bool from_server, const char *text, size_t len);
-  /* SENT of TOTAL octets of the file have been written.  NULL: nobody asks.  */
+  /* SENT of TOTAL octets of the file have been written.  NULL: not wanted.  */
   void (*progress)(void *context, uint64_t sent, uint64_t total);
   int cancel_fd; /* readable: give up this task; -1: never.  Each has its own,
                     and the connection heeds that of the task it works for */
@@ -63,10 +63,9 @@ struct smn_session;
    pipeline.  */
 struct smn_session *smn_session_new(bool plainly);
 
-/* Connect for the server of FIRST if need be, say who one is, deliver FIRST and
-   what SUPPLY has, until that has nothing more or the session is over.  Each
-   task is done or given back once; FIRST may be given back only on a
-   connection that has delivered a mail before, or that was pipelined.  */
+/* Connect for the server of FIRST if need be, authenticate, deliver FIRST and
+   what SUPPLY has, until that has nothing more.  Each task is done or given
+   back once, and nothing refers to it afterwards.  */
 void smn_session_serve(struct smn_session *s, const struct smn_task *first,
                        const struct smn_supply *supply);
 

@@ -33,7 +33,7 @@ struct smn_transaction {
   size_t asked;             /* commands of the envelope: MAIL is number 0 */
   size_t refused;           /* recipients */
   bool farewell;            /* a recipient was refused with the connection */
-  bool barred;              /* it was refused whoever the recipients are */
+  bool barred;              /* it was refused, for any recipient */
   bool ended;               /* the end of data has left */
   bool taken;               /* a reply of success to that has come */
   bool unclear;             /* one that is neither success nor refusal */
