@@ -13,6 +13,7 @@
 
 (require 'json)
 (require 'seq)
+(require 'smtpmail-native-arguments)
 (require 'smtpmail-native-auth)
 (require 'smtpmail-native-encode)
 (require 'smtpmail-native-error)
@@ -50,149 +51,13 @@ USAGE is the code for `smtpmail-native-usage-error'."
        (cadr err)
      (error-message-string err))))
 
-;;;; Arguments
-
-(defconst smtpmail-native-batch--send-options
-  '(("-t" :headers nil)
-    ("-f" :from t)
-    ("-r" :from t)
-    ("--from" :from t)
-    ("-F" :name t)
-    ("-N" :notify t)
-    ("-R" :return t)
-    ("-V" :envid t)
-    ("-i" :ignored nil)
-    ("-bm" :ignored nil)
-    ("-m" :ignored nil)
-    ("-n" :ignored nil)
-    ("-v" :ignored nil)
-    ("-o" :ignored attached)
-    ("-B" :ignored t)
-    ("-L" :ignored t)
-    ("--obey-header" :obey nil)
-    ("--file" :file t)
-    ("--server" :server t)
-    ("--port" :port t)
-    ("--stream" :stream t)
-    ("--user" :user t)
-    ("--timeout" :timeout t)
-    ("--queue" :queue nil)
-    ("--result" :result nil)
-    ("--help" :help nil))
-  "Options of `smtpmail-native-batch-send': (NAME KEY VALUE).
-VALUE is t for an option with a value, `attached' if that can only follow
-at once.  What programs pass to sendmail and means nothing here is
-ignored.")
-
-(defconst smtpmail-native-batch--flush-options
-  '(("--timeout" :timeout t)
-    ("--result" :result nil)
-    ("--help" :help nil))
-  "Options of `smtpmail-native-batch-flush': (NAME KEY HAS-A-VALUE).")
-
-(defconst smtpmail-native-batch--send-usage "\
-Usage: emacs --batch -l smtpmail-native -f smtpmail-native-batch-send \\
-         -- [OPTION]... [RECIPIENT]... <MESSAGE
-Send a message, and wait until the mail server has it.
-
-  -t               also send to the addresses in To, Cc and Bcc
-  -f, --from=ADDR  the envelope sender; \"\" is the null sender; also -r ADDR
-  -F NAME          the name of the author, if the message has no From
-  -N WHEN          report never, or on success, failure and delay
-  -R full|hdrs     what a report of failure brings back
-  -V ID            the identifier of the message in reports
-  --file=FILE      read the message from FILE, not from standard input
-  --server=HOST    the mail server
-  --port=PORT      its port, a number or the name of a service
-  --stream=TYPE    auto, starttls, ssl (or tls), plain
-  --user=USER      user name for authentication
-  --timeout=SEC    seconds to wait for each reply
-  --queue          put the message into the outbox without sending it
-  --obey-header    do what X-Smtpmail-Native of the message asks for
-  --result         print the outcome as one line of JSON
-  -i, -oi, -o..., -bm, -m, -n, -v, -B TYPE, -L TAG
-                   ignored; a line with only a dot never ends the message
-  --help           print this
-  --               the end of the options
-
-The first -- does not end these options; it keeps Emacs from reading them.
-"
-  "What --help shows.")
-
-(defconst smtpmail-native-batch--flush-usage "\
-Usage: emacs --batch -l smtpmail-native -f smtpmail-native-batch-flush \\
-         -- [OPTION]...
-Send everything that waits in the outbox, each message once.
-
-  --timeout=SEC    seconds to wait for each reply
-  --result         print the outcome as one line of JSON
-  --help           print this
-"
-  "What --help shows.")
-
-(defun smtpmail-native-batch--fail (format &rest args)
-  "Signal that the arguments cannot be used; FORMAT with ARGS says why."
-  (smtpmail-native-error-signal 'smtpmail-native-usage-error
-                                (apply #'format format args)))
-
-(defun smtpmail-native-batch--split (arg table)
-  "Return (NAME . VALUE) for ARG, an option of TABLE.
-VALUE is what is attached to the name, or nil."
-  (cond ((assoc arg table) (list arg))
-        ((string-match "\\`\\(--[^=]+\\)=" arg)
-         (cons (match-string 1 arg) (substring arg (match-end 0))))
-        ((string-prefix-p "--" arg) (list arg))
-        (t (cons (substring arg 0 2) (substring arg 2)))))
-
-(defun smtpmail-native-batch--getopt (args table)
-  "Return what ARGS say as (OPTIONS . OTHERS).
-OPTIONS is a plist with the keys of TABLE, OTHERS a list of strings."
-  (let ((options nil)
-        (others nil))
-    (while args
-      (let ((arg (pop args)))
-        (cond
-         ((equal arg "--")
-          (setq others (append (reverse args) others)
-                args nil))
-         ((not (string-match-p "\\`-." arg)) (push arg others))
-         (t
-          (pcase-let* ((`(,name . ,value)
-                        (smtpmail-native-batch--split arg table))
-                       (`(,_ ,key ,valued) (assoc name table)))
-            (cond
-             ((null key)
-              (smtpmail-native-batch--fail
-               "Unknown option %s (try -- --help)" name))
-             ((eq valued 'attached))
-             (valued
-              (unless (or value args)
-                (smtpmail-native-batch--fail "Option %s needs a value" name))
-              (setq options (plist-put options key (or value (pop args)))))
-             ((null value) (setq options (plist-put options key t)))
-             ((string-prefix-p "--" name)
-              (smtpmail-native-batch--fail "Option %s takes no value" name))
-             (t
-              (setq options (plist-put options key t))
-              (push (concat "-" value) args))))))))
-    (cons options (nreverse others))))
-
-(defun smtpmail-native-batch--arguments (args table)
-  "Return what ARGS, the rest of the command line, say by TABLE.
-The value is that of `smtpmail-native-batch--getopt'."
-  (cond
-   ((equal (car args) "--") (pop args))
-   ;; Without -- Emacs has seen the arguments first.
-   ((smtpmail-native-auth-string (bound-and-true-p init-file-user))
-    (smtpmail-native-batch--fail
-     "Emacs read --user itself; put -- before the arguments")))
-  (smtpmail-native-batch--getopt args table))
+;;;; Options
 
 (defun smtpmail-native-batch--port (value)
   "Return VALUE, the argument of --port, if it names a port."
   (smtpmail-native-load)
   (unless (smtpmail-native-lookup-service value)
-    (smtpmail-native-batch--fail "Invalid --port: %s" value))
+    (smtpmail-native-arguments-fail "Invalid --port: %s" value))
   value)
 
 (defun smtpmail-native-batch--stream (value)
@@ -200,7 +65,7 @@ The value is that of `smtpmail-native-batch--getopt'."
   (let ((type (assoc value '(("auto" . nil) ("plain" . plain) ("ssl" . ssl)
                              ("starttls" . starttls) ("tls" . tls)))))
     (unless type
-      (smtpmail-native-batch--fail
+      (smtpmail-native-arguments-fail
        "--stream must be auto, starttls, ssl, tls or plain: %s" value))
     (cdr type)))
 
@@ -209,7 +74,7 @@ The value is that of `smtpmail-native-batch--getopt'."
   (when value
     (unless (and (string-match-p "\\`[0-9]+\\(?:\\.[0-9]+\\)?\\'" value)
                  (> (string-to-number value) 0))
-      (smtpmail-native-batch--fail
+      (smtpmail-native-arguments-fail
        "--timeout must be a number of seconds: %s" value))
     (setq smtpmail-native-timeout (string-to-number value))))
 
@@ -221,7 +86,7 @@ It is the author as well, should the message name none."
                                                value))
                           (smtpmail-native-message-recipients value "--from"))))
       (when (cdr addresses)
-        (smtpmail-native-batch--fail "More than one address in --from: %s" value))
+        (smtpmail-native-arguments-fail "More than one address in --from: %s" value))
       (setq smtpmail-mail-address (or (car addresses) "")
             user-mail-address (or (car addresses) user-mail-address)))))
 
@@ -428,12 +293,12 @@ if it was only put into the outbox, as one that is to be sent later is."
     (setq smtpmail-native-queue-last-result nil)
     (condition-case err
         (pcase-let ((`(,options . ,recipients)
-                     (smtpmail-native-batch--arguments
-                      args smtpmail-native-batch--send-options)))
+                     (smtpmail-native-arguments
+                      args smtpmail-native-arguments-send-options)))
           (if (plist-get options :help)
-              (princ smtpmail-native-batch--send-usage)
+              (princ smtpmail-native-arguments-send-usage)
             (unless (or recipients (plist-get options :headers))
-              (smtpmail-native-batch--fail
+              (smtpmail-native-arguments-fail
                "No recipients; name some or use -t (try -- --help)"))
             (smtpmail-native-batch--set-options options)
             (setq mail (smtpmail-native-batch--prepare options recipients)
@@ -505,14 +370,14 @@ if it was only put into the outbox, as one that is to be sent later is."
   (let ((usage 64))
     (condition-case err
         (pcase-let ((`(,options . ,others)
-                     (smtpmail-native-batch--arguments
-                      args smtpmail-native-batch--flush-options)))
+                     (smtpmail-native-arguments
+                      args smtpmail-native-arguments-flush-options)))
           (cond
            ((plist-get options :help)
-            (princ smtpmail-native-batch--flush-usage)
+            (princ smtpmail-native-arguments-flush-usage)
             '((exit . 0)))
            (others
-            (smtpmail-native-batch--fail
+            (smtpmail-native-arguments-fail
              "Unexpected argument %s: all waiting messages are sent" (car others)))
            (t
             (smtpmail-native-batch--set-timeout (plist-get options :timeout))

@@ -734,6 +734,23 @@ Date: x\nMessage-ID: <1@x>\n\nbody \0 \377 \r \303\274\n"))
             (smtpmail-native-message-tests-mail
              "To: a@x" t (string #x110001))))))
 
+;;;; What a message asks for
+
+(ert-deftest smtpmail-native-message-tests-wishes-of-others ()
+  "X-Smtpmail-Native of the author does not count for a resent message."
+  (pcase-dolist (`(,header ,wishes)
+                 '(("Resent-To: r@r" nil)
+                   ("Resent-Bcc: r@r" nil)
+                   ("X-Resent-To: r@r" (:notify "NEVER" :envid "E1"))
+                   ("Resent-Comments: to none"
+                    (:notify "NEVER" :envid "E1"))))
+    (ert-info (header)
+      (smtpmail-native-message-tests-prepare
+          (smtpmail-native-message-tests-mail
+           header "To: a@x" "X-Smtpmail-Native: notify=never; envid=E1" t "x")
+        (should (equal (plist-get plist :wishes) wishes))
+        (should-not (string-search "X-Smtpmail-Native" octets))))))
+
 ;;;; Long lines
 
 (defun smtpmail-native-message-tests--long (header body octets)
