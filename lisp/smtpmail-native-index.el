@@ -84,7 +84,8 @@ The value is `read', or `check' to read only what has changed.")
 
 (defun smtpmail-native-index--here ()
   "Forget everything if the outbox is another one now."
-  (let ((directory (expand-file-name smtpmail-native-outbox-directory)))
+  (let ((directory (file-name-as-directory
+                    (expand-file-name smtpmail-native-outbox-directory))))
     (unless (equal directory smtpmail-native-index--directory)
       (smtpmail-native-index-clear)
       (setq smtpmail-native-index--directory directory))))
@@ -164,10 +165,10 @@ The value is `read', or `check' to read only what has changed.")
   "Return when the directory of the entry ID was last changed, or nil.
 A change of the last two seconds is none to rely on: the next one might have
 the same time."
-  (let* ((file (smtpmail-native-outbox-file
-                (smtpmail-native-entry-make :id id)))
-         (changed (file-attribute-modification-time
-                   (file-attributes (directory-file-name file)))))
+  (let ((changed (file-attribute-modification-time
+                  (smtpmail-native-outbox-locally
+                    (file-attributes
+                     (concat smtpmail-native-index--directory "queue/" id))))))
     (and changed
          (> (float-time (time-since changed)) 2)
          changed)))

@@ -33,7 +33,7 @@
   "Seconds after which a list that is seen looks for entries of other sessions.")
 
 (defconst smtpmail-native-list--patience 0.5
-  "Seconds for which a command waits until all entries have been read.")
+  "Seconds that a command takes to read and to draw; the rest comes later.")
 
 (defvar smtpmail-native-list--dirty (make-hash-table :test #'equal)
   "Ids of entries whose lines have to be drawn again.")
@@ -344,10 +344,11 @@ sent		sent; only cleaning up remains
     (smtpmail-native-list--look)
     (smtpmail-native-index-complete smtpmail-native-list--patience)
     (smtpmail-native-list--all-dirty)
-    (when (> (buffer-size) 0)
-      (smtpmail-native-list--draw (current-buffer)))
-    (smtpmail-native-list--update
-     (and noninteractive (+ (float-time) smtpmail-native-list--patience)))))
+    (smtpmail-native-list--draw (current-buffer)
+                                (+ (float-time)
+                                   smtpmail-native-list--patience))
+    (smtpmail-native-list--later)
+    (smtpmail-native-line-update)))
 
 (defun smtpmail-native-list--eldoc (&rest _)
   "Return why the message at point is not sent yet, in full, or nil."
