@@ -258,6 +258,10 @@ What is scheduled for later stays."
         t)
     (quit nil)))
 
+(defun smtpmail-native-act-ask-before-quit ()
+  "Have Emacs ask before it ends while messages wait."
+  (add-hook 'kill-emacs-query-functions #'smtpmail-native-act-may-quit-p))
+
 (defun smtpmail-native-act-may-quit-p ()
   "Ask whether Emacs may end while messages wait; return non-nil if so."
   (let* ((waiting (if noninteractive nil (smtpmail-native-act--waiting)))

@@ -314,7 +314,8 @@ FOUND are the credentials, or nil.  TRIAL is as in
      ;; A place that cannot be asked now may be asked later.
      ((memq 'smtpmail-native-lookup-error conditions)
       (smtpmail-native-attempt-hold
-       entry (smtpmail-native-verdict-deferral entry text (float-time))))
+       entry (append (smtpmail-native-verdict-deferral entry text (float-time))
+                     (list :by (append who '(:why lookup))))))
      ((memq 'smtpmail-native-auth-error conditions)
       (smtpmail-native-attempt-hold
        entry (list :status 'held :hold 'password :next nil :text text

@@ -38,6 +38,7 @@ the first message that you send do the same."
   (interactive)
   (smtpmail-native-command-worded
     (smtpmail-native-load)
+    (smtpmail-native-act-ask-before-quit)
     (smtpmail-native-watch-start)))
 
 ;;;###autoload

@@ -335,7 +335,8 @@ One that may have been delivered is not sent because a password was typed."
 
 (defun smtpmail-native-entry-why (entry)
   "Return why ENTRY is held for a password, a symbol or nil.
-It is `refused', `passphrase', `demanded' or `missing'."
+It is `refused', `passphrase', `demanded' or `missing'; or `lookup' if a
+place that may have it could not be asked, which holds nothing."
   (plist-get (smtpmail-native-entry--get entry :by) :why))
 
 (defun smtpmail-native-entry-by-p (entry instance)

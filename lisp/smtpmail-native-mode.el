@@ -125,6 +125,7 @@ Nothing is asked, and no error is signaled."
   (when smtpmail-native-mode
     (smtpmail-native-mode--adopt)
     (unless noninteractive
+      (smtpmail-native-act-ask-before-quit)
       (smtpmail-native-watch-ensure))))
 
 (defun smtpmail-native-mode--send-queued-mail (stock)

@@ -237,6 +237,12 @@ state's properties are
              or `sent', when only the copy is to be filed
   :hold      why it is held: `queue', `user', `password', `certificate',
              `expired', `interrupted', or `error' if it could not begin
+  :doubt     non-nil if it may have been delivered already: set with `unknown',
+             cleared by the user's word with a begun attempt, or by `sent'
+  :by        who tried what it is held for, a plist of :instance, an Emacs
+             session, :user, :source, and :why, see `smtpmail-native-entry-why'
+  :since     when the user last said that it be sent, for its age
+  :filed     non-nil if its copies have been filed
   :next      time of the next try, seconds, or nil for at once
   :undo      non-nil while the user may still undo the sending
   :wait      non-nil if its sender waits, and will hear what comes of it

@@ -205,7 +205,7 @@ module, (:id ID) where nothing was waited for.  Signal a child of
 `smtpmail-native-unknown-outcome' it may have been delivered."
   (smtpmail-native-load)
   (let ((account (smtpmail-native-job-account)))
-    (add-hook 'kill-emacs-query-functions #'smtpmail-native-act-may-quit-p)
+    (smtpmail-native-act-ask-before-quit)
     (unless (or (eq how 'wait) (and noninteractive (not (eq how 'background))))
       (smtpmail-native-watch-ensure))
     (cond

@@ -107,9 +107,13 @@ not fill the frame."
     (pcase (plist-get state :status)
       ('ready
        (let ((next (plist-get state :next)))
-         (if next
-             (format "Next try at %s" (format-time-string "%H:%M" next))
-           "Emacs will try again")))
+         (concat
+          (if next
+              (format "Next try at %s" (format-time-string "%H:%M" next))
+            "Emacs will try again")
+          (if (eq (smtpmail-native-entry-why entry) 'lookup)
+              ", or type M-x smtpmail-native-unlock"
+            ""))))
       ('unknown
        "It may have been delivered, and Emacs does not send it again unless \
 you say so: check whether it arrived, then type m (it was delivered) or s \

@@ -192,6 +192,11 @@ A password that is typed for another message does not send it."
           (should (> (smtpmail-native-attempt-tests--state id :next)
                      (float-time)))
           (should (eql (smtpmail-native-attempt-tests--state id :tries) 1))
+          ;; A command that may ask looks again, and needs no waiting.
+          (cl-letf (((symbol-function 'smtpmail-native-ask-send)
+                     (lambda (entry _)
+                       (smtpmail-native-outbox-release entry))))
+            (should (= 1 (smtpmail-native-ask-all))))
           (smtpmail-native-act-delete id)
           (smtpmail-native-identity-forget-kept))))))
 
@@ -250,6 +255,7 @@ A password that is typed for another message does not send it."
              (smtpmail-native-sent-functions
               (list (lambda (_) (setq calls (1+ calls)) (funcall how))
                     (lambda (_) (setq calls (1+ calls))))))
+        (write-region "" nil copies nil 'silent)
         (cl-letf (((symbol-function 'display-warning) #'ignore))
           (dotimes (n 3)
             (let ((mail (smtpmail-native-sink-mail (format "<%d@x>" n))))
@@ -287,6 +293,7 @@ A password that is typed for another message does not send it."
                           (how-many "^Message-ID: " (point-min) (point-max)))))
                (mail (smtpmail-native-sink-mail
                       "<1@x>" "bob@example.org, carol@example.org")))
+          (write-region "" nil copies nil 'silent)
           (smtpmail-native-queue-send (plist-put mail :fcc (list copies))
                                       'background)
           (smtpmail-native-attempt-tests--settle)
