@@ -25,6 +25,9 @@
                                   "/usr/libexec/dovecot/submission-login"))
   "The file of Dovecot's submission service, or nil.")
 
+(defvar smtpmail-native-dovecot-tests--kerberos nil
+  "Non-nil while Dovecot is to know GSSAPI.")
+
 (defconst smtpmail-native-dovecot-tests--relay
   '("S: 220 relay.example" "C: EHLO *" "S: 250-relay.example"
     "S: 250 8BITMIME" "C: MAIL FROM:<alice@example.org>*" "S: 250 fine"
@@ -39,61 +42,130 @@
     (unwind-protect (process-contact process :service)
       (delete-process process))))
 
+(defconst smtpmail-native-dovecot-tests--version
+  (and smtpmail-native-dovecot-tests--program
+       (with-temp-buffer
+         (call-process smtpmail-native-dovecot-tests--program nil t nil
+                       "--version")
+         (goto-char (point-min))
+         (and (looking-at "[0-9.]+") (match-string 0))))
+  "The version of Dovecot, or nil.")
+
+(defconst smtpmail-native-dovecot-tests--new
+  (and smtpmail-native-dovecot-tests--version
+       (version<= "2.4" smtpmail-native-dovecot-tests--version))
+  "Non-nil if Dovecot's configuration is that of 2.4.")
+
+(defconst smtpmail-native-dovecot-tests--passwords
+  (append '("PLAIN" "LOGIN" "CRAM-MD5" "DIGEST-MD5" "SCRAM-SHA-1"
+            "SCRAM-SHA-256")
+          (and smtpmail-native-dovecot-tests--new
+               '("SCRAM-SHA-1-PLUS" "SCRAM-SHA-256-PLUS")))
+  "The mechanisms of this Dovecot that take a password.")
+
+(defconst smtpmail-native-dovecot-tests--best
+  (if smtpmail-native-dovecot-tests--new "SCRAM-SHA-256-PLUS" "SCRAM-SHA-256")
+  "The mechanism that is taken where all are offered.")
+
+(defun smtpmail-native-dovecot-tests--words (mechanisms)
+  "Return the list MECHANISMS as Dovecot writes it."
+  (downcase (mapconcat #'identity mechanisms " ")))
+
+(defun smtpmail-native-dovecot-tests--config-services (folder port relay-port)
+  "Return what all Dovecots read for FOLDER, PORT and RELAY-PORT, as lines."
+  (let ((root (zerop (user-uid))))
+    `(,(format "base_dir = %s/run" folder)
+      ,(format "state_dir = %s/state" folder)
+      ,(format "log_path = %s/log" folder)
+      "protocols = submission lmtp" "listen = 127.0.0.1"
+      "hostname = dovecot.example" "auth_failure_delay = 0"
+      "auth_username_chars ="
+      ,@(unless root
+          (list (format "default_internal_user = %s" (user-login-name))
+                (format "default_internal_group = %s" (group-name (group-gid)))
+                (format "default_login_user = %s" (user-login-name))))
+      "service anvil {" "  chroot ="
+      "  unix_listener anvil-auth-penalty {" "    mode = 0" "  }" "}"
+      "service stats {" "  chroot =" "}"
+      "service submission-login {" "  chroot ="
+      "  inet_listener submission {" ,(format "    port = %d" port) "  }"
+      "  inet_listener submissions {" "    port = 0" "  }" "}"
+      "service lmtp {" "  unix_listener lmtp {" "    mode = 0600" "  }" "}"
+      "submission_relay_host = 127.0.0.1"
+      ,(format "submission_relay_port = %d" relay-port)
+      "ssl = required" "auth_ssl_username_from_cert = yes"
+      ,(concat "auth_mechanisms = "
+               (smtpmail-native-dovecot-tests--words
+                `(,@smtpmail-native-dovecot-tests--passwords
+                  "oauthbearer" "xoauth2" "external"
+                  ,@(and smtpmail-native-dovecot-tests--kerberos '("gssapi")))))
+      ,(format "auth_krb5_keytab = %s/keytab" folder)
+      "auth_gssapi_hostname = \"$ALL\"" "first_valid_uid = 1")))
+
+(defun smtpmail-native-dovecot-tests--config-2.3 (folder user group)
+  "Return what Dovecot 2.3 reads for FOLDER, as lines.
+Mail belongs to USER and GROUP."
+  `(,(format "ssl_cert = <%s" (smtpmail-native-test-cert "good.pem"))
+    ,(format "ssl_key = <%s" (smtpmail-native-test-cert "good.key"))
+    ,(format "ssl_ca = <%s" (smtpmail-native-test-cert "ca.pem"))
+    "ssl_require_crl = no" "ssl_verify_client_cert = yes"
+    "ssl_cert_username_field = commonName"
+    "import_environment = $import_environment KRB5_CONFIG"
+    "passdb {" "  driver = passwd-file" ,(format "  args = %s/users" folder)
+    ,(concat "  mechanisms = "
+             (smtpmail-native-dovecot-tests--words
+              smtpmail-native-dovecot-tests--passwords))
+    "}"
+    "passdb {" "  driver = oauth2" ,(format "  args = %s/oauth2" folder)
+    "  mechanisms = oauthbearer xoauth2" "}"
+    "passdb {" "  driver = static" "  args = nopassword"
+    "  mechanisms = external gssapi" "}"
+    "userdb {" "  driver = static"
+    ,(format "  args = uid=%s gid=%s home=%s/home" user group folder) "}"
+    "mail_location = maildir:~/mail"))
+
+(defun smtpmail-native-dovecot-tests--config-2.4 (folder user group)
+  "Return what Dovecot 2.4 reads for FOLDER, as lines.
+Mail belongs to USER and GROUP."
+  `(,(format "ssl_server_cert_file = %s" (smtpmail-native-test-cert "good.pem"))
+    ,(format "ssl_server_key_file = %s" (smtpmail-native-test-cert "good.key"))
+    ,(format "ssl_server_ca_file = %s" (smtpmail-native-test-cert "ca.pem"))
+    "ssl_server_require_crl = no" "ssl_server_request_client_cert = yes"
+    "import_environment {" "  KRB5_CONFIG = %{env:KRB5_CONFIG}" "}"
+    "passdb passwd-file {" ,(format "  passwd_file_path = %s/users" folder)
+    ,(concat "  mechanisms_filter = "
+             (smtpmail-native-dovecot-tests--words
+              smtpmail-native-dovecot-tests--passwords))
+    "}"
+    "oauth2 {" "  introspection_mode = local" "  username_attribute = sub"
+    "  oauth2_local_validation {" "    dict fs {" "      fs posix {"
+    ,(format "        prefix = %s/keys/" folder) "      }" "    }" "  }" "}"
+    "passdb static {" "  fields {" "    nopassword = yes" "  }"
+    "  mechanisms_filter = external gssapi" "}"
+    "userdb static {" "  fields {" ,(format "    uid = %s" user)
+    ,(format "    gid = %s" group) ,(format "    home = %s/home" folder)
+    "  }" "}"
+    "mail_driver = maildir" "mail_path = ~/mail"))
+
 (defun smtpmail-native-dovecot-tests--config (folder port relay-port)
   "Return Dovecot's configuration for FOLDER, PORT and RELAY-PORT."
   (let* ((root (zerop (user-uid)))
          (user (if root "dovecot" (user-login-name)))
-         (cert (lambda (name) (smtpmail-native-test-cert name))))
+         (group (if root "dovecot" (group-name (group-gid)))))
     (mapconcat
      #'identity
-     `(,(format "base_dir = %s/run" folder)
-       ,(format "state_dir = %s/state" folder)
-       ,(format "log_path = %s/log" folder)
-       "protocols = submission" "listen = 127.0.0.1"
-       "hostname = dovecot.example" "auth_failure_delay = 0"
-       "auth_username_chars ="
-       ,@(unless root
-           (list (format "default_internal_user = %s" user)
-                 (format "default_internal_group = %s" (group-name (group-gid)))
-                 (format "default_login_user = %s" user)))
-       "service anvil {" "  chroot ="
-       "  unix_listener anvil-auth-penalty {" "    mode = 0" "  }" "}"
-       "service stats {" "  chroot =" "}"
-       "service submission-login {" "  chroot ="
-       "  inet_listener submission {" ,(format "    port = %d" port) "  }"
-       "  inet_listener submissions {" "    port = 0" "  }" "}"
-       "submission_relay_host = 127.0.0.1"
-       ,(format "submission_relay_port = %d" relay-port)
-       "ssl = required" ,(format "ssl_cert = <%s" (funcall cert "good.pem"))
-       ,(format "ssl_key = <%s" (funcall cert "good.key"))
-       ,(format "ssl_ca = <%s" (funcall cert "ca.pem"))
-       "ssl_require_crl = no" "ssl_verify_client_cert = yes"
-       "auth_ssl_username_from_cert = yes"
-       "ssl_cert_username_field = commonName"
-       ,(concat "auth_mechanisms = plain login cram-md5 digest-md5 scram-sha-1"
-                " scram-sha-256 oauthbearer xoauth2 external"
-                (if smtpmail-native-dovecot-tests--kerberos " gssapi" ""))
-       ,(format "auth_krb5_keytab = %s/keytab" folder)
-       "auth_gssapi_hostname = \"$ALL\""
-       "import_environment = $import_environment KRB5_CONFIG"
-       "passdb {" "  driver = passwd-file" ,(format "  args = %s/users" folder)
-       ,(concat "  mechanisms = plain login cram-md5 digest-md5 scram-sha-1"
-                " scram-sha-256")
-       "}"
-       "passdb {" "  driver = oauth2" ,(format "  args = %s/oauth2" folder)
-       "  mechanisms = oauthbearer xoauth2" "}"
-       "passdb {" "  driver = static" "  args = nopassword"
-       "  mechanisms = external gssapi" "}"
-       "userdb {" "  driver = static"
-       ,(format "  args = uid=%s gid=%s home=%s/home"
-                user (if root "dovecot" (group-name (group-gid))) folder)
-       "}" "mail_location = maildir:~/mail" "first_valid_uid = 1" "")
+     (append
+      ;; The version has to come first.
+      (and smtpmail-native-dovecot-tests--new
+           '("dovecot_config_version = 2.4.0" "dovecot_storage_version = 2.4.0"))
+      (smtpmail-native-dovecot-tests--config-services folder port relay-port)
+      (if smtpmail-native-dovecot-tests--new
+          (smtpmail-native-dovecot-tests--config-2.4 folder user group)
+        (smtpmail-native-dovecot-tests--config-2.3 folder user group))
+      '(""))
      "\n")))
 
 ;; Kerberos
-
-(defvar smtpmail-native-dovecot-tests--kerberos nil
-  "Non-nil while Dovecot is to know GSSAPI.")
 
 (defun smtpmail-native-dovecot-tests--call (input program &rest args)
   "Run PROGRAM with ARGS and the string INPUT; an exit but 0 is an error."
@@ -260,10 +332,9 @@
     `(,@(mapcar (lambda (mechanism)
                   (list mechanism :user "tim" :password "correct-horse"
                         :mechanisms mechanism))
-                '("PLAIN" "LOGIN" "CRAM-MD5" "DIGEST-MD5" "SCRAM-SHA-1"
-                  "SCRAM-SHA-256"))
-      ("SCRAM-SHA-256" :user "tim" :password "correct-horse")
-      ("SCRAM-SHA-256" :user ,(funcall utf-8 "jörg")
+                smtpmail-native-dovecot-tests--passwords)
+      (,smtpmail-native-dovecot-tests--best :user "tim" :password "correct-horse")
+      (,smtpmail-native-dovecot-tests--best :user ,(funcall utf-8 "jörg")
        :password ,(funcall utf-8 "pässword"))
       ("PLAIN" :user ,(funcall utf-8 "jörg") :mechanisms "PLAIN"
        :password ,(funcall utf-8 "pässword"))
@@ -292,8 +363,7 @@
   (skip-unless (and smtpmail-native-dovecot-tests--program
                     smtpmail-native-dovecot-tests--submission))
   (smtpmail-native-dovecot-tests--with
-   (dolist (mechanism '("PLAIN" "LOGIN" "CRAM-MD5" "DIGEST-MD5" "SCRAM-SHA-1"
-                        "SCRAM-SHA-256"))
+   (dolist (mechanism smtpmail-native-dovecot-tests--passwords)
      (let ((result (smtpmail-native-dovecot-tests--send
                     port :user "tim" :password "wrong"
                     :mechanisms mechanism)))
