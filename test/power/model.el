@@ -178,16 +178,20 @@ KIND is that of `model--content'."
   "Return the tree of MODEL of which nothing but what is safe is left."
   (model-tree model (model-unsafe model) 'empty))
 
+(defconst model--alone 8
+  "How many of the last changes are also lost, or kept, alone.")
+
 (defun model-states (model)
   "Return all trees that a loss of power may leave of MODEL, each once."
   (let* ((unsafe (model-unsafe model))
+         (last (seq-take unsafe model--alone))
          (losses (append
                   (list nil unsafe)
                   ;; A journal loses the last ones.
                   (cl-loop for n from 1 below (length unsafe)
                            collect (seq-take unsafe n))
-                  (mapcar #'list unsafe)
-                  (mapcar (lambda (change) (remq change unsafe)) unsafe)))
+                  (mapcar #'list last)
+                  (mapcar (lambda (change) (remq change unsafe)) last)))
          (trees nil))
     (dolist (lost losses)
       (dolist (kind '(whole empty half zeros))

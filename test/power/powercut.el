@@ -109,7 +109,8 @@ entries in the outbox."
              (stopped (and (or (funcall told "deleted") (funcall told "held"))
                            (not (funcall told "word"))))
              (say (lambda (text) (push (format "%s: %s" id text) faults))))
-        (when (and (funcall told "returned") (not (funcall told "deleted"))
+        (when (and (funcall told "returned")
+                   (not (funcall told "asked-deleted"))
                    (= (+ old new) 0)
                    (or (null here) (smtpmail-native-entry-problem here)))
           (funcall say (if here
@@ -125,29 +126,47 @@ entries in the outbox."
 
 ;;;; All of it
 
+(defun powercut--known (so-far)
+  "Return what is known when the events SO-FAR, the last one first, were.
+That is the list of marks, and that of the Message-IDs that have arrived."
+  (list (powercut--marks (reverse so-far))
+        (delq nil (mapcar (lambda (event)
+                            (pcase event (`(server "arrived" ,id) id)))
+                          so-far))))
+
 (defun powercut--states (events)
-  "Return the states of EVENTS: (TREE MARKS ARRIVED), each once."
+  "Return the states that a loss of power may leave during EVENTS.
+They are a hash table: its keys are trees, a value is the list of what was
+known at the moments that may leave that tree."
   (let ((model (make-model))
-        (seen (make-hash-table :test #'equal))
-        (so-far nil)
-        (states nil))
+        (states (make-hash-table :test #'equal))
+        (so-far nil))
     (dolist (event events)
       (model-apply model event)
       (push event so-far)
-      ;; What was only read of a file changes nothing.
-      (unless (eq (car event) 'server)
-        (let ((marks (powercut--marks (reverse so-far)))
-              (arrived (delq nil (mapcar (lambda (event)
-                                           (pcase event
-                                             (`(server "arrived" ,id) id)))
-                                         so-far))))
-          (dolist (tree (model-states model))
-            (let ((key (secure-hash 'sha1 (prin1-to-string
-                                           (list tree marks arrived)))))
-              (unless (gethash key seen)
-                (puthash key t seen)
-                (push (list tree marks arrived) states)))))))
-    (nreverse states)))
+      (let ((known (powercut--known so-far)))
+        (dolist (tree (model-states model))
+          (cl-pushnew known (gethash tree states) :test #'equal))))
+    states))
+
+(defun powercut--look (tree known folder)
+  "Take up TREE in FOLDER; return what is wrong by KNOWN, a list of texts.
+Each text tells at which moment the power failed, too."
+  (let* ((directory (expand-file-name "state" folder))
+         (record (expand-file-name "record" folder))
+         (before (length (powercut--log record)))
+         (left nil))
+    (powercut--make tree directory)
+    (setq left (powercut--take-up directory))
+    (delete-directory directory t)
+    (let ((after (nthcdr before (powercut--log record))))
+      (mapcan (lambda (moment)
+                (mapcar (lambda (fault)
+                          (format "after %s: %s" (car (last (car moment)))
+                                  fault))
+                        (powercut--judge (nth 0 moment) (nth 1 moment)
+                                         after left)))
+              known))))
 
 (defun powercut--run (scene)
   "Run SCENE of `powercut-scenes'; return (STATES . FAULTS), two numbers."
@@ -163,23 +182,15 @@ entries in the outbox."
         (progn
           (smtpmail-native-recorder-run folder (cdr started) forms)
           (write-region "" nil calm nil 'silent)
-          (dolist (state (powercut--states
-                          (smtpmail-native-recorder-read record)))
-            (let ((directory (expand-file-name "state" folder))
-                  (before (length (powercut--log record))))
-              (powercut--make (nth 0 state) directory)
-              (let* ((left (powercut--take-up directory))
-                     (after (nthcdr before (powercut--log record)))
-                     (wrong (powercut--judge (nth 1 state) (nth 2 state)
-                                             after left)))
-                (setq count (1+ count))
-                (when wrong
-                  (setq faults (1+ faults))
-                  (when (< faults 4)
-                    (message "%s, after %s: %s\n%S" name
-                             (car (last (nth 1 state)))
-                             (string-join wrong "; ") (nth 0 state)))))
-              (delete-directory directory t))))
+          (maphash
+           (lambda (tree known)
+             (let ((wrong (powercut--look tree known folder)))
+               (setq count (1+ count))
+               (when wrong
+                 (setq faults (1+ faults))
+                 (when (< faults 4)
+                   (message "%s: %s\n%S" name (string-join wrong "; ") tree)))))
+           (powercut--states (smtpmail-native-recorder-read record))))
       (delete-process (car started))
       (delete-directory folder t))
     (message "%s: %d states, %d faults" name count faults)

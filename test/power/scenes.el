@@ -9,7 +9,8 @@
 ;;   try-ID       the user is about to send the message ID
 ;;   returned-ID  the command that sends it has returned
 ;;   held-ID, deleted-ID, marked-ID
-;;                the command that did so has returned
+;;                the command that did so has returned; before it there is
+;;                asked-held-ID and so on
 ;;   word-ID      the user is about to ask for another attempt
 
 ;;; Code:
@@ -90,6 +91,7 @@
 (defun scenes-act (id function mark)
   "Call FUNCTION with the entry of the message ID, then leave MARK."
   (let ((entry (scenes-entry id)))
+    (scenes-mark (concat "asked-" mark id))
     (scenes-as-user (lambda () (funcall function entry))))
   (scenes-mark (concat mark id)))
 
