@@ -190,6 +190,15 @@ lint: all ## check formatting and style
 powercut: all $(SERVERS) ## lose the power at each step of each scene
 	$(BATCH) -L test -L test/power -l powercut -f powercut-run $(SCENES)
 
+# In a copy, because the tree is changed: make mutants N=100 SEED=1 FILES=...
+mutants: ## change the code at random, see whether a test notices
+	rm -rf $(BUILD)/mutants && mkdir -p $(BUILD)/mutants
+	git ls-files -z | xargs -0 tar -cf - | tar -xf - -C $(BUILD)/mutants
+	$(MAKE) -C $(BUILD)/mutants -s BUILD=build all $(C_TESTS:%=build/plain/%) \
+	  build/plain/peer build/plain/sink
+	cd $(BUILD)/mutants && N=$(N) SEED=$(SEED) $(EMACS) -Q --batch \
+	  -l test/mutants.el -f mutants-run $(FILES)
+
 demo: all $(BUILD)/plain/peer ## send a mail to the scripted server, show it
 	$(BATCH) -L test -l test/demo.el
 
@@ -242,6 +251,6 @@ clean: ## remove all that was built
 -include test/fuzz/fuzz.mk
 
 FORCE:
-.PHONY: all module help check $(CHECKS) torture lint demo bench dist install uninstall \
-  clean FORCE
+.PHONY: all module help check $(CHECKS) torture lint powercut mutants \
+  demo bench dist install uninstall clean FORCE
 .SECONDARY:
