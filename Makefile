@@ -207,19 +207,33 @@ bench: all $(SERVERS) $(BENCHES:%=$(BUILD)/plain/%) ## measure
 	-@BENCH=1 tools/configure $(BUILD)/bench.mk
 	$(BATCH) -L test -l test/bench.el
 
+# The manual, with a directory file so that "C-h i" finds it.
+INFO = $(BUILD)/doc/smtpmail-native.info
+info: $(INFO) ## make the Info manual
+
+$(INFO): doc/smtpmail-native.org tools/info.el
+	@mkdir -p $(@D)
+	$(EMACS) -Q --batch -l tools/info.el $< $(@:.info=.texi)
+	cd $(@D) && makeinfo --no-split smtpmail-native.texi
+	cd $(@D) && rm -f dir && install-info --dir-file=dir smtpmail-native.info
+
 # What users get.  The package has the tree of the repository without the tests,
 # so that Emacs builds the module in it as in a checkout.
 PACKAGE = smtpmail-native-$(VERSION)
 DISTRIBUTED = $(EL) Makefile README.org NEWS.org COPYING .elpaignore \
   tools/configure $(wildcard module/*/*.[ch] doc/*.org doc/*.png)
 
+HAVE_MAKEINFO := $(shell command -v makeinfo)
 dist: $(BUILD)/$(PACKAGE).tar ## make the tar that package-install-file takes
 
-$(BUILD)/$(PACKAGE).tar: $(DISTRIBUTED)
+$(BUILD)/$(PACKAGE).tar: $(DISTRIBUTED) $(if $(HAVE_MAKEINFO),$(INFO))
 	rm -rf $(BUILD)/dist && mkdir -p $(BUILD)/dist/$(PACKAGE)
 	tar -cf - $(DISTRIBUTED) | tar -xf - -C $(BUILD)/dist/$(PACKAGE)
 	$(BATCH) -l tools/package.el -f smtpmail-native-package-describe \
 	  smtpmail-native.el $(BUILD)/dist/$(PACKAGE)/smtpmail-native-pkg.el
+	if [ -n "$(HAVE_MAKEINFO)" ]; then \
+	  cp $(INFO) $(dir $(INFO))dir $(BUILD)/dist/$(PACKAGE); \
+	fi
 	cd $(BUILD)/dist && tar -cf ../$(PACKAGE).tar $(PACKAGE)
 
 # make install DESTDIR= PREFIX=/usr/local: one flat directory of Lisp with its
@@ -228,8 +242,9 @@ $(BUILD)/$(PACKAGE).tar: $(DISTRIBUTED)
 PREFIX ?= /usr/local
 LISPDIR ?= $(PREFIX)/share/emacs/site-lisp/smtpmail-native
 MODULEDIR ?= $(LISPDIR)
+INFODIR ?= $(PREFIX)/share/info
 
-install: all ## install Lisp and module below DESTDIR and PREFIX
+install: all $(if $(HAVE_MAKEINFO),$(INFO)) ## install Lisp and module below DESTDIR and PREFIX
 	mkdir -p $(DESTDIR)$(LISPDIR) $(DESTDIR)$(MODULEDIR)
 	cp -p $(EL) $(EL:.el=.elc) $(DESTDIR)$(LISPDIR)
 	cp -p $(MODULE) $(DESTDIR)$(MODULEDIR)/$(notdir $(MODULE)).new
@@ -239,10 +254,14 @@ install: all ## install Lisp and module below DESTDIR and PREFIX
 	echo $(MODULEDIR) >>$(DESTDIR)$(LISPDIR)/smtpmail-native-abi
 	$(BATCH) -l tools/package.el -f smtpmail-native-package-autoloads \
 	  $(DESTDIR)$(LISPDIR)
+	if [ -n "$(HAVE_MAKEINFO)" ]; then \
+	  mkdir -p $(DESTDIR)$(INFODIR) && cp -p $(INFO) $(DESTDIR)$(INFODIR); \
+	fi
 
 uninstall: ## remove what `make install' has put there
 	rm -rf $(DESTDIR)$(LISPDIR)
-	rm -f $(DESTDIR)$(MODULEDIR)/$(notdir $(MODULE))
+	rm -f $(DESTDIR)$(MODULEDIR)/$(notdir $(MODULE)) \
+	  $(DESTDIR)$(INFODIR)/smtpmail-native.info
 
 clean: ## remove all that was built
 	rm -rf $(BUILD) smtpmail-native-module.* *.elc lisp/*.elc test/*.elc
@@ -252,5 +271,5 @@ clean: ## remove all that was built
 
 FORCE:
 .PHONY: all module help check $(CHECKS) torture lint powercut mutants \
-  demo bench dist install uninstall clean FORCE
+  demo bench info dist install uninstall clean FORCE
 .SECONDARY:

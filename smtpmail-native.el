@@ -24,7 +24,7 @@
 ;;         smtpmail-starttls-credentials
 ;;         '(("mail.example.org" 587 nil nil)))
 ;;
-;; README.org is the manual.
+;; README.org is the first page, and doc/smtpmail-native.org the manual.
 
 ;;; Code:
 
