@@ -73,8 +73,10 @@ bool smn_pipe(int ends[2]) {
   if (fcntl(ends[0], F_SETFD, FD_CLOEXEC) == 0 &&
       fcntl(ends[1], F_SETFD, FD_CLOEXEC) == 0)
     return true;
+  int errnum = errno;
   close(ends[0]);
   close(ends[1]);
+  errno = errnum;
   return false;
 #else
   return pipe2(ends, O_CLOEXEC) == 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* certificate.c - what the server showed, and whether it may be believed.  */
 #include "net/certificate.h"
+#include "base/ascii.h"
 #include "net/trust.h"
 
 #include <gnutls/x509.h>
@@ -12,13 +13,23 @@
 
 /* Description */
 
-static void hex(char *out, const unsigned char *bytes, size_t len) {
-  for (size_t i = 0; i < len; i++)
-    snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+/* Write the LEN octets in digits into OUT, behind PREFIX and with SEPARATOR
+   between them, as far as there is room.  */
+static void hex(char *out, size_t size, const char *prefix,
+                const char *separator, const unsigned char *bytes, size_t len) {
+  size_t to = strlen(prefix), room = strlen(separator) + 3;
+  memcpy(out, prefix, to + 1);
+  for (size_t i = 0; i < len && to + room <= size; i++)
+    to += (size_t)snprintf(out + to, size - to, "%s%02x", i ? separator : "",
+                           bytes[i]);
 }
 
-static void copy_name(char *out, size_t size, const gnutls_datum_t *name) {
-  smn_quote(out, size, (const char *)name->data, name->size);
+/* Names of the server are untrusted, and may be long.  */
+static void quote_name(char *out, size_t size, gnutls_datum_t *name) {
+  if (name->data)
+    smn_quote(out, size, (const char *)name->data, name->size);
+  gnutls_free(name->data);
+  name->data = NULL;
 }
 
 static void describe(struct smn_certificate *info, gnutls_x509_crt_t crt) {
@@ -26,31 +37,19 @@ static void describe(struct smn_certificate *info, gnutls_x509_crt_t crt) {
   unsigned char digest[32];
   size_t size = sizeof digest;
   info->present = true;
-  if (gnutls_x509_crt_get_dn3(crt, &name, 0) == 0) {
-    copy_name(info->subject, sizeof info->subject, &name);
-    gnutls_free(name.data);
-  }
-  if (gnutls_x509_crt_get_issuer_dn3(crt, &name, 0) == 0) {
-    copy_name(info->issuer, sizeof info->issuer, &name);
-    gnutls_free(name.data);
-  }
+  (void)gnutls_x509_crt_get_dn3(crt, &name, 0);
+  quote_name(info->subject, sizeof info->subject, &name);
+  (void)gnutls_x509_crt_get_issuer_dn3(crt, &name, 0);
+  quote_name(info->issuer, sizeof info->issuer, &name);
   info->not_before = gnutls_x509_crt_get_activation_time(crt);
   info->not_after = gnutls_x509_crt_get_expiration_time(crt);
   if (gnutls_x509_crt_get_fingerprint(crt, GNUTLS_DIG_SHA256, digest, &size) ==
       0)
-    hex(info->sha256, digest, size);
+    hex(info->sha256, sizeof info->sha256, "", "", digest, size);
   size = sizeof digest;
   if (gnutls_x509_crt_get_key_id(crt, GNUTLS_KEYID_USE_SHA256, digest, &size) ==
       0)
-    hex(info->spki_sha256, digest, size);
-}
-
-/* The same with a colon between octets, behind PREFIX, as Emacs writes it.  */
-static void colon_hex(char *out, size_t size, const char *prefix,
-                      const unsigned char *bytes, size_t len) {
-  int n = snprintf(out, size, "%s", prefix);
-  for (size_t i = 0; i < len && (size_t)n + 4 <= size; i++)
-    n += snprintf(out + n, size - (size_t)n, "%s%02x", i ? ":" : "", bytes[i]);
+    hex(info->spki_sha256, sizeof info->spki_sha256, "", "", digest, size);
 }
 
 static void copy_word(char *out, size_t size, const char *word) {
@@ -59,13 +58,11 @@ static void copy_word(char *out, size_t size, const char *word) {
 
 /* Distinguished names in the order that Emacs shows them.  */
 static void old_names(struct smn_link *link, gnutls_x509_crt_t crt) {
-  char name[1024];
-  size_t size = sizeof name;
-  if (gnutls_x509_crt_get_issuer_dn(crt, name, &size) == 0)
-    smn_quote(link->issuer, sizeof link->issuer, name, size);
-  size = sizeof name;
-  if (gnutls_x509_crt_get_dn(crt, name, &size) == 0)
-    smn_quote(link->subject, sizeof link->subject, name, size);
+  gnutls_datum_t name = {NULL, 0};
+  (void)gnutls_x509_crt_get_issuer_dn2(crt, &name);
+  quote_name(link->issuer, sizeof link->issuer, &name);
+  (void)gnutls_x509_crt_get_dn2(crt, &name);
+  quote_name(link->subject, sizeof link->subject, &name);
 }
 
 static void add_pem(struct smn_certificate *info, struct smn_link *link,
@@ -87,7 +84,7 @@ static void describe_link(struct smn_certificate *info, gnutls_x509_crt_t crt) {
   unsigned bits = 0;
   link->version = gnutls_x509_crt_get_version(crt);
   if (gnutls_x509_crt_get_serial(crt, octets, &size) == 0)
-    colon_hex(link->serial, sizeof link->serial, "", octets, size);
+    hex(link->serial, sizeof link->serial, "", ":", octets, size);
   old_names(link, crt);
   link->not_before = gnutls_x509_crt_get_activation_time(crt);
   link->not_after = gnutls_x509_crt_get_expiration_time(crt);
@@ -106,7 +103,7 @@ static void describe_link(struct smn_certificate *info, gnutls_x509_crt_t crt) {
   size = sizeof octets;
   if (gnutls_x509_crt_get_key_id(crt, GNUTLS_KEYID_USE_SHA1, octets, &size) ==
       0)
-    colon_hex(link->key_id, sizeof link->key_id, "sha1:", octets, size);
+    hex(link->key_id, sizeof link->key_id, "sha1:", ":", octets, size);
   size = sizeof octets;
   if (gnutls_x509_crt_get_key_id(crt, GNUTLS_KEYID_USE_SHA256, octets, &size) ==
       0)
@@ -114,7 +111,7 @@ static void describe_link(struct smn_certificate *info, gnutls_x509_crt_t crt) {
               "sha256:", octets, size);
   size = sizeof octets;
   if (gnutls_x509_crt_get_fingerprint(crt, GNUTLS_DIG_SHA1, octets, &size) == 0)
-    colon_hex(link->id, sizeof link->id, "sha1:", octets, size);
+    hex(link->id, sizeof link->id, "sha1:", ":", octets, size);
   add_pem(info, link, crt);
 }
 
@@ -136,13 +133,16 @@ static bool names_no_host(gnutls_x509_crt_t crt) {
   }
 }
 
-static void add_reason(struct smn_certificate *info, const char *reason,
-                       size_t len) {
-  size_t have = strlen(info->reasons);
-  char quoted[256];
-  smn_quote(quoted, sizeof quoted, reason, len);
-  snprintf(info->reasons + have, sizeof info->reasons - have, "%s%s",
-           have ? "; " : "", quoted);
+/* Add TEXT to the list OUT; what does not fit is cut.  */
+static void add_item(char *out, size_t size, const char *separator,
+                     const char *text) {
+  size_t have = strlen(out);
+  snprintf(out + have, size - have, "%s%s", have ? separator : "", text);
+}
+
+/* TEXT is ours, or has been quoted.  */
+static void add_reason(struct smn_certificate *info, const char *text) {
+  add_item(info->reasons, sizeof info->reasons, "; ", text);
 }
 
 /* GnuTLS words the status as sentences, each ended by ". ".  */
@@ -150,18 +150,18 @@ static void add_status(struct smn_certificate *info, unsigned status) {
   gnutls_datum_t text = {NULL, 0};
   if (gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509,
                                                    &text, 0) != 0) {
-    add_reason(info, "verification failed", strlen("verification failed"));
+    add_reason(info, "verification failed");
     return;
   }
-  const char *at = (const char *)text.data;
-  while (at && *at) {
-    const char *dot = strstr(at, ". ");
+  for (char *at = (char *)text.data, *next; at && *at; at = next) {
+    char *dot = strstr(at, ". ");
+    next = dot ? dot + 2 : NULL;
     size_t len = dot ? (size_t)(dot - at) : strlen(at);
-    if (len && !dot && at[len - 1] == '.')
+    if (len && at[len - 1] == '.')
       len--;
+    at[len] = '\0';
     if (len)
-      add_reason(info, at, len);
-    at = dot ? dot + 2 : NULL;
+      add_reason(info, at);
   }
   gnutls_free(text.data);
 }
@@ -180,7 +180,7 @@ static void add_weakness(struct smn_certificate *info, gnutls_x509_crt_t crt,
           GNUTLS_SEC_PARAM_MEDIUM) {
     snprintf(why, sizeof why, "the %s key of %.200s has only %u bits",
              link->key_algorithm, link->subject, bits);
-    add_reason(info, why, strlen(why));
+    add_reason(info, why);
   }
   /* What signs itself proves nothing by its signature.  */
   if (signature >= 0 && strcmp(link->issuer, link->subject) != 0 &&
@@ -188,49 +188,46 @@ static void add_weakness(struct smn_certificate *info, gnutls_x509_crt_t crt,
                               GNUTLS_SIGN_FLAG_SECURE_FOR_CERTS)) {
     snprintf(why, sizeof why, "%.200s is signed by %s, which is broken",
              link->subject, link->signature_algorithm);
-    add_reason(info, why, strlen(why));
+    add_reason(info, why);
   }
 }
 
 /* Emacs's names, see gnutls-peer-status-warning-describe.  */
+static const struct {
+  unsigned flag;
+  const char *name;
+} warnings[] = {
+    {GNUTLS_CERT_INVALID, "invalid"},
+    {GNUTLS_CERT_REVOKED, "revoked"},
+    {GNUTLS_CERT_SIGNER_NOT_FOUND, "unknown-ca"},
+    {GNUTLS_CERT_SIGNER_NOT_CA, "not-ca"},
+    {GNUTLS_CERT_INSECURE_ALGORITHM, "insecure"},
+    {GNUTLS_CERT_NOT_ACTIVATED, "not-activated"},
+    {GNUTLS_CERT_EXPIRED, "expired"},
+    {GNUTLS_CERT_SIGNATURE_FAILURE, "signature-failure"},
+    {GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED, "revocation-data-superseded"},
+    {GNUTLS_CERT_REVOCATION_DATA_ISSUED_IN_FUTURE,
+     "revocation-data-issued-in-future"},
+    {GNUTLS_CERT_SIGNER_CONSTRAINTS_FAILURE, "signer-constraints-failure"},
+    {GNUTLS_CERT_PURPOSE_MISMATCH, "purpose-mismatch"},
+    {GNUTLS_CERT_MISSING_OCSP_STATUS, "missing-ocsp-status"},
+    {GNUTLS_CERT_INVALID_OCSP_STATUS, "invalid-ocsp-status"},
+    {GNUTLS_CERT_UNEXPECTED_OWNER, "no-host-match"},
+};
+
 static void add_warnings(struct smn_certificate *info, unsigned status,
-                         bool nameless, bool own_issuer) {
-  static const struct {
-    unsigned flag;
-    const char *name;
-  } names[] = {
-      {GNUTLS_CERT_INVALID, "invalid"},
-      {GNUTLS_CERT_REVOKED, "revoked"},
-      {GNUTLS_CERT_SIGNER_NOT_FOUND, "unknown-ca"},
-      {GNUTLS_CERT_SIGNER_NOT_CA, "not-ca"},
-      {GNUTLS_CERT_INSECURE_ALGORITHM, "insecure"},
-      {GNUTLS_CERT_NOT_ACTIVATED, "not-activated"},
-      {GNUTLS_CERT_EXPIRED, "expired"},
-      {GNUTLS_CERT_SIGNATURE_FAILURE, "signature-failure"},
-      {GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED, "revocation-data-superseded"},
-      {GNUTLS_CERT_REVOCATION_DATA_ISSUED_IN_FUTURE,
-       "revocation-data-issued-in-future"},
-      {GNUTLS_CERT_SIGNER_CONSTRAINTS_FAILURE, "signer-constraints-failure"},
-      {GNUTLS_CERT_PURPOSE_MISMATCH, "purpose-mismatch"},
-      {GNUTLS_CERT_MISSING_OCSP_STATUS, "missing-ocsp-status"},
-      {GNUTLS_CERT_INVALID_OCSP_STATUS, "invalid-ocsp-status"},
-  };
+                         bool own_issuer) {
   char *out = info->warnings;
-  size_t size = sizeof info->warnings;
-  int n = 0;
+  const size_t size = sizeof info->warnings;
+  /* A wrong name by itself leaves the certificate valid for Emacs, which looks
+     at names on its own.  */
+  if (status == (GNUTLS_CERT_INVALID | GNUTLS_CERT_UNEXPECTED_OWNER))
+    status = GNUTLS_CERT_UNEXPECTED_OWNER;
   if (own_issuer)
-    n += snprintf(out, size, "self-signed ");
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    /* A wrong name alone leaves the certificate valid for Emacs, which looks at
-       names by itself.  */
-    if (status & names[i].flag &&
-        !(names[i].flag == GNUTLS_CERT_INVALID &&
-          status == (GNUTLS_CERT_INVALID | GNUTLS_CERT_UNEXPECTED_OWNER)))
-      n += snprintf(out + n, size - (size_t)n, "%s ", names[i].name);
-  if (nameless || status & GNUTLS_CERT_UNEXPECTED_OWNER)
-    n += snprintf(out + n, size - (size_t)n, "no-host-match ");
-  if (n > 0)
-    out[n - 1] = '\0';
+    add_item(out, size, " ", "self-signed");
+  for (size_t i = 0; i < sizeof warnings / sizeof *warnings; i++)
+    if (status & warnings[i].flag)
+      add_item(out, size, " ", warnings[i].name);
 }
 
 /* Verdict */
@@ -259,13 +256,11 @@ static enum smn_kind refuse(const char *host, const struct smn_certificate *c,
 static bool normalise(const char *pin, char digits[SHA256_DIGITS + 1]) {
   size_t len = 0;
   for (const char *at = pin; *at; at++) {
-    char c = *at >= 'A' && *at <= 'F' ? (char)(*at - 'A' + 'a') : *at;
-    if (c == ':')
+    if (*at == ':')
       continue;
-    if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')) ||
-        len == SHA256_DIGITS)
+    if (smn_ascii_hex(*at) < 0 || len == SHA256_DIGITS)
       return false;
-    digits[len++] = c;
+    digits[len++] = *at >= 'A' && *at <= 'F' ? (char)(*at - 'A' + 'a') : *at;
   }
   digits[len] = '\0';
   return len == SHA256_DIGITS;
@@ -279,7 +274,6 @@ bool smn_tls_pin_valid(const char *pin) {
 static enum smn_kind match_pins(const struct smn_certificate_wish *wish,
                                 struct smn_certificate *info,
                                 struct smn_error *err) {
-  static const char why[] = "none of its pins matches";
   char digits[SHA256_DIGITS + 1];
   for (char *const *pin = wish->pins; *pin; pin++)
     if (normalise(*pin, digits) && (strcmp(digits, info->sha256) == 0 ||
@@ -287,26 +281,23 @@ static enum smn_kind match_pins(const struct smn_certificate_wish *wish,
       info->pinned = true;
       return SMN_OK;
     }
-  add_reason(info, why, sizeof why - 1);
+  add_reason(info, "none of its pins matches");
   return smn_fail(err, SMN_CERTIFICATE,
                   "%s is pinned, and the server shows another certificate "
                   "(subject %s, issuer %s, SHA-256 fingerprint %s, of its "
                   "public key %s)",
-                  wish->host, info->subject, info->issuer, info->sha256,
+                  wish->host->text, info->subject, info->issuer, info->sha256,
                   info->spki_sha256);
 }
 
 static enum smn_kind ask_gnutls(gnutls_session_t session,
                                 const struct smn_certificate_wish *wish,
                                 unsigned *status, struct smn_error *err) {
-  union {
-    const void *given;
-    void *wanted;
-  } name = {wish->address ? (const void *)wish->address : wish->host};
+  struct smn_address host = *wish->host; /* GnuTLS wants no constant */
   gnutls_typed_vdata_st wanted[2] = {
-      {.type = wish->address ? GNUTLS_DT_IP_ADDRESS : GNUTLS_DT_DNS_HOSTNAME,
-       .data = name.wanted,
-       .size = wish->address ? wish->address_len : 0},
+      {.type = host.len ? GNUTLS_DT_IP_ADDRESS : GNUTLS_DT_DNS_HOSTNAME,
+       .data = host.len ? host.octets : (unsigned char *)host.text,
+       .size = host.len},
       {.type = GNUTLS_DT_KEY_PURPOSE_OID,
        .data = (unsigned char *)GNUTLS_KP_TLS_WWW_SERVER},
   };
@@ -346,28 +337,32 @@ static enum smn_kind import(gnutls_session_t session, gnutls_x509_crt_t *leaf,
   return SMN_OK;
 }
 
-static void judge(gnutls_session_t session, gnutls_x509_crt_t leaf,
-                  unsigned status, struct smn_certificate *info) {
-  static const char why[] = "it has no subject alternative name";
-  bool nameless = names_no_host(leaf);
+/* Tell which certificate of the chain is the weak one.  */
+static void add_weaknesses(gnutls_session_t session,
+                           struct smn_certificate *info) {
   unsigned count = 0;
   const gnutls_datum_t *chain = gnutls_certificate_get_peers(session, &count);
-  if (status != 0)
-    add_status(info, status);
-  for (int i = 0; status & GNUTLS_CERT_INSECURE_ALGORITHM &&
-                  i < info->chain_len && (unsigned)i < count;
-       i++) {
+  for (unsigned i = 0; i < count && i < (unsigned)info->chain_len; i++) {
     gnutls_x509_crt_t crt;
     if (gnutls_x509_crt_init(&crt) != 0)
-      break;
+      return;
     if (gnutls_x509_crt_import(crt, &chain[i], GNUTLS_X509_FMT_DER) == 0)
       add_weakness(info, crt, &info->chain[i]);
     gnutls_x509_crt_deinit(crt);
   }
-  if (nameless)
-    add_reason(info, why, sizeof why - 1);
-  add_warnings(info, status, nameless,
-               gnutls_x509_crt_check_issuer(leaf, leaf) != 0);
+}
+
+static void judge(gnutls_session_t session, gnutls_x509_crt_t leaf,
+                  unsigned status, struct smn_certificate *info) {
+  if (status != 0)
+    add_status(info, status);
+  if (status & GNUTLS_CERT_INSECURE_ALGORITHM)
+    add_weaknesses(session, info);
+  if (names_no_host(leaf)) {
+    add_reason(info, "it has no subject alternative name");
+    status |= GNUTLS_CERT_UNEXPECTED_OWNER;
+  }
+  add_warnings(info, status, gnutls_x509_crt_check_issuer(leaf, leaf) != 0);
 }
 
 enum smn_kind smn_certificate_verify(gnutls_session_t session,
@@ -384,7 +379,7 @@ enum smn_kind smn_certificate_verify(gnutls_session_t session,
     if (kind == SMN_OK)
       judge(session, leaf, status, info);
     if (kind == SMN_OK && info->reasons[0])
-      kind = refuse(wish->host, info, err);
+      kind = refuse(wish->host->text, info, err);
   }
   if (leaf)
     gnutls_x509_crt_deinit(leaf);

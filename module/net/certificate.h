@@ -4,14 +4,13 @@
 #ifndef SMN_CERTIFICATE_H
 #define SMN_CERTIFICATE_H
 
+#include "net/address.h"
 #include "net/tls.h"
 #include <gnutls/gnutls.h>
 
 /* Who has to be certified.  */
 struct smn_certificate_wish {
-  const char *host;             /* A-label, or an address as it is written */
-  const unsigned char *address; /* in network order, NULL for a name */
-  unsigned address_len;
+  const struct smn_address *host;
   char *const *pins;       /* SHA-256 in hex; NULL or empty: none */
   struct smn_trust *trust; /* of the session */
 };

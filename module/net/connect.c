@@ -16,9 +16,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define STAGGER_MS 250 /* RFC 8305 5 */
-#define RETRY_MS 20    /* a local socket whose queue is full */
-#define RUNNERS 8      /* descriptors that a long answer of DNS may cost */
+#define STAGGER_MS 250   /* RFC 8305 5 */
+#define RETRY_MS 20      /* a local socket whose queue is full */
+#define RUNNERS 8        /* descriptors that a long answer of DNS may cost, */
+#define ADDRESSES_MAX 64 /* and how many of its addresses are tried */
 
 struct attempt {
   const struct addrinfo *address;
@@ -86,7 +87,8 @@ static const struct addrinfo *seek(const struct addrinfo *list, int family,
 
 static bool line_up(struct race *race, const struct addrinfo *found) {
   size_t count = 1;
-  for (const struct addrinfo *a = found->ai_next; a; a = a->ai_next)
+  for (const struct addrinfo *a = found->ai_next; a && count < ADDRESSES_MAX;
+       a = a->ai_next)
     count++;
   race->addresses = calloc(count, sizeof *race->addresses);
   if (!race->addresses)
@@ -159,7 +161,8 @@ static enum step look(struct attempt *attempt, bool ready,
     if (step != PENDING)
       return step;
   } else if (ready) {
-    getsockopt(attempt->fd, SOL_SOCKET, SO_ERROR, &errnum, &size);
+    if (getsockopt(attempt->fd, SOL_SOCKET, SO_ERROR, &errnum, &size) != 0)
+      errnum = errno;
     if (errnum == 0)
       return CONNECTED;
     smn_fail_errno(err, SMN_NETWORK, errnum, "cannot connect");

@@ -2,11 +2,11 @@
 /* proxy.c - through a proxy to a server: SOCKS 5 and HTTP CONNECT.
    Not one octet is read ahead: the server may have spoken already.  */
 #include "net/proxy.h"
+#include "base/ascii.h"
 #include "base/wait.h"
-#include "net/tls.h"
+#include "net/address.h"
+#include "net/io.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,19 +15,9 @@
 
 #define MESSAGE_MAX 4096 /* octets of one that we send */
 #define HEADER_MAX 16384 /* octets of an answer of HTTP */
-
-#ifndef MSG_NOSIGNAL /* where it is missing the workers' mask does the same */
-#define MSG_NOSIGNAL 0
-#endif
+#define INTERIM_MAX 8    /* answers of HTTP before the one that counts */
 
 /* URL */
-
-static int hex_digit(char c) {
-  static const char digits[] = "0123456789abcdef";
-  const char *at =
-      c ? strchr(digits, c >= 'A' && c <= 'F' ? c | 0x20 : c) : NULL;
-  return at ? (int)(at - digits) : -1;
-}
 
 /* The port in TEXT up to LEN, or 0.  */
 static int parse_port(const char *text, size_t len) {
@@ -67,8 +57,8 @@ static bool parse_user(struct smn_proxy *proxy, const char *at, size_t len) {
 /* Every % is followed by two digits.  */
 static bool well_encoded(const char *at, size_t len) {
   for (size_t i = 0; i < len; i++)
-    if (at[i] == '%' &&
-        (i + 2 >= len || hex_digit(at[i + 1]) < 0 || hex_digit(at[i + 2]) < 0))
+    if (at[i] == '%' && (i + 2 >= len || smn_ascii_hex(at[i + 1]) < 0 ||
+                         smn_ascii_hex(at[i + 2]) < 0))
       return false;
   return true;
 }
@@ -113,27 +103,26 @@ struct way {
   struct smn_error *err;
 };
 
-static enum smn_kind broken(struct way *way) {
-  return smn_fail_errno(way->err, SMN_NETWORK, errno, "the connection broke");
-}
-
-static bool not_now(void) {
-  return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+/* What to do after STEP, which was not the last one.  A proxy that drips gets
+   no more time than one that is silent.  */
+static enum smn_kind await(struct way *way, enum smn_io step) {
+  if (step == SMN_IO_END)
+    return smn_fail(way->err, SMN_NETWORK, "it closed the connection");
+  if (step == SMN_IO_DONE)
+    return smn_go_on(way->deadline_ms, way->cancel_fd, way->err);
+  return smn_io_wait(step, way->fd, way->deadline_ms, way->cancel_fd, way->err);
 }
 
 static enum smn_kind write_message(struct way *way) {
-  size_t sent = 0;
   enum smn_kind kind = SMN_OK;
+  size_t sent = 0;
   while (kind == SMN_OK && sent < way->message.len) {
-    ssize_t n = send(way->fd, way->message.data + sent, way->message.len - sent,
-                     MSG_NOSIGNAL);
-    if (n >= 0)
-      sent += (size_t)n;
-    else if (!not_now())
-      kind = broken(way);
-    else
-      kind = smn_wait(way->fd, SMN_WAIT_WRITE, way->deadline_ms, way->cancel_fd,
-                      way->err);
+    size_t moved = 0;
+    enum smn_io step = smn_io_send(way->fd, way->message.data + sent,
+                                   way->message.len - sent, &moved, way->err);
+    sent += moved;
+    if (sent < way->message.len)
+      kind = await(way, step);
   }
   smn_buf_clear(&way->message);
   return kind;
@@ -143,20 +132,12 @@ static enum smn_kind read_octets(struct way *way, unsigned char *into,
                                  size_t len) {
   enum smn_kind kind = SMN_OK;
   while (kind == SMN_OK && len > 0) {
-    ssize_t n = recv(way->fd, into, len, 0);
-    if (n > 0) {
-      into += n;
-      len -= (size_t)n;
-    } else if (n == 0)
-      kind = smn_fail(way->err, SMN_NETWORK, "it closed the connection");
-    else if (!not_now())
-      kind = broken(way);
-    else
-      kind = smn_wait(way->fd, SMN_WAIT_READ, way->deadline_ms, way->cancel_fd,
-                      way->err);
-    /* Whoever drips is not waited for any longer than who is silent.  */
-    if (kind == SMN_OK && len > 0 && smn_now_ms() >= way->deadline_ms)
-      kind = smn_fail(way->err, SMN_TIMEOUT, "no answer in time");
+    size_t moved = 0;
+    enum smn_io step = smn_io_receive(way->fd, into, len, &moved, way->err);
+    into += moved;
+    len -= moved;
+    if (len > 0)
+      kind = await(way, step);
   }
   return kind;
 }
@@ -172,7 +153,7 @@ static bool add_decoded(struct smn_buf *out, const char *text, size_t len) {
   for (size_t i = 0; good && i < len; i++) {
     char c = text[i];
     if (c == '%') {
-      c = (char)(hex_digit(text[i + 1]) * 16 + hex_digit(text[i + 2]));
+      c = (char)(smn_ascii_hex(text[i + 1]) * 16 + smn_ascii_hex(text[i + 2]));
       i += 2;
     }
     good = smn_buf_add(out, &c, 1);
@@ -257,21 +238,22 @@ static enum smn_kind socks_refusal(struct way *way, int code) {
                   known ? words[code] : "unknown reason");
 }
 
-static bool add_destination(struct way *way, const char *host, int port) {
-  unsigned char address[16];
-  size_t len = strlen(host);
+static bool add_destination(struct way *way, const struct smn_address *host,
+                            int port) {
+  size_t len = strlen(host->text);
   bool good = add_octet(way, SOCKS) && add_octet(way, 1) && add_octet(way, 0);
-  if (inet_pton(AF_INET, host, address) == 1)
-    good = good && add_octet(way, 1) && smn_buf_add(&way->message, address, 4);
-  else if (inet_pton(AF_INET6, host, address) == 1)
-    good = good && add_octet(way, 4) && smn_buf_add(&way->message, address, 16);
+  if (host->len > 0)
+    good = good && add_octet(way, host->family == AF_INET ? 1 : 4) &&
+           smn_buf_add(&way->message, host->octets, host->len);
   else
     good = good && len <= SOCKS_FIELD_MAX && add_octet(way, 3) &&
-           add_octet(way, (int)len) && smn_buf_add(&way->message, host, len);
+           add_octet(way, (int)len) &&
+           smn_buf_add(&way->message, host->text, len);
   return good && add_octet(way, port >> 8) && add_octet(way, port & 0xff);
 }
 
-static enum smn_kind socks(struct way *way, const char *host, int port) {
+static enum smn_kind socks(struct way *way, const struct smn_address *host,
+                           int port) {
   unsigned char answer[4], bound[256 + 2], len = 0;
   enum smn_kind kind = socks_greet(way);
   if (kind != SMN_OK)
@@ -315,12 +297,11 @@ static bool add_credentials(struct way *way) {
   return good;
 }
 
-static enum smn_kind http_answer(struct way *way) {
-  char *header = calloc(1, HEADER_MAX);
+/* Read the header of an answer into HEADER, and *CODE from it.  */
+static enum smn_kind http_header(struct way *way, char header[HEADER_MAX],
+                                 int *code) {
   size_t len = 0;
-  int code = 0;
-  enum smn_kind kind =
-      header ? SMN_OK : smn_fail(way->err, SMN_SYSTEM, "no memory");
+  enum smn_kind kind = SMN_OK;
   while (kind == SMN_OK &&
          !(len >= 4 && !memcmp(header + len - 4, "\r\n\r\n", 4))) {
     kind = len + 1 < HEADER_MAX
@@ -328,42 +309,46 @@ static enum smn_kind http_answer(struct way *way) {
                : smn_fail(way->err, SMN_PROTOCOL, "its answer has no end");
     len++;
   }
-  if (kind == SMN_OK && sscanf(header, "HTTP/1.%*1d %3d", &code) != 1)
-    kind = smn_fail(way->err, SMN_PROTOCOL, "it does not speak HTTP");
+  if (kind != SMN_OK)
+    return kind;
+  header[len] = '\0';
+  return sscanf(header, "HTTP/1.%*1d %3d", code) == 1
+             ? SMN_OK
+             : smn_fail(way->err, SMN_PROTOCOL, "it does not speak HTTP");
+}
+
+/* What it says in between (RFC 9110 15.2) is passed over, a few times.  */
+static enum smn_kind http_answer(struct way *way) {
+  char *header = malloc(HEADER_MAX);
+  int code = 0, interim = 0;
+  enum smn_kind kind =
+      header ? SMN_OK : smn_fail(way->err, SMN_SYSTEM, "no memory");
+  do
+    if (kind == SMN_OK)
+      kind = http_header(way, header, &code);
+  while (kind == SMN_OK && code / 100 == 1 && interim++ < INTERIM_MAX);
+  free(header);
   if (kind == SMN_OK && code / 100 != 2)
     kind =
         smn_fail(way->err, SMN_NETWORK,
                  "it does not connect to the server: HTTP status %d%s", code,
                  code == 407 ? ", user or password is wrong or missing" : "");
-  free(header);
   return kind;
 }
 
-static enum smn_kind http(struct way *way, const char *host, int port) {
+static enum smn_kind http(struct way *way, const struct smn_address *host,
+                          int port) {
   char line[600];
-  const char *format = strchr(host, ':') ? "CONNECT [%s]:%d HTTP/1.1\r\n"
-                                           "Host: [%s]:%d\r\n"
-                                         : "CONNECT %s:%d HTTP/1.1\r\n"
-                                           "Host: %s:%d\r\n";
-  snprintf(line, sizeof line, format, host, port, host, port);
+  const char *format = host->family == AF_INET6 ? "CONNECT [%s]:%d HTTP/1.1\r\n"
+                                                  "Host: [%s]:%d\r\n"
+                                                : "CONNECT %s:%d HTTP/1.1\r\n"
+                                                  "Host: %s:%d\r\n";
+  snprintf(line, sizeof line, format, host->text, port, host->text, port);
   if (!smn_buf_add_string(&way->message, line) || !add_credentials(way) ||
       !smn_buf_add_string(&way->message, "\r\n"))
     return too_long(way);
   enum smn_kind kind = write_message(way);
   return kind == SMN_OK ? http_answer(way) : kind;
-}
-
-/* HOST without brackets, in its A-label form.  */
-static bool write_host(const char *host, char *out, size_t size) {
-  unsigned char address[16];
-  size_t len = strlen(host);
-  bool bracketed = len > 2 && host[0] == '[' && host[len - 1] == ']';
-  if (len >= size)
-    return false;
-  snprintf(out, size, "%.*s", (int)(len - 2 * bracketed), host + bracketed);
-  return inet_pton(AF_INET, out, address) == 1 ||
-         inet_pton(AF_INET6, out, address) == 1 ||
-         smn_tls_idna(host, out, size);
 }
 
 enum smn_kind smn_proxy_connect(const struct smn_proxy *proxy, int fd,
@@ -374,13 +359,13 @@ enum smn_kind smn_proxy_connect(const struct smn_proxy *proxy, int fd,
                     .cancel_fd = cancel_fd,
                     .deadline_ms = smn_now_ms() + timeout_ms,
                     .err = err};
-  char name[256];
-  if (!write_host(host, name, sizeof name))
+  struct smn_address name;
+  if (!smn_address_read(&name, host))
     return smn_fail(err, SMN_RESOLVE, "%.300s is not a domain name", host);
   if (!smn_buf_init_secret(&way.message, MESSAGE_MAX))
     return smn_fail(err, SMN_SYSTEM, "no memory");
   enum smn_kind kind =
-      proxy->http ? http(&way, name, port) : socks(&way, name, port);
+      proxy->http ? http(&way, &name, port) : socks(&way, &name, port);
   smn_buf_free(&way.message);
   return kind;
 }

@@ -2,7 +2,7 @@
 /* resolve.c - names to addresses within a deadline.  */
 #include "net/resolve.h"
 #include "base/errand.h"
-#include "net/tls.h"
+#include "net/address.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -96,24 +96,18 @@ static bool is_localhost(const char *name) {
 enum smn_kind smn_resolve(const char *host, int port, int timeout_ms,
                           int cancel_fd, struct addrinfo **found,
                           struct smn_error *err) {
-  char numeric[128], text[8], ascii[256];
-  size_t len = strlen(host);
-  bool bracketed = len > 2 && host[0] == '[' && host[len - 1] == ']';
-  snprintf(numeric, sizeof numeric, "%.*s",
-           (int)(bracketed   ? len - 2
-                 : len < 127 ? len
-                             : 127),
-           host + bracketed);
-  snprintf(text, sizeof text, "%d", port);
-  if (look_up(numeric, text, AI_NUMERICHOST, found) == 0)
+  char name[SMN_HOST_SIZE], service[8];
+  snprintf(service, sizeof service, "%d", port);
+  if (smn_address_bare(host, name, sizeof name) &&
+      look_up(name, service, AI_NUMERICHOST, found) == 0)
     return SMN_OK;
-  if (!smn_tls_idna(host, ascii, sizeof ascii))
-    return smn_fail(err, SMN_RESOLVE, "%s is not a domain name", host);
+  if (!smn_address_idna(host, name, sizeof name))
+    return smn_fail(err, SMN_RESOLVE, "%.300s is not a domain name", host);
   enum smn_kind kind =
-      look_up_within(ascii, port, timeout_ms, cancel_fd, found, err);
+      look_up_within(name, port, timeout_ms, cancel_fd, found, err);
   /* RFC 6761 6.3: such a name means the loopback even where no file says so. */
-  if (kind == SMN_RESOLVE && is_localhost(ascii) &&
-      look_up("127.0.0.1", text, AI_NUMERICHOST, found) == 0)
+  if (kind == SMN_RESOLVE && is_localhost(name) &&
+      look_up("127.0.0.1", service, AI_NUMERICHOST, found) == 0)
     return SMN_OK;
   return kind;
 }

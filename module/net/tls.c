@@ -2,11 +2,11 @@
 /* tls.c - TLS over a connected, non-blocking socket, by GnuTLS.  */
 #include "net/tls.h"
 #include "base/wait.h"
+#include "net/address.h"
 #include "net/certificate.h"
 #include "net/tickets.h"
 #include "net/trust.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
@@ -41,10 +41,7 @@ struct smn_tls {
   struct smn_trust *trust;
   struct smn_trust *own_trust; /* the same, if it was not given */
   char *const *pins;           /* borrowed */
-  char *host;                  /* A-label, or an address without brackets */
-  bool is_address;
-  unsigned char address[sizeof(struct in6_addr)];
-  unsigned address_len;
+  struct smn_address host;
   char *priority; /* as the user gave it; NULL: the default */
   bool up;        /* the handshake is done */
   bool resumable; /* the key is set, and no ticket was kept yet */
@@ -53,17 +50,6 @@ struct smn_tls {
   int64_t offered_ms; /* and when it had for the ticket that is offered */
   struct smn_tls_info info;
 };
-
-bool smn_tls_idna(const char *name, char *out, size_t size) {
-  gnutls_datum_t ascii = {NULL, 0};
-  if (gnutls_idna_map(name, (unsigned)strlen(name), &ascii, 0) != 0)
-    return false;
-  bool fits = ascii.size > 0 && ascii.size < size;
-  if (fits)
-    snprintf(out, size, "%s", ascii.data);
-  gnutls_free(ascii.data);
-  return fits;
-}
 
 /* Preparation */
 
@@ -95,27 +81,12 @@ static enum smn_kind set_priority(struct smn_tls *tls, const char *priority,
                   priority ? priority : "", gnutls_strerror(code));
 }
 
-/* An address may stand in brackets; a name goes out in its A-label form.  */
 static enum smn_kind set_host(struct smn_tls *tls, const char *host,
                               struct smn_error *err) {
-  char name[256];
-  size_t len = strlen(host);
-  bool bracketed = len > 2 && host[0] == '[' && host[len - 1] == ']';
-  if (len >= sizeof name)
-    return smn_fail(err, SMN_USAGE, "the server's name is too long");
-  snprintf(name, sizeof name, "%.*s", (int)(bracketed ? len - 2 : len),
-           host + bracketed);
-  if (inet_pton(AF_INET, name, tls->address) == 1)
-    tls->address_len = 4;
-  else if (inet_pton(AF_INET6, name, tls->address) == 1)
-    tls->address_len = 16;
-  tls->is_address = tls->address_len > 0;
-  if (!tls->is_address && !smn_tls_idna(host, name, sizeof name))
-    return smn_fail(err, SMN_USAGE, "%s is not a domain name", host);
-  tls->host = strdup(name);
-  if (!tls->host)
-    return smn_fail(err, SMN_SYSTEM, "no memory");
-  if (!tls->is_address)
+  const char *name = tls->host.text;
+  if (!smn_address_read(&tls->host, host))
+    return smn_fail(err, SMN_USAGE, "%.300s is not a domain name", host);
+  if (tls->host.len == 0)
     gnutls_server_name_set(tls->session, GNUTLS_NAME_DNS, name, strlen(name));
   return SMN_OK;
 }
@@ -143,7 +114,7 @@ static bool make_key(struct smn_tls *tls,
   if (gnutls_hash_init(&hash, GNUTLS_DIG_SHA256) != 0)
     return false;
   gnutls_hash(hash, numbers, sizeof numbers);
-  digest_text(hash, tls->host);
+  digest_text(hash, tls->host.text);
   digest_text(hash, options->priority);
   digest_text(hash, options->key_file);
   digest_text(hash, options->cert_file);
@@ -266,7 +237,6 @@ void smn_tls_free(struct smn_tls *tls) {
     return;
   gnutls_deinit(tls->session);
   smn_trust_free(tls->own_trust);
-  free(tls->host);
   free(tls->priority);
   free(tls);
 }
@@ -352,8 +322,9 @@ static enum smn_io failed(const struct smn_tls *tls, int code,
     break;
   case GNUTLS_E_FATAL_ALERT_RECEIVED: {
     gnutls_alert_description_t alert = gnutls_alert_get(tls->session);
+    const char *name = gnutls_alert_get_name(alert);
     smn_fail(err, SMN_TLS, "%s: the server sent the alert \"%s\"%s%s%s", during,
-             gnutls_alert_get_name(alert), alert_hint(alert), given, priority);
+             name ? name : "unknown", alert_hint(alert), given, priority);
     break;
   }
   default:
@@ -363,19 +334,24 @@ static enum smn_io failed(const struct smn_tls *tls, int code,
   return SMN_IO_FAILED;
 }
 
+/* NAME may be NULL: GnuTLS has none for what is new to it.  */
+static void copy_word(char *out, size_t size, const char *name) {
+  snprintf(out, size, "%s", name ? name : "");
+}
+
 /* What both sides have agreed upon, told by Emacs's names.  */
 static void describe_session(struct smn_tls *tls) {
   gnutls_session_t session = tls->session;
   struct smn_tls_info *info = &tls->info;
   const gnutls_kx_algorithm_t kx = gnutls_kx_get(session);
-  snprintf(info->protocol, sizeof info->protocol, "%s",
-           gnutls_protocol_get_name(gnutls_protocol_get_version(session)));
-  snprintf(info->cipher, sizeof info->cipher, "%s",
-           gnutls_cipher_get_name(gnutls_cipher_get(session)));
-  snprintf(info->mac, sizeof info->mac, "%s",
-           gnutls_mac_get_name(gnutls_mac_get(session)));
-  snprintf(info->key_exchange, sizeof info->key_exchange, "%s",
-           gnutls_kx_get_name(kx));
+  copy_word(info->protocol, sizeof info->protocol,
+            gnutls_protocol_get_name(gnutls_protocol_get_version(session)));
+  copy_word(info->cipher, sizeof info->cipher,
+            gnutls_cipher_get_name(gnutls_cipher_get(session)));
+  copy_word(info->mac, sizeof info->mac,
+            gnutls_mac_get_name(gnutls_mac_get(session)));
+  copy_word(info->key_exchange, sizeof info->key_exchange,
+            gnutls_kx_get_name(kx));
   info->resumed = gnutls_session_is_resumed(session);
   if (info->resumed)
     tls->shown_ms = tls->offered_ms;
@@ -387,9 +363,7 @@ static void describe_session(struct smn_tls *tls) {
 
 static enum smn_kind verify(struct smn_tls *tls, struct smn_error *err) {
   const struct smn_certificate_wish wish = {
-      .host = tls->host,
-      .address = tls->is_address ? tls->address : NULL,
-      .address_len = tls->address_len,
+      .host = &tls->host,
       .pins = tls->pins,
       .trust = tls->trust,
   };

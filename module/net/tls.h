@@ -133,8 +133,4 @@ void smn_tls_free(struct smn_tls *tls); /* NULL is harmless */
    colons.  */
 bool smn_tls_pin_valid(const char *pin);
 
-/* Write the A-label form (IDNA 2008) of the domain NAME (UTF-8) into OUT. False
-   when it has none or does not fit.  */
-bool smn_tls_idna(const char *name, char *out, size_t size);
-
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* parameters.c - MAIL and RCPT, with what a message asks for.  */
 #include "smtp/parameters.h"
+#include "net/address.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -38,7 +39,7 @@ static enum smn_kind write_address(const struct smn_session *s,
     return SMN_OK;
   }
   snprintf(out, size, "%.*s", local, address);
-  if (is_ascii(out) && at && smn_tls_idna(at + 1, domain, sizeof domain)) {
+  if (is_ascii(out) && at && smn_address_idna(at + 1, domain, sizeof domain)) {
     snprintf(out, size, "%.*s%s", local, address, domain);
     return SMN_OK;
   }

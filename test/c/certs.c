@@ -23,6 +23,7 @@ struct leaf {
   bool selfsigned, client;
   enum staple staple; /* the response of OCSP beside it */
   bool must_staple;
+  const char *cn; /* NULL: the usual one */
 };
 
 static const struct leaf leaves[] = {
@@ -38,6 +39,8 @@ static const struct leaf leaves[] = {
     {"revoked", "localhost", "127.0.0.1", "::1", .from = -1, .to = 30},
     {"clientonly", "localhost", NULL, NULL, .from = -1, .to = 30,
      .client = true},
+    {"strange", "other.example", NULL, NULL, .from = -1, .to = 30,
+     .cn = "evil\r\n\t250 ok\033[31m"},
     {"client", "client.example", NULL, NULL, .from = -1, .to = 30,
      .client = true},
     {"stapled", "localhost", NULL, NULL, .from = -1, .to = 30, .staple = GOOD},
@@ -290,7 +293,9 @@ static bool make_leaf(const char *directory, size_t i, gnutls_x509_crt_t ca,
   const struct leaf *leaf = &leaves[i];
   gnutls_x509_privkey_t key = NULL;
   gnutls_x509_crt_t crt = NULL;
-  const char *cn = leaf->client ? "test client" : "localhost";
+  const char *cn = leaf->cn       ? leaf->cn
+                   : leaf->client ? "test client"
+                                  : "localhost";
   bool good =
       new_key(&key) &&
       new_crt(&crt, key, cn, (unsigned char)(i + 2), leaf->from, leaf->to) &&

@@ -9,6 +9,7 @@
 #include "base/wait.h"
 #include "check.h"
 #include "fds.h"
+#include "net/address.h"
 #include "net/conn.h"
 #include "net/resolve.h"
 #include "smtp/reply.h"
@@ -75,9 +76,21 @@ int getaddrinfo(const char *host, const char *port,
   size_t i = 0, count = sizeof names / sizeof *names;
   while (i < count && strcmp(names[i].name, host) != 0)
     i++;
-  if (i == count || (hints->ai_flags & AI_NUMERICHOST))
+  if ((i == count && strncmp(host, "refused-", 8) != 0) ||
+      (hints->ai_flags & AI_NUMERICHOST))
     return real(host, port, hints, found);
   note_question(host);
+  int refused;
+  if (sscanf(host, "refused-%d.test", &refused) == 1) {
+    for (; refused >= 0; refused--) {
+      int status =
+          real(refused ? "127.0.0.2" : "127.0.0.1", port, hints, found);
+      if (status != 0)
+        return status;
+      found = &(*found)->ai_next;
+    }
+    return 0;
+  }
   if (strcmp(host, "slow.test") == 0)
     poll(&(struct pollfd){.fd = slow_fd, .events = POLLIN}, 1, LONG_MS);
   for (const char *const *a = names[i].addresses; *a; a++) {
@@ -237,6 +250,10 @@ static void test_resolve_table(void) {
       {"silent.test", SMN_RESOLVE, "the name service does not answer"},
       {"broken.test", SMN_RESOLVE, "Too many open files"},
       {"", SMN_RESOLVE, "not a domain name"},
+      {"a b.test", SMN_RESOLVE, "not a domain name"},
+      {"one.test/", SMN_RESOLVE, "not a domain name"},
+      {"[one.test]", SMN_RESOLVE, "not a domain name"},
+      {"one.test%lo", SMN_RESOLVE, "not a domain name"},
       {"\xff\xfe.test", SMN_RESOLVE, "not a domain name"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -260,6 +277,52 @@ static void test_resolve_table(void) {
     CHECK_INT(found->ai_socktype, SOCK_STREAM);
     freeaddrinfo(found);
   }
+}
+
+static void test_address(void) {
+  static const struct {
+    const char *host, *text; /* text: NULL when it is no server */
+    int family;
+    unsigned char last; /* octet */
+  } cases[] = {
+      {"127.0.0.7", "127.0.0.7", AF_INET, 7},
+      {"[127.0.0.7]", "127.0.0.7", AF_INET, 7},
+      {"::7", "::7", AF_INET6, 7},
+      {"[::7]", "::7", AF_INET6, 7},
+      {"fe80::7%eth0", "fe80::7", AF_INET6, 7},
+      {"[fe80::7%eth0]", "fe80::7", AF_INET6, 7},
+      {"mail.example", "mail.example", AF_UNSPEC, 0},
+      {"_x-y.example.", "_x-y.example.", AF_UNSPEC, 0},
+      {"b\xc3\xbc"
+       "cher.example",
+       "xn--bcher-kva.example", AF_UNSPEC, 0},
+      {"127.0.0.7%eth0", NULL, AF_UNSPEC, 0},
+      {"mail.example%eth0", NULL, AF_UNSPEC, 0},
+      {"[mail.example]", NULL, AF_UNSPEC, 0},
+      {"[]", NULL, AF_UNSPEC, 0},
+      {"", NULL, AF_UNSPEC, 0},
+      {"a b", NULL, AF_UNSPEC, 0},
+      {"a\r\nb", NULL, AF_UNSPEC, 0},
+      {"a/b", NULL, AF_UNSPEC, 0},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct smn_address address;
+    bool good = CHECK(smn_address_read(&address, cases[i].host) ==
+                      (cases[i].text != NULL));
+    if (good && cases[i].text) {
+      CHECK_STRING(address.text, cases[i].text);
+      CHECK_INT(address.family, cases[i].family);
+      good = CHECK(address.len == 0 ||
+                   address.octets[address.len - 1] == cases[i].last);
+    }
+    if (!good)
+      printf("  %s\n", cases[i].host);
+  }
+  char much[300];
+  struct smn_address address;
+  memset(much, 'x', sizeof much - 1);
+  much[sizeof much - 1] = '\0';
+  CHECK(!smn_address_read(&address, much));
 }
 
 static void test_resolve_in_thread(void) {
@@ -385,6 +448,19 @@ static void test_connect_next_address(void) {
   CHECK_INT(open_at(&conn, "second.test", port, LONG_MS, -1, &err), SMN_OK);
   CHECK(smn_conn_loopback(conn));
   smn_conn_close(conn);
+  close(listener);
+}
+
+/* An answer of DNS may be long, the patience with it is not.  */
+static void test_connect_many_addresses(void) {
+  int port;
+  struct smn_conn *conn;
+  struct smn_error err;
+  int listener = listen_on("127.0.0.1", 4, &port);
+  CHECK_INT(open_at(&conn, "refused-63.test", port, LONG_MS, -1, &err), SMN_OK);
+  smn_conn_close(conn);
+  CHECK_INT(open_at(&conn, "refused-64.test", port, LONG_MS, -1, &err),
+            SMN_NETWORK);
   close(listener);
 }
 
@@ -977,11 +1053,13 @@ int main(void) {
   int fds = count_fds();
   test_thread_stack();
   test_resolve_table();
+  test_address();
   test_resolve_in_thread();
   test_connect_properties();
   test_loopback();
   test_connect_fails();
   test_connect_next_address();
+  test_connect_many_addresses();
   test_connect_waits();
   test_other_family();
   test_winner_is_told();

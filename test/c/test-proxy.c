@@ -92,6 +92,8 @@ struct dialogue {
 #define CONNECT                                                                \
   "CONNECT mail.example:587 HTTP/1.1\r\nHost: mail.example:587\r\n"
 
+#define CONTINUE "HTTP/1.1 100 Continue\r\n\r\n"
+
 static const struct dialogue dialogues[] = {
     {.what = "SOCKS, and the server speaks at once",
      .scheme = "socks5://",
@@ -186,6 +188,30 @@ static const struct dialogue dialogues[] = {
      .host = "::1",
      .steps = {OCTETS("CONNECT [::1]:587 HTTP/1.1\r\nHost: [::1]:587\r\n\r\n"),
                OCTETS("HTTP/1.0 200 OK\r\n\r\n220 hi\r\n")}},
+    {.what = "CONNECT to an address with a zone, which is ours",
+     .scheme = "http://",
+     .host = "[fe80::1%eth0]",
+     .steps = {OCTETS("CONNECT [fe80::1]:587 HTTP/1.1\r\n"
+                      "Host: [fe80::1]:587\r\n\r\n"),
+               OCTETS("HTTP/1.0 200 OK\r\n\r\n220 hi\r\n")}},
+    {.what = "CONNECT, and the proxy speaks in between",
+     .scheme = "http://",
+     .steps = {OCTETS(CONNECT "\r\n"),
+               OCTETS("HTTP/1.1 100 Continue\r\n\r\n"
+                      "HTTP/1.1 103 x\r\nLink: y\r\n\r\n"
+                      "HTTP/1.1 200 OK\r\n\r\n220 hi\r\n")}},
+    {.what = "CONNECT, and the proxy speaks in between for ever",
+     .scheme = "http://",
+     .steps = {OCTETS(CONNECT "\r\n"),
+               OCTETS(CONTINUE CONTINUE CONTINUE CONTINUE CONTINUE CONTINUE
+                          CONTINUE CONTINUE CONTINUE)},
+     .kind = SMN_NETWORK,
+     .text = "HTTP status 100"},
+    {.what = "CONNECT to what would be a header",
+     .scheme = "http://",
+     .host = "a HTTP/1.1",
+     .kind = SMN_RESOLVE,
+     .text = "a HTTP/1.1 is not a domain name"},
     {.what = "CONNECT with a password",
      .scheme = "http://tim:se%63ret@",
      .steps = {OCTETS(CONNECT "Proxy-Authorization: Basic "

@@ -250,6 +250,20 @@ static void test_end_is_input(void) {
   }
 }
 
+/* An alert that GnuTLS has no name for.  */
+static void test_new_alert(void) {
+  struct pair p;
+  const char *line;
+  size_t len;
+  pair_open(&p, tls12);
+  CHECK_INT(gnutls_alert_send(p.server.tls, GNUTLS_AL_FATAL,
+                              (gnutls_alert_description_t)200),
+            0);
+  CHECK_INT(smn_conn_read_line(p.conn, &line, &len, &p.err), SMN_TLS);
+  CHECK_STRING(p.err.text, "TLS: the server sent the alert \"unknown\"");
+  pair_close(&p);
+}
+
 /* Floods */
 
 /* Send as many records as the client takes, PAUSE_MS apart.  */
@@ -536,6 +550,7 @@ int main(void) {
   test_idle();
   test_reply_behind();
   test_end_is_input();
+  test_new_alert();
   test_floods();
   test_flood_is_input();
   test_handshake_floods();

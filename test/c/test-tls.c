@@ -93,13 +93,14 @@ static struct smn_job *make_job(const struct client *client, int port) {
   return job;
 }
 
-static void visit(struct server *server, const struct client *client) {
+/* The caller frees *RESULT.  */
+static void visit_for(struct server *server, const struct client *client,
+                      struct smn_result *into) {
   char script[512], *log = NULL;
   size_t size = 0;
   const char *certificate = client->certificate ? client->certificate : "good";
   const char *option = client->own ? " client" : "";
   const struct smn_observer observer = {.cancel_fd = -1};
-  struct smn_result result;
   pthread_t thread;
   struct peer *peer = calloc(1, sizeof *peer);
   snprintf(script, sizeof script,
@@ -118,24 +119,31 @@ static void visit(struct server *server, const struct client *client) {
     smn_tls_forget();
   CHECK(pthread_create(&thread, NULL, serve, server) == 0);
   struct smn_job *job = make_job(client, server->port);
-  CHECK(smn_result_init(&result, job));
-  CHECK_INT(smn_session_run(job, &observer, &result), client->kind);
+  CHECK(smn_result_init(into, job));
+  CHECK_INT(smn_session_run(job, &observer, into), client->kind);
   pthread_join(thread, NULL);
   fclose(peer->log);
-  const struct smn_tls_info *tls = smn_result_tls(&result);
+  const struct smn_tls_info *tls = smn_result_tls(into);
   bool good = CHECK(peer->resumed == client->resumed);
   good = CHECK(tls->resumed == client->resumed) && good;
   good = CHECK((client->kind == SMN_OK) ==
                (tls->certificate.reasons[0] == '\0')) &&
          good;
   good = CHECK(tls->certificate.present) && good;
-  good = CHECK(tls->certificate.pinned == (client->pin != NULL)) && good;
+  good = CHECK(tls->certificate.pinned ==
+               (client->pin && client->kind == SMN_OK)) &&
+         good;
   if (!good)
-    printf("  %s: %s\n%s\n", client->what, result.error.text, log);
-  smn_result_free(&result);
+    printf("  %s: %s\n%s\n", client->what, into->error.text, log);
   smn_job_free(job);
   free(peer);
   free(log);
+}
+
+static void visit(struct server *server, const struct client *client) {
+  struct smn_result result;
+  visit_for(server, client, &result);
+  smn_result_free(&result);
 }
 
 static void copy_file(const char *from, const char *to) {
@@ -201,6 +209,37 @@ static void test_resumption(void) {
   gnutls_free(server.key.data);
   close(server.listening);
   smn_tls_forget();
+}
+
+static bool harmless(const char *text) {
+  for (; *text; text++)
+    if ((unsigned char)*text < ' ' || *text == 0x7f)
+      return false;
+  return true;
+}
+
+/* What a certificate says of itself is shown, and does nothing else.  */
+static void test_strange_names(void) {
+  static const struct client clients[] = {
+      {.what = "names", .certificate = "strange", .kind = SMN_CERTIFICATE},
+      {.what = "names and a pin",
+       .certificate = "strange",
+       .pin = "good.pem",
+       .kind = SMN_CERTIFICATE},
+  };
+  struct server server = {.port = 0};
+  server.listening = peer_listen("127.0.0.1", &server.port);
+  for (size_t i = 0; i < sizeof clients / sizeof *clients; i++) {
+    struct smn_result result;
+    visit_for(&server, &clients[i], &result);
+    const struct smn_certificate *shown = &smn_result_tls(&result)->certificate;
+    CHECK(strstr(result.error.text, "evil\\x0d\\n\\t250 ok\\x1b[31m"));
+    CHECK(harmless(result.error.text));
+    CHECK(harmless(shown->reasons) && harmless(shown->subject));
+    CHECK(harmless(shown->chain[0].subject));
+    smn_result_free(&result);
+  }
+  close(server.listening);
 }
 
 /* A local socket is this machine, and shows a certificate for it.  */
@@ -389,6 +428,7 @@ int main(void) {
     return 70;
   test_tickets();
   test_resumption();
+  test_strange_names();
   test_local_socket();
   test_cut_off();
   test_no_tls();
