@@ -175,6 +175,8 @@ torture: all $(SERVERS) $(BUILD)/plain/killer ## kill a sending Emacs 300 times
 lint: all ## check formatting and style
 	@LINT=1 tools/configure $(BUILD)/lint.mk
 	clang-format --dry-run -Werror module/*/*.[ch] test/c/*.[ch] test/fuzz/*.[ch]
+	clang $(filter-out -M%,$(SMN_CFLAGS)) $(MODULE_CFLAGS) -DSMN_ABI='""' \
+	  -fsyntax-only module/*/*.c test/c/*.c
 	clang-tidy --quiet module/*/*.c test/c/*.c -- -std=c11 -Imodule \
 	  $(SYSTEM) -DSMN_ABI='""' \
 	  $(MODULE_CFLAGS) $(LIB_CFLAGS)

@@ -250,6 +250,27 @@ static void test_end_is_input(void) {
   }
 }
 
+/* The server has gone without reading all, and has said why before.  */
+static void test_refusal_before_reset(void) {
+  static char block[65536];
+  for (int i = 0; i < 2; i++) {
+    struct pair p;
+    enum smn_kind kind = SMN_OK;
+    pair_open(&p, i ? tls12 : tls13);
+    CHECK_INT(smn_conn_write(p.conn, block, sizeof block, &p.err), SMN_OK);
+    CHECK(send_text(&p.server, "552 full\r\n"));
+    close(p.server.fd); /* much is unread, so this resets */
+    p.server.fd = -1;
+    while (kind == SMN_OK)
+      kind = smn_conn_write(p.conn, block, sizeof block, &p.err);
+    CHECK_INT(kind, SMN_NETWORK);
+    CHECK(smn_conn_has_input(p.conn));
+    reads(&p, "552 full");
+    CHECK(smn_conn_has_input(p.conn));
+    pair_close(&p);
+  }
+}
+
 /* An alert that GnuTLS has no name for.  */
 static void test_new_alert(void) {
   struct pair p;
@@ -304,7 +325,7 @@ static const struct {
 static void test_floods(void) {
   for (size_t i = 0; i < sizeof floods / sizeof *floods; i++) {
     struct pair p;
-    int stop[2];
+    int stop[2] = {-1, -1};
     pthread_t thread;
     const char *line;
     size_t len;
@@ -382,7 +403,7 @@ static void test_handshake_floods(void) {
       {5, LONG_MS, true, SMN_CANCELLED},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    int port = 0, stop[2], cancel[2];
+    int port = 0, stop[2] = {-1, -1}, cancel[2] = {-1, -1};
     const struct smn_tls_options options = {.host = "localhost"};
     struct smn_conn *conn;
     struct smn_error err;
@@ -416,7 +437,7 @@ static void test_handshake_floods(void) {
 
 /* Whole sessions */
 
-enum { MESSAGE = 700000 };
+enum { LINES = 10000, MESSAGE = 70 * LINES };
 
 /* Where the server sends its records.  */
 enum place { AT_MAIL, AT_DATA, IN_CONTENT, AT_END, PLACES };
@@ -426,6 +447,7 @@ struct shop {
   const char *records;
   enum place place;
   size_t got; /* octets of the content */
+  int lines;  /* of it that came as they were sent */
 };
 
 static void send_records(struct shop *shop, enum place place) {
@@ -447,6 +469,9 @@ static void take_content(struct shop *shop) {
   static char line[2000];
   size_t before = 0;
   while (next_line(shop, line, sizeof line)) {
+    char sent[100];
+    snprintf(sent, sizeof sent, "%069d\r\n", shop->lines);
+    shop->lines += strcmp(line, sent) == 0;
     shop->got += strlen(line);
     if (before < MESSAGE / 3 && shop->got >= MESSAGE / 3)
       send_records(shop, IN_CONTENT);
@@ -481,7 +506,7 @@ static char *write_message(void) {
   FILE *out = fopen(file, "w");
   if (CHECK(out != NULL)) {
     fprintf(out, "Subject: x\n\n");
-    for (int i = 0; i < MESSAGE / 70; i++)
+    for (int i = 0; i < LINES; i++)
       fprintf(out, "%069d\n", i);
     fclose(out);
   }
@@ -520,7 +545,7 @@ static void test_sessions(void) {
       bool good = CHECK(smn_session_run(job, &observer, &result) == SMN_OK);
       pthread_join(thread, NULL);
       good = CHECK(!result.in_doubt) && good;
-      good = CHECK(shop.got > MESSAGE) && good;
+      good = CHECK(shop.lines == LINES) && good;
       if (!good)
         printf("  %s, records %s at %d: %s\n", quiet[i].priority,
                quiet[i].records, place, result.error.text);
@@ -550,6 +575,7 @@ int main(void) {
   test_idle();
   test_reply_behind();
   test_end_is_input();
+  test_refusal_before_reset();
   test_new_alert();
   test_floods();
   test_flood_is_input();
