@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* buf.h - bounded, wiped bytes.
-   Whoever calls an init function owns the buffer and frees it.  A buffer never
+   The caller of an init function owns the buffer and frees it.  A buffer never
    grows beyond its maximum, its octets are wiped before memory goes back, and
    a secret one lives in pages of its own: locked where the system allows it,
    left out of core dumps.  One thread at a time.  */
@@ -56,7 +56,7 @@ void smn_wipe(void *bytes, size_t len);
 /* A library may free copies of a secret without wiping them.  All that can be
    done from outside is to be given the same small blocks again, which the
    allocator hands to the thread that has freed them, and to wipe them: those
-   that hold a secret of LEN octets with what goes beside it, or its base64.
+   that hold a secret of LEN octets with what goes with it, or its base64.
    What its frames have left on the stack below the caller's is wiped, too.  */
 void smn_scrub_heap(size_t len);
 

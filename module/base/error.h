@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* error.h - kinds and stages of failure.
    Protocol code reports (kind, stage, code, text); what that means for a
-   mail is decided in Lisp alone.  No memory is owned here: a struct smn_error
+   message is decided in Lisp only.  No memory is owned here: a struct smn_error
    belongs to its caller and is used by one thread at a time.  */
 #ifndef SMN_ERROR_H
 #define SMN_ERROR_H
@@ -48,10 +48,11 @@ enum smn_stage {
 
 struct smn_error {
   enum smn_kind kind;
-  enum smn_stage stage; /* set by whoever begins a stage, not by smn_fail */
-  int code;             /* reply code, 0 without a reply */
-  char enhanced[16];    /* enhanced status code (RFC 3463), or "" */
-  char text[2048];      /* one line; bytes of the server stand escaped */
+  enum smn_stage
+      stage;         /* set by the code that begins a stage, not by smn_fail */
+  int code;          /* reply code, 0 without a reply */
+  char enhanced[16]; /* enhanced status code (RFC 3463), or "" */
+  char text[2048];   /* one line; octets of the server are escaped */
 };
 
 /* Set kind and text of *ERR (never its stage), clear its code, and return
@@ -61,7 +62,7 @@ enum smn_kind smn_fail(struct smn_error *err, enum smn_kind kind,
                        const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The same, with ": " and the system's words for ERRNUM behind it.  */
+/* The same, with ": " and the system's words for ERRNUM after it.  */
 enum smn_kind smn_fail_errno(struct smn_error *err, enum smn_kind kind,
                              int errnum, const char *format, ...)
     __attribute__((format(printf, 4, 5)));

@@ -40,7 +40,7 @@ enum smn_kind smn_wait(int fd, enum smn_wait_for what, int64_t deadline_ms,
     if (n > 0)
       return SMN_OK;
     if (n == 0 && smn_now_ms() >= deadline_ms)
-      return smn_fail(err, SMN_TIMEOUT, "no answer in time");
+      return smn_fail(err, SMN_TIMEOUT, "no reply in time");
   }
 }
 
@@ -54,7 +54,7 @@ enum smn_kind smn_go_on(int64_t deadline_ms, int cancel_fd,
   if (smn_cancelled(cancel_fd))
     return smn_fail(err, SMN_CANCELLED, "cancelled");
   if (smn_now_ms() >= deadline_ms)
-    return smn_fail(err, SMN_TIMEOUT, "no answer in time");
+    return smn_fail(err, SMN_TIMEOUT, "no reply in time");
   return SMN_OK;
 }
 

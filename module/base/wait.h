@@ -11,7 +11,7 @@
 
 enum smn_wait_for { SMN_WAIT_READ, SMN_WAIT_WRITE };
 
-/* Milliseconds of a clock that nobody sets.  */
+/* Milliseconds of a clock that is never set.  */
 int64_t smn_now_ms(void);
 
 /* Wait until FD is ready (or broken: the next call on it tells), CANCEL_FD (-1:

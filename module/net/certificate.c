@@ -13,7 +13,7 @@
 
 /* Description */
 
-/* Write the LEN octets in digits into OUT, behind PREFIX and with SEPARATOR
+/* Write the LEN octets in digits into OUT, after PREFIX and with SEPARATOR
    between them, as far as there is room.  */
 static void hex(char *out, size_t size, const char *prefix,
                 const char *separator, const unsigned char *bytes, size_t len) {
@@ -247,7 +247,7 @@ static enum smn_kind refuse(const char *host, const struct smn_certificate *c,
   char from[32], to[32];
   dates(c, from, to);
   return smn_fail(err, SMN_CERTIFICATE,
-                  "the certificate does not verify for %s: %s (subject %s, "
+                  "the certificate for %s cannot be verified: %s (subject %s, "
                   "issuer %s, valid from %s to %s UTC, SHA-256 fingerprint %s)",
                   host, c->reasons, c->subject, c->issuer, from, to, c->sha256);
 }
@@ -283,7 +283,7 @@ static enum smn_kind match_pins(const struct smn_certificate_wish *wish,
     }
   add_reason(info, "none of its pins matches");
   return smn_fail(err, SMN_CERTIFICATE,
-                  "%s is pinned, and the server shows another certificate "
+                  "the certificate does not match your pin for %s "
                   "(subject %s, issuer %s, SHA-256 fingerprint %s, of its "
                   "public key %s)",
                   wish->host->text, info->subject, info->issuer, info->sha256,
@@ -317,7 +317,7 @@ static enum smn_kind import(gnutls_session_t session, gnutls_x509_crt_t *leaf,
   unsigned count = 0;
   const gnutls_datum_t *chain = gnutls_certificate_get_peers(session, &count);
   if (!chain || count == 0)
-    return smn_fail(err, SMN_TLS, "the server showed no certificate");
+    return smn_fail(err, SMN_TLS, "the server presented no certificate");
   for (unsigned i = 0; i < count && i < SMN_CHAIN_MAX; i++) {
     gnutls_x509_crt_t crt;
     if (gnutls_x509_crt_init(&crt) != 0)

@@ -8,7 +8,7 @@
 #include "net/tls.h"
 #include <gnutls/gnutls.h>
 
-/* Who has to be certified.  */
+/* What must be certified, and by what.  */
 struct smn_certificate_wish {
   const struct smn_address *host;
   char *const *pins;       /* SHA-256 in hex; NULL or empty: none */

@@ -154,8 +154,8 @@ enum smn_kind smn_conn_start_tls(struct smn_conn *conn,
     smn_quote(quoted, sizeof quoted, conn->input + conn->from,
               conn->to - conn->from);
     return smn_fail(err, SMN_PROTOCOL,
-                    "unencrypted octets behind the reply to STARTTLS, somebody "
-                    "may be interfering: \"%s\"",
+                    "unencrypted data after the reply to STARTTLS; someone may "
+                    "be tampering with the connection: \"%s\"",
                     quoted);
   }
   enum smn_kind kind = smn_tls_new(&conn->tls, options, conn->fd, err);
@@ -186,8 +186,9 @@ void smn_conn_deadline(struct smn_conn *conn, int64_t ms) {
   conn->deadline_ms = smn_now_ms() + ms;
 }
 
-/* One step of reading behind what input holds, which is moved to its begin.  A
-   failure is kept, because it may be found while nobody wants to hear it.  */
+/* One step of reading.  What comes is added to the input, whose content moves
+   to its start.  A failure is kept: the caller may only have looked for input.
+ */
 static enum smn_io take(struct smn_conn *c) {
   size_t moved = 0;
   if (c->broken.kind != SMN_OK)
@@ -210,7 +211,7 @@ static enum smn_io take(struct smn_conn *c) {
 /* Wait until there is more.  */
 static enum smn_kind fill(struct smn_conn *c, struct smn_error *err) {
   for (;;) {
-    /* A server that never stops to drip is not let off by having sent much.  */
+    /* The deadline is one for the whole reply, however much of it is there.  */
     if (smn_now_ms() >= c->deadline_ms)
       return smn_go_on(c->deadline_ms, c->cancel_fd, err);
     enum smn_io step = take(c);

@@ -46,13 +46,14 @@ void smn_conn_heed(struct smn_conn *conn, int cancel_fd);
 const char *smn_conn_local(const char *host);
 
 /* Begin TLS.  Octets that came before it are refused: SMN_PROTOCOL, because
-   whoever injected them could speak for the server (RFC 3207, section 6).  */
+   an attacker who injected them could speak for the server (RFC 3207, section
+   6).  */
 enum smn_kind smn_conn_start_tls(struct smn_conn *conn,
                                  const struct smn_tls_options *options,
                                  struct smn_error *err);
 
 /* Start the clock for what is read next: MS milliseconds from now for all
-   smn_conn_read_line calls together until it is set anew.  */
+   smn_conn_read_line calls together until it is set again.  */
 void smn_conn_deadline(struct smn_conn *conn, int64_t ms);
 
 /* Read one line, at most SMN_LINE_MAX octets with its end (LF or CRLF, not

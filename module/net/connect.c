@@ -127,8 +127,8 @@ static enum step bind_source(const struct race *race,
     return PENDING;
   if (source->ai_family != attempt->address->ai_family)
     smn_fail(err, SMN_NETWORK,
-             "cannot connect from the source address, which is of another "
-             "family");
+             "cannot connect from the source address, which is of a different "
+             "family (IPv4 or IPv6)");
   else if (bind(attempt->fd, source->ai_addr, source->ai_addrlen) != 0)
     smn_fail_errno(err, SMN_NETWORK, errno,
                    "cannot connect from the source address");
@@ -170,7 +170,7 @@ static enum step look(struct attempt *attempt, bool ready,
   }
   if (smn_now_ms() < attempt->deadline_ms)
     return PENDING;
-  smn_fail(err, SMN_TIMEOUT, "no answer in time");
+  smn_fail(err, SMN_TIMEOUT, "no reply in time");
   return FAILED;
 }
 
@@ -227,7 +227,7 @@ static int watch(struct race *race, int cancel_fd,
   else if (n > 0 && fds[0].revents)
     smn_fail(err, SMN_CANCELLED, "cancelled");
   else {
-    /* From the last to the first, since those behind one that fails move.  */
+    /* From the last to the first, since those after one that fails move.  */
     for (size_t i = race->running; i-- > 0 && winning < 0;) {
       *winner = race->runners[i].address;
       winning =

@@ -15,7 +15,7 @@ static enum smn_io hindered(int errnum, enum smn_io want,
                             struct smn_error *err) {
   if (errnum == EAGAIN || errnum == EWOULDBLOCK || errnum == EINTR)
     return want;
-  smn_fail_errno(err, SMN_NETWORK, errnum, "the connection broke");
+  smn_fail_errno(err, SMN_NETWORK, errnum, "connection lost");
   return SMN_IO_FAILED;
 }
 

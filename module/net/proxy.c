@@ -193,7 +193,8 @@ static enum smn_kind socks_login(struct way *way) {
   if (kind == SMN_OK)
     kind = read_octets(way, answer, sizeof answer);
   if (kind == SMN_OK && answer[1] != 0)
-    kind = smn_fail(way->err, SMN_NETWORK, "it refuses user and password");
+    kind = smn_fail(way->err, SMN_NETWORK,
+                    "it refused the user name and password");
   return kind;
 }
 
@@ -306,7 +307,7 @@ static enum smn_kind http_header(struct way *way, char header[HEADER_MAX],
          !(len >= 4 && !memcmp(header + len - 4, "\r\n\r\n", 4))) {
     kind = len + 1 < HEADER_MAX
                ? read_octets(way, (unsigned char *)header + len, 1)
-               : smn_fail(way->err, SMN_PROTOCOL, "its answer has no end");
+               : smn_fail(way->err, SMN_PROTOCOL, "its reply is incomplete");
     len++;
   }
   if (kind != SMN_OK)
@@ -329,10 +330,10 @@ static enum smn_kind http_answer(struct way *way) {
   while (kind == SMN_OK && code / 100 == 1 && interim++ < INTERIM_MAX);
   free(header);
   if (kind == SMN_OK && code / 100 != 2)
-    kind =
-        smn_fail(way->err, SMN_NETWORK,
-                 "it does not connect to the server: HTTP status %d%s", code,
-                 code == 407 ? ", user or password is wrong or missing" : "");
+    kind = smn_fail(
+        way->err, SMN_NETWORK,
+        "it refused to connect to the server: HTTP status %d%s", code,
+        code == 407 ? " (user name or password wrong or missing)" : "");
   return kind;
 }
 

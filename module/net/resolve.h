@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* resolve.h - names to addresses within a deadline.
    getaddrinfo cannot be interrupted, so it runs in a thread of its own, which
-   is left behind (and cleans up after itself) when the wait ends first.  */
+   goes on by itself, and cleans up, when the wait ends first.  */
 #ifndef SMN_RESOLVE_H
 #define SMN_RESOLVE_H
 

@@ -15,7 +15,7 @@ static struct {
   } entries[SMN_TICKETS_MAX];
 } cache = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-/* Under lock; its buffer has been freed, or belongs to somebody else.  */
+/* Under lock; its buffer has been freed, or has another owner.  */
 static void drop(size_t i) {
   cache.count--;
   memmove(&cache.entries[i], &cache.entries[i + 1],

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* tickets.h - TLS sessions that may be resumed (RFC 8446 2.2), of this process
    and never on disk.  Any thread; the cache owns what it is given, in secret
-   memory.  A ticket is used once, so that nobody on the way can tell by it that
+   memory.  A ticket is used once, so that an observer cannot tell by it that
    two connections belong together.  */
 #ifndef SMN_TICKETS_H
 #define SMN_TICKETS_H
@@ -23,8 +23,7 @@ struct smn_ticket {
   int64_t shown_ms;
 };
 
-/* Keep a copy of the LEN octets SESSION for KEY; for want of memory it is
-   lost.  */
+/* Keep a copy of the LEN octets SESSION for KEY; without memory it is lost.  */
 void smn_tickets_put(const struct smn_ticket_key *key, const void *session,
                      size_t len, int64_t shown_ms);
 

@@ -128,7 +128,8 @@ static bool make_key(struct smn_tls *tls,
   return true;
 }
 
-/* What cannot be resumed begins anew, as GnuTLS and the server see fit.  */
+/* Without a ticket, or with one that the server refuses, a full handshake
+   follows.  */
 static void offer_ticket(struct smn_tls *tls) {
   struct smn_ticket ticket;
   tls->shown_ms = smn_now_ms();
@@ -141,7 +142,7 @@ static void offer_ticket(struct smn_tls *tls) {
   smn_buf_free(&ticket.session);
 }
 
-/* Tickets come some time behind the handshake.  To ask GnuTLS for what has not
+/* Tickets come some time after the handshake.  To ask GnuTLS for what has not
    come would wait.  */
 static void keep_ticket(struct smn_tls *tls) {
   gnutls_datum_t data = {NULL, 0};
@@ -262,15 +263,15 @@ static bool may_go_on(int code) {
 static const char *alert_hint(gnutls_alert_description_t alert) {
   switch (alert) {
   case GNUTLS_A_PROTOCOL_VERSION:
-    return ", it speaks neither TLS 1.2 nor 1.3, and older versions are "
-           "refused here";
+    return "; it supports neither TLS 1.2 nor 1.3, and Emacs refuses older "
+           "versions";
   case GNUTLS_A_HANDSHAKE_FAILURE:
   case GNUTLS_A_INSUFFICIENT_SECURITY:
-    return ", there is no common cipher suite";
+    return "; there is no common cipher suite";
   case GNUTLS_A_CERTIFICATE_REQUIRED:
   case GNUTLS_A_BAD_CERTIFICATE:
   case GNUTLS_A_UNKNOWN_CA:
-    return ", it is not content with the client's certificate";
+    return "; it did not accept the client certificate";
   default:
     return "";
   }
@@ -279,15 +280,15 @@ static const char *alert_hint(gnutls_alert_description_t alert) {
 static const char *code_hint(int code) {
   switch (code) {
   case GNUTLS_E_UNSUPPORTED_VERSION_PACKET:
-    return ", the server speaks neither TLS 1.2 nor 1.3, and older versions "
-           "are refused here";
+    return "; the server supports neither TLS 1.2 nor 1.3, and Emacs refuses "
+           "older versions";
   case GNUTLS_E_NO_CIPHER_SUITES:
   case GNUTLS_E_NO_PRIORITIES_WERE_SET:
   case GNUTLS_E_UNWANTED_ALGORITHM:
   case GNUTLS_E_INSUFFICIENT_SECURITY:
-    return ", no cipher suite is left that is common and strong enough";
+    return "; no cipher suite is both common and strong enough";
   case GNUTLS_E_DH_PRIME_UNACCEPTABLE:
-    return ", its Diffie-Hellman group is too small";
+    return "; its Diffie-Hellman group is too small";
   default:
     return "";
   }
@@ -314,11 +315,10 @@ static enum smn_io failed(const struct smn_tls *tls, int code,
              "the server closed the connection without ending TLS");
     break;
   case GNUTLS_E_PULL_ERROR:
-    smn_fail_errno(err, SMN_NETWORK, tls->errnum,
-                   "the connection broke during TLS");
+    smn_fail_errno(err, SMN_NETWORK, tls->errnum, "connection lost during TLS");
     break;
   case GNUTLS_E_PUSH_ERROR:
-    smn_fail(err, SMN_NETWORK, "the connection broke during TLS");
+    smn_fail(err, SMN_NETWORK, "connection lost during TLS");
     break;
   case GNUTLS_E_FATAL_ALERT_RECEIVED: {
     gnutls_alert_description_t alert = gnutls_alert_get(tls->session);

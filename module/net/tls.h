@@ -24,7 +24,7 @@ struct smn_tls_options {
   const char *host;        /* the name or address that must be certified */
   int port;                /* a session with the same server, port and all else
                               here may be resumed; 0: never */
-  char *const *trustfiles; /* PEM, beside the system's trust */
+  char *const *trustfiles; /* PEM, besides the system's */
   char *const *crlfiles;   /* PEM */
   const char *priority;    /* gnutls-algorithm-priority */
   int min_prime_bits;      /* 0: GnuTLS decides */

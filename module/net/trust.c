@@ -88,7 +88,7 @@ struct pair {
   bool pem, encrypted; /* the file of the key, if it is one */
 };
 
-/* NAME as it may be shown: behind "?" a URI may tell a PIN (RFC 7512 2.4).  */
+/* NAME as it may be shown: after "?" a URI may tell a PIN (RFC 7512 2.4).  */
 static int shown(const char *name) {
   return (int)(is_uri(name) ? strcspn(name, "?") : strlen(name));
 }
@@ -177,9 +177,10 @@ static enum smn_kind key_failed(const struct smn_trust *trust,
   if (!trust->passphrase || trust->passphrase->len == 0)
     return smn_fail(err, SMN_FILE, "the client key %.*s needs a %s", shown(key),
                     key, secret);
-  return smn_fail(err, SMN_FILE, "the %s for the client key %.*s is wrong%s",
-                  secret, shown(key), key,
-                  trust->few_left ? "; the token locks itself soon" : "");
+  return smn_fail(
+      err, SMN_FILE, "the %s for the client key %.*s is wrong%s", secret,
+      shown(key), key,
+      trust->few_left ? "; few tries are left before the token locks" : "");
 }
 
 /* Use PAIR, of which one half is a file and the other in a token.  */

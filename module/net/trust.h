@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* trust.h - what TLS trusts and shows: authorities, revocation lists, the
-   client's key and certificate.  All of it is loaded before anybody connects,
-   so that a file that cannot be used bothers no server.  A struct smn_trust is
-   owned by its session and used by its thread alone.  */
+   client's key and certificate.  All of it is loaded before the connection is
+   made, so that a file that cannot be used bothers no server.  A struct
+   smn_trust is owned by its session and used by its thread only.  */
 #ifndef SMN_TRUST_H
 #define SMN_TRUST_H
 
@@ -27,7 +27,7 @@ gnutls_certificate_credentials_t smn_trust_credentials(struct smn_trust *trust);
    when the others do not suffice.  */
 bool smn_trust_add_system(struct smn_trust *trust);
 
-/* The passphrase may go: nobody asks for it again.  */
+/* The passphrase may go: it is not asked for again.  */
 void smn_trust_settle(struct smn_trust *trust);
 
 void smn_trust_free(struct smn_trust *trust); /* NULL is harmless */

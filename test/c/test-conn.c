@@ -491,7 +491,7 @@ static void test_connect_waits(void) {
   CHECK_INT(open_at(&conn, "127.0.0.1", port, SHORT_MS, cancel[0], &err),
             SMN_TIMEOUT);
   CHECK(smn_now_ms() - begin >= SHORT_MS);
-  CHECK(contains(err.text, "127.0.0.1: no answer in time"));
+  CHECK(contains(err.text, "127.0.0.1: no reply in time"));
   CHECK(write(cancel[1], "", 1) == 1);
   CHECK_INT(open_at(&conn, "127.0.0.1", port, LONG_MS, cancel[0], &err),
             SMN_CANCELLED);
@@ -568,8 +568,8 @@ static void test_silent_address_first(void) {
   int others = fill_queue("127.0.0.1", port, other, 16);
   CHECK(others < 16);
   CHECK_INT(open_at(&conn, "second.test", port, 300, -1, &err), SMN_TIMEOUT);
-  CHECK(contains(err.text, "127.0.0.2: no answer in time; "
-                           "127.0.0.1: no answer in time"));
+  CHECK(contains(err.text, "127.0.0.2: no reply in time; "
+                           "127.0.0.1: no reply in time"));
   int cancel[2];
   CHECK(pipe(cancel) == 0 && write(cancel[1], "", 1) == 1);
   before = count_fds();
@@ -596,7 +596,7 @@ static void test_source(void) {
   } cases[] = {
       {"127.0.0.1", "127.0.0.9", SMN_OK, "127.0.0.9"},
       {"both.test", "127.0.0.9", SMN_OK, "127.0.0.9"},
-      {"127.0.0.1", "::1", SMN_NETWORK, "another family"},
+      {"127.0.0.1", "::1", SMN_NETWORK, "a different family"},
       {"127.0.0.1", "192.0.2.1", SMN_NETWORK, "from the source address"},
       {"127.0.0.1", "localhost", SMN_USAGE, "\"localhost\""},
   };

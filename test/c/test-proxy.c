@@ -132,7 +132,7 @@ static const struct dialogue dialogues[] = {
      .steps = {OCTETS("\5\2\0\2"), OCTETS("\5\2"), OCTETS("\1\3tim\6secret"),
                OCTETS("\1\1")},
      .kind = SMN_NETWORK,
-     .text = "refuses user and password"},
+     .text = "refused the user name and password"},
     {.what = "password is demanded",
      .scheme = "socks5://",
      .steps = {OCTETS("\5\1\0"), OCTETS("\5\377")},
@@ -177,7 +177,7 @@ static const struct dialogue dialogues[] = {
      .steps = {OCTETS("\5\1\0"), OCTETS("\5")},
      .stalls = true,
      .kind = SMN_TIMEOUT,
-     .text = "no answer in time"},
+     .text = "no reply in time"},
     {.what = "CONNECT, and the server speaks at once",
      .scheme = "http://",
      .steps = {OCTETS(CONNECT "\r\n"),
@@ -221,7 +221,7 @@ static const struct dialogue dialogues[] = {
      .scheme = "http://",
      .steps = {OCTETS(CONNECT "\r\n"), OCTETS("HTTP/1.1 407 No\r\n\r\n")},
      .kind = SMN_NETWORK,
-     .text = "407, user or password"},
+     .text = "407 (user name or password"},
     {.what = "CONNECT refused",
      .scheme = "http://",
      .steps = {OCTETS(CONNECT "\r\n"), OCTETS("HTTP/1.1 403 No\r\n\r\n")},
@@ -318,11 +318,20 @@ static void test_dialogues(void) {
   close(listening);
 }
 
-/* A proxy that drips is left in time, and a wish to cancel is heard.  */
+/* A proxy that drips, or floods, is left in time, and a cancel is heard.  */
 static void *drip(void *argument) {
   int fd = accept(*(const int *)argument, NULL, NULL);
   while (send(fd, "x", 1, MSG_NOSIGNAL) == 1)
     poll(NULL, 0, 5);
+  close(fd);
+  return NULL;
+}
+
+static void *flood(void *argument) {
+  static const char much[4096] = {'x'};
+  int fd = accept(*(const int *)argument, NULL, NULL);
+  while (send(fd, much, sizeof much, MSG_NOSIGNAL) > 0)
+    continue;
   close(fd);
   return NULL;
 }
@@ -338,6 +347,10 @@ static void test_ends(void) {
   const struct smn_conn_to to = {.host = "m.example", .port = 25, .proxy = url};
   CHECK(pthread_create(&thread, NULL, drip, &listening) == 0);
   CHECK_INT(smn_conn_open(&conn, &to, SHORT_MS, -1, &err), SMN_TIMEOUT);
+  pthread_join(thread, NULL);
+  CHECK(pthread_create(&thread, NULL, flood, &listening) == 0);
+  CHECK_INT(smn_conn_open(&conn, &to, LONG_MS, -1, &err), SMN_PROTOCOL);
+  CHECK(strstr(err.text, "incomplete") != NULL);
   pthread_join(thread, NULL);
   CHECK(pipe(cancel) == 0 && write(cancel[1], "", 1) == 1);
   CHECK_INT(smn_conn_open(&conn, &to, LONG_MS, cancel[0], &err), SMN_CANCELLED);
