@@ -208,12 +208,10 @@ static enum smn_io take(struct smn_conn *c) {
   return step;
 }
 
-/* Wait until there is more.  */
+/* Wait until there is more.  What is there counts even if this thread comes
+   late: a computer may have slept meanwhile.  */
 static enum smn_kind fill(struct smn_conn *c, struct smn_error *err) {
   for (;;) {
-    /* The deadline is one for the whole reply, however much of it is there.  */
-    if (smn_now_ms() >= c->deadline_ms)
-      return smn_go_on(c->deadline_ms, c->cancel_fd, err);
     enum smn_io step = take(c);
     if (step == SMN_IO_DONE)
       return SMN_OK;

@@ -53,7 +53,8 @@ enum smn_kind smn_conn_start_tls(struct smn_conn *conn,
                                  struct smn_error *err);
 
 /* Start the clock for what is read next: MS milliseconds from now for all
-   smn_conn_read_line calls together until it is set again.  */
+   smn_conn_read_line calls together until it is set again.  What has come by
+   then is read later, too.  */
 void smn_conn_deadline(struct smn_conn *conn, int64_t ms);
 
 /* Read one line, at most SMN_LINE_MAX octets with its end (LF or CRLF, not

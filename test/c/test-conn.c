@@ -866,6 +866,23 @@ static void test_read_ends(void) {
   pair_close(&p);
 }
 
+/* A reply that came in time is not lost when this thread is late.  */
+static void test_late_reader(void) {
+  struct pair p;
+  const char *line;
+  size_t len = 0;
+  pair_open(&p, LONG_MS);
+  say(&p, "250 a\r\n250 b", 12);
+  CHECK_INT(
+      smn_wait(p.client, SMN_WAIT_READ, smn_now_ms() + LONG_MS, -1, &p.err),
+      SMN_OK);
+  smn_conn_deadline(p.conn, 0);
+  CHECK_INT(smn_conn_read_line(p.conn, &line, &len, &p.err), SMN_OK);
+  CHECK_INT(len, 5);
+  CHECK_INT(smn_conn_read_line(p.conn, &line, &len, &p.err), SMN_TIMEOUT);
+  pair_close(&p);
+}
+
 static void *cancel_soon(void *argument) {
   const struct pair *p = argument;
   poll(NULL, 0, 20); /* most likely, the other thread waits by then */
@@ -1073,6 +1090,7 @@ int main(void) {
   test_pieces();
   test_drip_ends();
   test_read_ends();
+  test_late_reader();
   test_cancel();
   test_signals();
   test_write();
