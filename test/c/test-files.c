@@ -31,7 +31,7 @@ static enum smn_kind load(const struct smn_tls_options *options,
 static enum smn_kind as_message(char *file, struct smn_error *err) {
   struct smn_content content;
   enum smn_kind kind = smn_content_open(&content, file, false, &blocks, err);
-  smn_content_close(&content);
+  smn_content_close(&content, &blocks);
   return kind;
 }
 
