@@ -107,8 +107,8 @@ static void describe_link(struct smn_certificate *info, gnutls_x509_crt_t crt) {
   size = sizeof octets;
   if (gnutls_x509_crt_get_key_id(crt, GNUTLS_KEYID_USE_SHA256, octets, &size) ==
       0)
-    colon_hex(link->key_id_sha256, sizeof link->key_id_sha256,
-              "sha256:", octets, size);
+    hex(link->key_id_sha256, sizeof link->key_id_sha256, "sha256:", ":", octets,
+        size);
   size = sizeof octets;
   if (gnutls_x509_crt_get_fingerprint(crt, GNUTLS_DIG_SHA1, octets, &size) == 0)
     hex(link->id, sizeof link->id, "sha1:", ":", octets, size);
