@@ -48,7 +48,8 @@ BATCH = $(EMACS) -Q --batch --eval '(setq load-prefer-newer t)' -L . -L lisp
 LOG = $(BUILD)/log
 SERVERS = $(BUILD)/plain/peer $(BUILD)/plain/sink $(BUILD)/plain/recorder.so
 ASAN_LOGS = $(C_TESTS:%=$(LOG)/asan-%.log)
-TSAN_LOGS = $(C_TESTS:%=$(LOG)/tsan-%.log)
+# One thread, and much to do.
+TSAN_LOGS = $(patsubst %,$(LOG)/tsan-%.log,$(filter-out test-exhaustive,$(C_TESTS)))
 PLAIN_LOGS = $(PLAIN_TESTS:%=$(LOG)/plain-%.log)
 ERT_LOGS = $(TESTS_EL:test/%.el=$(LOG)/ert-%.log)
 # Installing runs other Emacsen; what they do with the module the rest shows.

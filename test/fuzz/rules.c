@@ -14,6 +14,9 @@
 /* What is said of the order of commands when QUIT comes.  */
 #define AT_QUIT PLACES
 
+#define ERRORS_MAX 20 /* lines that are no commands, until the server leaves   \
+                       */
+
 #define IDLE_MS 2000 /* after which a connection has been idle */
 
 /* Acts */
@@ -717,8 +720,11 @@ static void disturb(struct conn *c) {
     owe(c, AT_END);
     c->owed--; /* it is owed when the end has come */
     u = queue_text(c, act->code, "no more of this");
-    /* By LMTP it would be for the first recipient.  */
-    u->job = truths.plan->lmtp ? -1 : c->mail_job;
+    u->job = c->mail_job;
+    if (truths.plan->lmtp) { /* for which of the recipients? */
+      lie(c);
+      u->lie = true;
+    }
     u->refusal = true;
     u->close = act->arg & 1;
     return;
@@ -868,7 +874,13 @@ static void on_line(struct conn *c, const char *line, uint64_t at) {
     if (!c->lied)
       broken("%u: what is no command: %.200s", c->number, line);
     owe(c, AT_RSET);
-    (void)answer(c, &(struct act){.kind = ACT_NONE}, 500, "what?");
+    bool enough = ++c->errors == ERRORS_MAX;
+    struct unit *u =
+        answer(c, &(struct act){.kind = ACT_NONE}, enough ? 421 : 500, "what?");
+    if (u && enough)
+      u->close = true;
+    if (enough)
+      c->state = GONE;
     return;
   }
   check_turn(c, place, seen);
@@ -922,7 +934,8 @@ void server_feed(struct conn *c, const char *octets, size_t len) {
     c->buffer = realloc(c->buffer, c->in_max);
   }
   c->in = c->buffer;
-  memcpy(c->in + c->in_len, octets, len);
+  if (len)
+    memcpy(c->in + c->in_len, octets, len);
   c->in_len += len;
 }
 

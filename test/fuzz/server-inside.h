@@ -79,7 +79,7 @@ struct conn {
   int mail_job;     /* that of the last MAIL, -1 without */
   int job;          /* of the transaction, -1 without one */
   uint64_t recipients;
-  unsigned asked, mails;
+  unsigned asked, mails, errors;
   bool chunked, chunk_failed, last;
   bool answered; /* the end of data, before it came */
   uint64_t chunk_left;

@@ -368,7 +368,7 @@ long server_send(int fd, const void *octets, size_t len) {
   if (!c)
     return -1;
   if (c->closed) {
-    if (!c->tls) {
+    if (!c->tls && octets) {
       server_feed(c, octets, len);
       server_process(c);
     }
