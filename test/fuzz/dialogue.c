@@ -95,6 +95,7 @@ static void die(const char *why) {
 static void stuck(void) { die("everything waits for ever"); }
 
 static void tick(void) {
+  drive_tick();
   if (world_ticks() > TICKS_MAX)
     die("it goes round and round");
 }
@@ -152,7 +153,10 @@ static bool play(uint64_t seed, const struct sockaddr_un *address,
   server_begin(folder, address, listening);
   unsigned before = open_files();
   alarm(HANG_S);
-  drive_engine(&drive);
+  if (plan.by_session)
+    drive_session(&drive);
+  else
+    drive_engine(&drive);
   world_settle();
   if (server_open() && !truths.why[0])
     note("-- connections are open");

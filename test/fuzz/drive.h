@@ -20,6 +20,8 @@ struct drive {
 /* Do all that the plan wants; each job gets its outcome.  */
 void drive_engine(struct drive *drive);
 void drive_session(struct drive *drive);
+/* A system call of the core: a wish to cancel may be due.  */
+void drive_tick(void);
 
 /* The job J, to be freed, its file made.  */
 struct smn_job *drive_job(const struct drive *drive, unsigned j);

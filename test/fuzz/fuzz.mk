@@ -2,7 +2,7 @@
 # fuzz.mk - the fuzzers, a part of the Makefile: test/fuzz/README.org.
 
 # Whole dialogues.  The linker hands the core's system calls to world.c.
-DIALOGUE = world plan server rules judge drive drive-engine dialogue
+DIALOGUE = world plan server rules judge drive drive-engine drive-session dialogue
 WRAPPED = poll connect send recv clock_gettime fsync fdatasync pthread_create \
   pthread_join pthread_mutex_lock pthread_cond_wait pthread_cond_timedwait \
   pthread_cond_signal pthread_cond_broadcast

@@ -129,7 +129,7 @@ void plan_make(struct plan *plan, uint64_t seed) {
   static const unsigned act_counts[] = {0, 0, 1, 1, 1, 2, 2, 3};
   struct rng own = {seed * 0x2545f4914f6cdd1d}, *rng = &own;
   (void)rng_next(rng);
-  *plan = (struct plan){.seed = seed};
+  *plan = (struct plan){.seed = seed, .by_session = seed % 4 == 3};
   plan->lmtp = chance(rng, 15);
   plan->plainly = chance(rng, 5);
   plan->tls = chance(rng, 94)   ? TLS_NONE
@@ -178,13 +178,13 @@ static void print_offer(const struct offer *o, const char *name, FILE *out) {
 void plan_print(const struct plan *p, FILE *out) {
   static const char *const tls[] = {"clear", "STARTTLS", "TLS"};
   fprintf(out,
-          "%s, %s%s%s; eager=%u yield=%u octets=%u joined=%u slow=%u void=%u "
+          "%s%s, %s%s%s; eager=%u yield=%u octets=%u joined=%u slow=%u void=%u "
           "short=%u rekey=%u%s idle=%u sessions=%u shutdown=%u\n",
-          p->lmtp ? "LMTP" : "SMTP", tls[p->tls],
-          p->plain_stream ? " only" : "", p->plainly ? ", plainly" : "",
-          p->eager, p->yield, p->octets, p->joined, p->slow_ms, p->void_send,
-          p->short_send, p->rekey, p->echo ? " echo" : "", p->idle_ms,
-          p->sessions, p->shutdown_tick);
+          p->by_session ? "a session, " : "", p->lmtp ? "LMTP" : "SMTP",
+          tls[p->tls], p->plain_stream ? " only" : "",
+          p->plainly ? ", plainly" : "", p->eager, p->yield, p->octets,
+          p->joined, p->slow_ms, p->void_send, p->short_send, p->rekey,
+          p->echo ? " echo" : "", p->idle_ms, p->sessions, p->shutdown_tick);
   print_offer(&p->offer, "offer", out);
   print_offer(&p->later, "later", out);
   for (unsigned j = 0; j < p->jobs; j++) {

@@ -101,6 +101,7 @@ enum tls { TLS_NONE, TLS_STARTTLS, TLS_IMPLICIT };
 
 struct plan {
   uint64_t seed;
+  bool by_session; /* without the engine */
   bool lmtp, plainly;
   enum tls tls;
   bool plain_stream;         /* the client never wants TLS */

@@ -14,8 +14,9 @@
 /* What is said of the order of commands when QUIT comes.  */
 #define AT_QUIT PLACES
 
-#define ERRORS_MAX 20 /* lines that are no commands, until the server leaves   \
-                       */
+#define ERRORS_MAX                                                             \
+  20 /* lines that are no commands, until the server leaves                    \
+      */
 
 #define IDLE_MS 2000 /* after which a connection has been idle */
 
@@ -159,36 +160,87 @@ static struct unit *queue_extra(struct conn *c, const struct act *act) {
   return u;
 }
 
-/* The reply CODE TEXT, in the shape that ACT gives it.  */
+/* The reply CODE TEXT of a server that lies as ACT says.  */
+static struct unit *answer_lie(struct conn *c, const struct act *act, int code,
+                               const char *text) {
+  static char wide[9000];
+  struct unit *u;
+  lie(c);
+  switch (act->kind) {
+  case ACT_EXTRA_BEFORE:
+    queue_extra(c, act)->with_next = true;
+    u = queue_text(c, code, text);
+    u->octetwise = false;
+    break;
+  case ACT_JUNK_INSTEAD:
+    u = queue_junk(c, act->arg);
+    break;
+  case ACT_NO_REPLY:
+    return NULL;
+  case ACT_MISMATCH:
+    u = queue_text(c, code, "one\ntwo");
+    memcpy(strchr(u->octets, '\n') + 1, act->arg & 2 ? "250" : "550", 3);
+    break;
+  case ACT_LONG:
+    memset(wide, 'w', sizeof wide - 1);
+    u = queue_text(c, code, wide);
+    break;
+  default:
+    u = queue_text(c, act->code, text);
+  }
+  u->lie = true;
+  return u;
+}
+
+/* The reply CODE TEXT, or less of it, and then the end.  */
+static struct unit *answer_last(struct conn *c, const struct act *act, int code,
+                                const char *text) {
+  bool whole = act->kind == ACT_LEAVE || act->kind == ACT_CLOSE_AFTER;
+  struct unit *u = whole || act->kind == ACT_CUT ? queue_text(c, code, text)
+                                                 : server_queue(c, "", 0);
+  u->close = true;
+  u->reset = act->kind != ACT_CUT && act->arg & 8;
+  if (act->kind == ACT_CUT)
+    u->cut = 1 + act->arg % (unsigned)u->len;
+  return whole ? u : NULL;
+}
+
+/* A refusal whose second line contradicts it: the connection is out of step,
+   but nothing false is said of the message.  By LMTP nobody could tell for
+   which recipient.  */
+static struct unit *answer_oddly(struct conn *c, const struct act *act,
+                                 int code) {
+  struct unit *u = queue_text(c, code, act->arg & 2 ? "no\nway" : "no\nno");
+  memcpy(strchr(u->octets, '\n') + 1, act->arg & 4 ? "451" : "xyz", 3);
+  u->lie = truths.plan->lmtp;
+  if (u->lie)
+    lie(c);
+  c->lied = true;
+  return u;
+}
+
+/* The reply CODE TEXT, in the shape that ACT gives it; NULL if it does not
+   leave whole.  */
 static struct unit *answer(struct conn *c, const struct act *act, int code,
                            const char *text) {
-  if (act->kind == ACT_REFUSE && (code == 421 || code == 521))
-    c->untold = true; /* and yet it goes on */
-  static char wide[9000];
   char lines[400];
   struct unit *u;
+  if (act->kind == ACT_REFUSE && (code == 421 || code == 521))
+    c->untold = true; /* and yet it goes on */
   if (c->closed)
     return NULL;
   switch (act->kind) {
+  case ACT_NONE:
+  case ACT_REFUSE:
+  case ACT_INJECT:
+    return queue_text(c, code, text);
   case ACT_LEAVE:
   case ACT_CLOSE_AFTER:
-    u = queue_text(c, code, text);
-    u->close = true;
-    u->reset = act->arg & 8;
-    return u;
   case ACT_CLOSE:
-    u = server_queue(c, "", 0);
-    u->close = true;
-    u->reset = act->arg & 8;
-    return NULL;
   case ACT_CUT:
-    u = queue_text(c, code, text);
-    u->cut = 1 + act->arg % (unsigned)u->len;
-    u->close = true;
-    return NULL;
+    return answer_last(c, act, code, text);
   case ACT_SILENCE:
-    u = server_queue(c, "", 0);
-    u->due_ms = WORLD_NEVER;
+    server_queue(c, "", 0)->due_ms = WORLD_NEVER;
     return NULL;
   case ACT_DELAY:
     u = queue_text(c, code, text);
@@ -199,17 +251,7 @@ static struct unit *answer(struct conn *c, const struct act *act, int code,
     snprintf(lines, sizeof lines, "one\n\n%.300s", text);
     return queue_text(c, code, lines);
   case ACT_ODD_REFUSAL:
-    u = queue_text(c, code, act->arg & 2 ? "no\nway" : "no\nno");
-    memcpy(strchr(u->octets, '\n') + 1, act->arg & 4 ? "451" : "xyz", 3);
-    c->lied = true; /* it is out of step now, but has not lied about this */
-    if (!truths.plan->lmtp)
-      return u;
-    lie(c); /* whose reply was it? */
-    break;
-  case ACT_CODE:
-    lie(c);
-    u = queue_text(c, act->code, text);
-    break;
+    return answer_oddly(c, act, code);
   case ACT_EXTRA:
   case ACT_JUNK:
     u = queue_text(c, code, text);
@@ -217,33 +259,9 @@ static struct unit *answer(struct conn *c, const struct act *act, int code,
     u->octetwise = false;
     (void)queue_extra(c, act);
     return u;
-  case ACT_EXTRA_BEFORE:
-    queue_extra(c, act)->with_next = true;
-    u = queue_text(c, code, text);
-    u->octetwise = false;
-    break;
-  case ACT_JUNK_INSTEAD:
-    lie(c);
-    u = queue_junk(c, act->arg);
-    break;
-  case ACT_NO_REPLY:
-    lie(c);
-    return NULL;
-  case ACT_MISMATCH:
-    lie(c);
-    u = queue_text(c, code, "one\ntwo");
-    memcpy(strchr(u->octets, '\n') + 1, act->arg & 2 ? "250" : "550", 3);
-    break;
-  case ACT_LONG:
-    lie(c);
-    memset(wide, 'w', sizeof wide - 1);
-    u = queue_text(c, code, wide);
-    break;
   default:
-    return queue_text(c, code, text);
+    return answer_lie(c, act, code, text);
   }
-  u->lie = true;
-  return u;
 }
 
 static void owe(struct conn *c, enum place place) {
@@ -348,6 +366,33 @@ static void check_turn(struct conn *c, enum place place, unsigned seen) {
 
 /* Session commands */
 
+/* The lines of the reply to EHLO.  */
+static void write_offer(const struct conn *c, const struct offer *o, char *text,
+                        size_t size) {
+  snprintf(text, size, "server.example\n%s%s%s%s%s%s%s%s%s%sAUTH %s\nHELP",
+           o->pipelining ? "PIPELINING\n" : "", o->chunking ? "CHUNKING\n" : "",
+           o->pipeconnect ? "PIPECONNECT\n" : "",
+           o->eightbitmime ? "8bitmime\n" : "", o->dsn ? "DSN\n" : "",
+           o->smtputf8 ? "SMTPUTF8\n" : "", o->binarymime ? "BINARYMIME\n" : "",
+           o->enhanced ? "ENHANCEDSTATUSCODES\n" : "",
+           truths.plan->tls == TLS_STARTTLS && !c->encrypted ? "STARTTLS\n"
+                                                             : "",
+           o->odd ? "SIZES 12\nPIPELININGS\nX- =\n\nLIMITS FOO=1 =2 X\n" : "",
+           o->mechanisms);
+  char *end = text + strlen(text);
+  size_t room = size - strlen(text);
+  if (o->size)
+    end += snprintf(end, room, "\nSIZE %u", o->size_limit);
+  if (o->mail_max || o->rcpt_max) {
+    room = size - strlen(text);
+    end += snprintf(end, room, "\nLIMITS");
+    if (o->mail_max)
+      end += sprintf(end, " MAILMAX=%u", o->mail_max);
+    if (o->rcpt_max)
+      end += sprintf(end, " RCPTMAX=%u", o->rcpt_max);
+  }
+}
+
 static void on_hello(struct conn *c, const char *line) {
   const struct plan *plan = truths.plan;
   const struct offer *o = c->number == 0 ? &plan->offer : &plan->later;
@@ -367,28 +412,7 @@ static void on_hello(struct conn *c, const char *line) {
     return;
   }
   model.early[c->encrypted] = o->pipeconnect && o->pipelining ? o : NULL;
-  snprintf(text, sizeof text,
-           "server.example\n%s%s%s%s%s%s%s%s%s%sAUTH %s\nHELP",
-           o->pipelining ? "PIPELINING\n" : "", o->chunking ? "CHUNKING\n" : "",
-           o->pipeconnect ? "PIPECONNECT\n" : "",
-           o->eightbitmime ? "8bitmime\n" : "", o->dsn ? "DSN\n" : "",
-           o->smtputf8 ? "SMTPUTF8\n" : "", o->binarymime ? "BINARYMIME\n" : "",
-           o->enhanced ? "ENHANCEDSTATUSCODES\n" : "",
-           plan->tls == TLS_STARTTLS && !c->encrypted ? "STARTTLS\n" : "",
-           o->odd ? "SIZES 12\nPIPELININGS\nX- =\n\nLIMITS FOO=1 =2 X\n" : "",
-           o->mechanisms);
-  char *end = text + strlen(text);
-  size_t room = sizeof text - strlen(text);
-  if (o->size)
-    end += snprintf(end, room, "\nSIZE %u", o->size_limit);
-  if (o->mail_max || o->rcpt_max) {
-    room = sizeof text - strlen(text);
-    end += snprintf(end, room, "\nLIMITS");
-    if (o->mail_max)
-      end += sprintf(end, " MAILMAX=%u", o->mail_max);
-    if (o->rcpt_max)
-      end += sprintf(end, " RCPTMAX=%u", o->rcpt_max);
-  }
+  write_offer(c, o, text, sizeof text);
   (void)answer(c, act, code, text);
 }
 
@@ -700,10 +724,28 @@ static void end_of_data(struct conn *c) {
   }
 }
 
+/* The server refuses what it has not read yet.  */
+static void refuse_early(struct conn *c, const struct act *act) {
+  if (c->state == CHUNK) {
+    c->chunk_failed = true;
+    return;
+  }
+  c->answered = true;
+  owe(c, AT_END);
+  c->owed--; /* it is owed when the end has come */
+  struct unit *u = queue_text(c, act->code, "no more of this");
+  u->job = c->mail_job;
+  if (truths.plan->lmtp) { /* for which of the recipients? */
+    lie(c);
+    u->lie = true;
+  }
+  u->refusal = true;
+  u->close = act->arg & 1;
+}
+
 /* The server does something while content comes.  */
 static void disturb(struct conn *c) {
   const struct act *act = server_act(AT_CONTENT);
-  struct unit *u;
   reach(c, AT_CONTENT);
   if (c->closed || c->answered || !act->kind)
     return;
@@ -712,21 +754,7 @@ static void disturb(struct conn *c) {
   case ACT_LEAVE:
   case ACT_LINES:
   case ACT_ODD_REFUSAL:
-    if (c->state == CHUNK) {
-      c->chunk_failed = true;
-      return;
-    }
-    c->answered = true;
-    owe(c, AT_END);
-    c->owed--; /* it is owed when the end has come */
-    u = queue_text(c, act->code, "no more of this");
-    u->job = c->mail_job;
-    if (truths.plan->lmtp) { /* for which of the recipients? */
-      lie(c);
-      u->lie = true;
-    }
-    u->refusal = true;
-    u->close = act->arg & 1;
+    refuse_early(c, act);
     return;
   case ACT_CLOSE:
   case ACT_CLOSE_AFTER:
@@ -864,6 +892,15 @@ static enum place place_of(const char *line) {
   return AT_CONNECT;
 }
 
+/* The last reply.  */
+static void leave(struct conn *c, enum place place, int code) {
+  owe(c, place);
+  c->state = GONE;
+  struct unit *u = answer(c, &(struct act){.kind = ACT_NONE}, code, "bye");
+  if (u)
+    u->close = true;
+}
+
 static void on_line(struct conn *c, const char *line, uint64_t at) {
   unsigned seen = server_seen(c, at);
   enum place place = place_of(line);
@@ -873,24 +910,18 @@ static void on_line(struct conn *c, const char *line, uint64_t at) {
   if (place == AT_CONNECT) {
     if (!c->lied)
       broken("%u: what is no command: %.200s", c->number, line);
+    if (++c->errors == ERRORS_MAX) {
+      leave(c, AT_RSET, 421);
+      return;
+    }
     owe(c, AT_RSET);
-    bool enough = ++c->errors == ERRORS_MAX;
-    struct unit *u =
-        answer(c, &(struct act){.kind = ACT_NONE}, enough ? 421 : 500, "what?");
-    if (u && enough)
-      u->close = true;
-    if (enough)
-      c->state = GONE;
+    (void)answer(c, &(struct act){.kind = ACT_NONE}, 500, "what?");
     return;
   }
   check_turn(c, place, seen);
-  if (place == AT_QUIT) {
-    struct unit *u;
-    owe(c, AT_IDLE);
-    c->state = GONE;
-    if ((u = answer(c, &(struct act){.kind = ACT_NONE}, 221, "bye")))
-      u->close = true;
-  } else if (place == AT_EHLO)
+  if (place == AT_QUIT)
+    leave(c, AT_IDLE, 221);
+  else if (place == AT_EHLO)
     on_hello(c, line);
   else if (place == AT_STARTTLS)
     on_starttls(c);
