@@ -14,9 +14,8 @@
 /* What is said of the order of commands when QUIT comes.  */
 #define AT_QUIT PLACES
 
-#define ERRORS_MAX                                                             \
-  20 /* lines that are no commands, until the server leaves                    \
-      */
+/* Lines that are no commands, until the server leaves.  */
+#define ERRORS_MAX 20
 
 #define IDLE_MS 2000 /* after which a connection has been idle */
 
