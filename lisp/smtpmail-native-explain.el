@@ -299,24 +299,31 @@ Each is (NAME . TEXT)."
                  (smtpmail-native-explain--typed host port user))
            (cons "A prompt" (smtpmail-native-explain--prompt host))))))
 
-(defun smtpmail-native-explain-text (account)
-  "Return how a mail to the server of ACCOUNT would be sent, and why.
-ACCOUNT is a plist, see `smtpmail-native-job-account'.  The text holds
-no secret.  Signal `smtpmail-native-error' if the module is missing."
-  (smtpmail-native-load)
-  (require 'auth-source)
-  (let* ((host (plist-get account :host))
-         (port (plist-get account :port))
-         (user (plist-get account :user))
-         (classic (condition-case nil
-                      (smtpmail-native-module-find-auth host port)
-                    (smtpmail-native-error nil)))
-         (starttls (condition-case nil
-                       (smtpmail-native-module-find-starttls host port)
-                     (smtpmail-native-error nil)))
-         (wanted (or (smtpmail-native-auth-string (nth 2 classic)) user))
-         (foreign (smtpmail-native-mechanism-foreign))
-         (number 0))
+(defun smtpmail-native-explain--transport ()
+  "Return which transport would send mail, a text."
+  (let ((foreign (smtpmail-native-mechanism-foreign)))
+    (concat
+     "\nTransport:\n"
+     (mapconcat (lambda (variable)
+                  (format "  %s\n" (smtpmail-native-explain--function
+                                    variable)))
+                '(send-mail-function message-send-mail-function) "")
+     (format "  smtpmail-native-mode: %s\n"
+             (if (bound-and-true-p smtpmail-native-mode) "on" "off"))
+     (if foreign
+         (format "  Stock smtpmail will send: only it supports %s\n" foreign)
+       ""))))
+
+(defun smtpmail-native-explain--account (account classic wanted)
+  "Return how a message to the server of ACCOUNT would be sent, a text.
+CLASSIC is its classic entry, or nil, and WANTED the user, or nil."
+  (let ((host (plist-get account :host))
+        (port (plist-get account :port))
+        (user (plist-get account :user))
+        (starttls (condition-case nil
+                      (smtpmail-native-module-find-starttls
+                       (plist-get account :host) (plist-get account :port))
+                    (smtpmail-native-error nil))))
     (concat
      (format "Server:      %s:%s%s\n" host port
              (if user (format ", user %s by `smtpmail-smtp-user'" user) ""))
@@ -329,18 +336,25 @@ no secret.  Signal `smtpmail-native-error' if the module is missing."
              (smtpmail-native-explain--mechanisms
               (and (null classic)
                    (smtpmail-native-explain--matching
-                    auth-sources host port wanted))))
-     "\nTransport:\n"
-     (mapconcat (lambda (variable)
-                  (format "  %s\n" (smtpmail-native-explain--function
-                                    variable)))
-                '(send-mail-function message-send-mail-function) "")
-     (format "  smtpmail-native-mode: %s\n"
-             (if (bound-and-true-p smtpmail-native-mode) "on" "off"))
-     (if foreign
-         (format "  Stock smtpmail has to send: the mechanism %s is one that \
-somebody has added to it\n" foreign)
-       "")
+                    auth-sources host port wanted)))))))
+
+(defun smtpmail-native-explain-text (account)
+  "Return how a message to the server of ACCOUNT would be sent, and why.
+ACCOUNT is a plist, see `smtpmail-native-job-account'.  The text holds
+no secret.  Signal `smtpmail-native-error' if the module is missing."
+  (smtpmail-native-load)
+  (require 'auth-source)
+  (let* ((host (plist-get account :host))
+         (port (plist-get account :port))
+         (classic (condition-case nil
+                      (smtpmail-native-module-find-auth host port)
+                    (smtpmail-native-error nil)))
+         (wanted (or (smtpmail-native-auth-string (nth 2 classic))
+                     (plist-get account :user)))
+         (number 0))
+    (concat
+     (smtpmail-native-explain--account account classic wanted)
+     (smtpmail-native-explain--transport)
      "\nWhere credentials are looked for, in this order:\n"
      (mapconcat (lambda (source)
                   (setq number (1+ number))

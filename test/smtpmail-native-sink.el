@@ -107,5 +107,81 @@ HOW is as in `smtpmail-native-queue-send', whose value is returned."
   "Return the states of the entries of the outbox, a list of plists."
   (mapcar #'smtpmail-native-entry-state (smtpmail-native-outbox-list)))
 
+;;;; What tests of the outbox share
+
+(defun smtpmail-native-sink-entry (&optional n)
+  "Return the Nth entry of the outbox."
+  (nth (or n 0) (smtpmail-native-outbox-list)))
+
+(defun smtpmail-native-sink-state (key &optional n)
+  "Return KEY of the state of the Nth entry of the outbox."
+  (plist-get (smtpmail-native-entry-state
+              (smtpmail-native-sink-entry n))
+             key))
+
+(defun smtpmail-native-sink-idle-p ()
+  "Return non-nil if nothing is under way in this Emacs."
+  (not (smtpmail-native-schedule-busy-p)))
+
+(defun smtpmail-native-sink-settle ()
+  "Wait until nothing is under way in this Emacs."
+  (smtpmail-native-test-wait #'smtpmail-native-sink-idle-p))
+
+(defun smtpmail-native-sink-send-one (how &optional recipients)
+  "Send a mail to RECIPIENTS by way of HOW, wait, and return the entry's id."
+  (prog1 (plist-get (smtpmail-native-sink-send "<1@x>" how recipients) :id)
+    (smtpmail-native-sink-settle)))
+
+(defmacro smtpmail-native-sink-with-script (script &rest body)
+  "Run BODY with the scripted server behind greeting and EHLO saying SCRIPT.
+`told' is what the hooks have heard: (sent|failed . PLIST), newest first."
+  (declare (indent 1) (debug t))
+  `(smtpmail-native-test-with-server
+       (apply #'smtpmail-native-test-script (smtpmail-native-test-ehlo) ,script)
+     (let* ((told nil)
+            (smtpmail-native-sent-functions
+             (list (lambda (plist) (push (cons 'sent plist) told))))
+            (smtpmail-native-failed-functions
+             (list (lambda (plist) (push (cons 'failed plist) told)))))
+       (ignore told)
+       (unwind-protect
+           (progn ,@body)
+         (smtpmail-native-sink-settle-down)))))
+
+(defconst smtpmail-native-sink-doubt
+  '("C: MAIL *" "S: 250 ok" "C: RCPT *" "S: 250 ok" "C: DATA" "S: 354 go"
+    "data" "close")
+  "A server that takes a mail and does not say so.")
+
+(defun smtpmail-native-sink-refuse (reply)
+  "Return the script of a server that answers MAIL with REPLY."
+  (list "C: MAIL *" (concat "S: " reply) "C: QUIT" "S: 221 bye"))
+
+(defun smtpmail-native-sink-crashed (receipt state)
+  "Make an entry with the lines RECEIPT and STATE that a dead Emacs left.
+RECEIPT is a plist or nil, STATE is added to that of a first attempt."
+  (let* ((id (plist-get (smtpmail-native-sink-send "<1@x>" 'queue) :id))
+         (entry (smtpmail-native-outbox-get id)))
+    (smtpmail-native-outbox-claim entry)
+    (apply #'smtpmail-native-outbox-set entry :status 'ready :hold nil
+           :attempt 1 state)
+    (when receipt
+      (smtpmail-native-test-write
+       (smtpmail-native-outbox-file entry "receipt") receipt))
+    (smtpmail-native-outbox-wait entry smtpmail-native-test-seconds)
+    (smtpmail-native-outbox-release entry)
+    id))
+
+(defconst smtpmail-native-sink-receipts
+  '((doubt :attempt 1 :kind network :stage end-of-data :in-doubt t
+           :text "gone" :recipients (("bob@example.org" t 250 "" "ok")))
+    (ok :attempt 1 :kind ok :stage end-of-data
+        :recipients (("bob@example.org" t 250 "" "ok")))
+    (deferred :attempt 1 :kind reply :code 451 :stage mail :text "later")
+    (refused :attempt 1 :kind reply :code 550 :stage mail :text "no")
+    (cancelled :attempt 1 :kind cancelled :stage content :text "cancelled")
+    (earlier :attempt 0 :kind network :stage end-of-data :in-doubt t))
+  "What an Emacs that was killed may have left.")
+
 (provide 'smtpmail-native-sink)
 ;;; smtpmail-native-sink.el ends here
