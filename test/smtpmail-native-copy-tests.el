@@ -595,6 +595,36 @@ DRAFT is the message as it was written.  This Emacs knows nothing of it."
                                            (expand-file-name "sent" there))))
         (smtpmail-native-test-verdict server)))))
 
+(ert-deftest smtpmail-native-copy-tests-partial ()
+  "A copy is filed when the first recipient has got the message, and once."
+  (smtpmail-native-test-with-mode
+      (smtpmail-native-test-script
+       (smtpmail-native-test-ehlo "8BITMIME")
+       "C: MAIL FROM:<alice@example.org>*" "S: 250 ok"
+       "C: RCPT TO:<bob@example.org>" "S: 250 ok"
+       "C: RCPT TO:<carol@example.org>" "S: 450 4.2.1 later"
+       "C: DATA" "S: 354 go" "data" "S: 250 2.0.0 queued" "C: QUIT" "S: 221 bye")
+    (let ((file (expand-file-name "sent" folder))
+          (smtpmail-native-partial-recipients t))
+      (smtpmail-native-test-in-background
+        (kill-buffer (smtpmail-native-test-send-message
+                      (format "Cc: carol@example.org\nFcc: %s\n" file)))
+        (smtpmail-native-test-wait
+         (lambda ()
+           (let ((entry (car (smtpmail-native-outbox-list))))
+             (plist-get (smtpmail-native-entry-state entry) :next)))))
+      (smtpmail-native-test-verdict server)
+      (should (= 1 (with-temp-buffer
+                     (insert (smtpmail-native-test-text file))
+                     (how-many "^Hello$" (point-min) (point-max)))))
+      ;; Whatever becomes of the rest.
+      (let ((id (car (smtpmail-native-outbox-ids))))
+        (should id)
+        (smtpmail-native-act-delete id))
+      (should (= 1 (with-temp-buffer
+                     (insert (smtpmail-native-test-text file))
+                     (how-many "^Hello$" (point-min) (point-max))))))))
+
 (ert-deftest smtpmail-native-copy-tests-no-buffers ()
   "Messages that wait keep no buffers."
   (smtpmail-native-test-with-mode '("close")
