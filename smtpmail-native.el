@@ -173,16 +173,17 @@ X-Message-SMTP-Method."
 That is its greeting, capabilities and mechanisms, the version and cipher of
 TLS, and its certificate.  Nothing secret is sent."
   (interactive)
-  (let* ((account (smtpmail-native-job-account))
-         (result (smtpmail-native-wait-probe account))
-         (buffer (get-buffer-create "*smtpmail-native server info*")))
-    (with-current-buffer buffer
-      (let ((inhibit-read-only t))
-        (erase-buffer)
-        (smtpmail-native--insert-info account result)
-        (goto-char (point-min)))
-      (special-mode))
-    (display-buffer buffer)))
+  (smtpmail-native-error-leaving
+    (let* ((account (smtpmail-native-job-account))
+           (result (smtpmail-native-wait-probe account))
+           (buffer (get-buffer-create "*smtpmail-native server info*")))
+      (with-current-buffer buffer
+        (let ((inhibit-read-only t))
+          (erase-buffer)
+          (smtpmail-native--insert-info account result)
+          (goto-char (point-min)))
+        (special-mode))
+      (display-buffer buffer))))
 
 ;;;###autoload
 (autoload 'smtpmail-native-explain-credentials "smtpmail-native-explain"
@@ -208,16 +209,18 @@ After a question its fingerprint goes into `smtpmail-native-tls-pins', and is
 saved where that is possible.  Nothing secret is sent.  Signal a child of
 `smtpmail-native-error' if the server shows none."
   (interactive)
-  (let* ((account (smtpmail-native-job-account))
-         (host (plist-get account :host))
-         (shown (smtpmail-native--shown-certificate account)))
-    (with-help-window "*smtpmail-native certificate*"
-      (with-current-buffer standard-output
-        (smtpmail-native--insert-certificate shown)))
-    (when (yes-or-no-p (format "Trust only this certificate for %s from now on? "
-                               host))
-      (smtpmail-native-trust-add-pin host (plist-get shown :sha256))
-      (smtpmail-native-schedule-trust-changed host (plist-get account :port)))))
+  (smtpmail-native-error-leaving
+    (let* ((account (smtpmail-native-job-account))
+           (host (plist-get account :host))
+           (shown (smtpmail-native--shown-certificate account)))
+      (with-help-window "*smtpmail-native certificate*"
+        (with-current-buffer standard-output
+          (smtpmail-native--insert-certificate shown)))
+      (when (yes-or-no-p
+             (format "Trust only this certificate for %s from now on? " host))
+        (smtpmail-native-trust-add-pin host (plist-get shown :sha256))
+        (smtpmail-native-schedule-trust-changed host
+                                                (plist-get account :port))))))
 
 ;;;; The outbox
 

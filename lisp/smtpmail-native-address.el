@@ -42,7 +42,7 @@
 
 ;; A token is a list (TEXT BEG END).
 
-(define-error 'smtpmail-native-unquoted-name "Mail not sent"
+(define-error 'smtpmail-native-unquoted-name "Message not sent"
   'smtpmail-native-usage-error)
 
 (defun smtpmail-native-address-quote (text)

@@ -174,7 +174,8 @@ If that will do it is tried again at once, else the question waits."
       (smtpmail-native-attempt--end-at-certificate sending result))
      (t
       (smtpmail-native-settle-conclude
-       entry (- (float-time) (smtpmail-native-sending-start sending)))))
+       entry (- (float-time) (smtpmail-native-sending-start sending))
+       (plist-get result :notes))))
     (smtpmail-native-attempt--ended entry :secret secret)))
 
 ;;;; The begin of an attempt

@@ -374,7 +374,9 @@ order: which entry matches, or why it does not; then how the mail would be
 sent.  Nothing secret is shown, and nothing is sent.
 Signal a child of `smtpmail-native-error' if there is no server or module."
   (interactive)
-  (let ((text (smtpmail-native-explain-text (smtpmail-native-job-account))))
+  (let ((text (smtpmail-native-error-leaving
+                (smtpmail-native-explain-text
+                 (smtpmail-native-job-account)))))
     (help-setup-xref (list #'smtpmail-native-explain-credentials)
                      (called-interactively-p 'interactive))
     (with-help-window (help-buffer)

@@ -49,10 +49,6 @@ over, else the error, as in `condition-case'.")
                 (error-message-string err)))
      nil)))
 
-(defun smtpmail-native-mode--complaint (err)
-  "Return what ERR, an error of ours, says, in the form of `smtpmail-via-smtp'."
-  (format "%s: %s" (get (car err) 'error-message) (cadr err)))
-
 (defun smtpmail-native-mode--send-directly (recipients buffer)
   "Send the message in BUFFER as it is to RECIPIENTS, a list of strings.
 Wait for the outcome; return nil if it was sent, else what went wrong."
@@ -66,7 +62,7 @@ Wait for the outcome; return nil if it was sent, else what went wrong."
         (unwind-protect
             (ignore (smtpmail-native-queue-send mail 'wait))
           (kill-buffer (plist-get mail :buffer))))
-    (smtpmail-native-error (smtpmail-native-mode--complaint err))))
+    (smtpmail-native-error (smtpmail-native-error-line err))))
 
 (defun smtpmail-native-mode--pass-on (mail recipients)
   "Hand over MAIL, which has come through the advice of users, to RECIPIENTS.
@@ -87,7 +83,7 @@ cancelled it, and so these are signalled."
      (signal (car err) (cdr err)))
     (smtpmail-native-error
      (setq smtpmail-native-mode--outcome err)
-     (smtpmail-native-mode--complaint err))))
+     (smtpmail-native-error-line err))))
 
 (defun smtpmail-native-mode--via-smtp (stock recipients buffer &rest more)
   "Do what `smtpmail-via-smtp', STOCK, does: send BUFFER to RECIPIENTS.
@@ -132,16 +128,17 @@ Nothing is asked, and no error is signaled."
   "Send what is queued; in place of `smtpmail-send-queued-mail', STOCK."
   (if (not (smtpmail-native-mode--ready-p))
       (funcall stock)
-    (unless (or noninteractive (not (smtpmail-native-stock-queued-p)))
-      ;; Where the server is not known it is asked for, as stock does.
-      (smtpmail-native-job-account))
-    (smtpmail-native-mode--adopt)
-    (let ((count (if noninteractive
-                     (smtpmail-native-wait-flush)
-                   (smtpmail-native-act-flush))))
-      (when (integerp count)
-        (message (if (= count 1) "Sending %d message" "Sending %d messages")
-                 count)))))
+    (smtpmail-native-error-leaving
+      (unless (or noninteractive (not (smtpmail-native-stock-queued-p)))
+        ;; Where the server is not known it is asked for, as stock does.
+        (smtpmail-native-job-account))
+      (smtpmail-native-mode--adopt)
+      (let ((count (if noninteractive
+                       (smtpmail-native-wait-flush)
+                     (smtpmail-native-act-flush))))
+        (when (integerp count)
+          (message (if (= count 1) "Sending %d message" "Sending %d messages")
+                   count))))))
 
 (defconst smtpmail-native-mode--advice
   '((smtpmail-via-smtp . smtpmail-native-mode--via-smtp)

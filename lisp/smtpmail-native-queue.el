@@ -224,12 +224,14 @@ module, (:id ID) where nothing was waited for.  Signal a child of
 
 ;;;; What a program hands over
 
-(defun smtpmail-native-queue--told (recipients seconds)
-  "Return the line that tells of a message to RECIPIENTS, sent in SECONDS."
-  (format "Sent to %s%s in %.1f s" (car recipients)
+(defun smtpmail-native-queue--told (recipients seconds notes)
+  "Return the line that tells of a message to RECIPIENTS, sent in SECONDS.
+NOTES, a string or nil, is what the module has noted of that."
+  (format "Sent to %s%s in %.1f s%s" (car recipients)
           (if (cdr recipients) (format " and %d more" (length (cdr recipients)))
             "")
-          seconds))
+          seconds
+          (smtpmail-native-tell-notes notes)))
 
 (defun smtpmail-native-queue--tell-undo (recipients)
   "Tell how the message to RECIPIENTS can be undone, and for how long.
@@ -283,10 +285,11 @@ No one would look into the outbox for them."
       (when (> smtpmail-native-undo-seconds 0)
         (smtpmail-native-queue--tell-undo people)))
      (t
-      (smtpmail-native-queue--complain-of-rest
-       (smtpmail-native-queue-send mail 'wait))
-      (message "%s" (smtpmail-native-queue--told people
-                                                 (- (float-time) start)))))))
+      (let ((result (smtpmail-native-queue-send mail 'wait)))
+        (smtpmail-native-queue--complain-of-rest result)
+        (message "%s" (smtpmail-native-queue--told
+                       people (- (float-time) start)
+                       (plist-get result :notes))))))))
 
 (defun smtpmail-native-queue-buffer (hand-over)
   "Send the mail in the current buffer by calling HAND-OVER with it.
@@ -304,8 +307,8 @@ is not altered."
     (smtpmail-native-error
      ;; In batch mode the backtrace truncates the text, so print it here.
      (when noninteractive
-       (message "%s: %s" (get (car err) 'error-message) (cadr err)))
-     (signal (car err) (cdr err)))))
+       (message "%s" (smtpmail-native-error-line err)))
+     (smtpmail-native-error-leave err))))
 
 (provide 'smtpmail-native-queue)
 ;;; smtpmail-native-queue.el ends here

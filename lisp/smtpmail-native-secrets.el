@@ -15,7 +15,7 @@
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-options)
 
-(define-error 'smtpmail-native-lookup-error "Mail not sent"
+(define-error 'smtpmail-native-lookup-error "Message not sent"
   'smtpmail-native-auth-error)
 
 (defun smtpmail-native-secrets-fail (text)

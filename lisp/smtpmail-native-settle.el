@@ -91,13 +91,14 @@ before that, the next session repeats it."
          (smtpmail-native-outbox-set entry :status 'sent :finished t))
        (smtpmail-native-outbox-release entry)))))
 
-(defun smtpmail-native-settle-conclude (entry &optional seconds)
+(defun smtpmail-native-settle-conclude (entry &optional seconds notes)
   "Do what the state of ENTRY, just settled, asks for, and let go of it.
-SECONDS is how long the attempt took, if this Emacs made it."
+SECONDS is how long the attempt took, and NOTES is what is worth knowing of
+it, a string or nil, if this Emacs made it."
   (if (eq (plist-get (smtpmail-native-entry-state entry) :status) 'sent)
       (progn
         (smtpmail-native-settle-finish entry)
-        (smtpmail-native-tell-sent entry seconds))
+        (smtpmail-native-tell-sent entry seconds notes))
     (when (and (smtpmail-native-entry-delivered-p entry)
                (not (plist-get (smtpmail-native-entry-state entry) :filed)))
       (smtpmail-native-settle--file-copies entry)

@@ -168,11 +168,19 @@ smtpmail-native-outbox")
             (smtpmail-native-tell-date release)))
           (t (smtpmail-native-tell--failure entry)))))
 
-(defun smtpmail-native-tell-sent (entry &optional seconds)
-  "Tell that ENTRY was sent, in SECONDS if this Emacs did it."
-  (smtpmail-native-tell-say "Sent to %s%s"
+(defun smtpmail-native-tell-notes (notes)
+  "Return NOTES of the module, a string or nil, as the end of a line."
+  (if (member notes '(nil ""))
+      ""
+    (concat "; note: " (smtpmail-native-error-text notes))))
+
+(defun smtpmail-native-tell-sent (entry &optional seconds notes)
+  "Tell that ENTRY was sent, in SECONDS if this Emacs did it.
+NOTES, a string or nil, is what the module has noted of that."
+  (smtpmail-native-tell-say "Sent to %s%s%s"
                             (smtpmail-native-entry-people entry)
-                            (if seconds (format " in %.1f s" seconds) "")))
+                            (if seconds (format " in %.1f s" seconds) "")
+                            (smtpmail-native-tell-notes notes)))
 
 (defun smtpmail-native-tell-unfiled (entry why)
   "Warn that ENTRY was sent, but that its copy could not be filed, and WHY.

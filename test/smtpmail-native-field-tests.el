@@ -344,6 +344,7 @@ Return the octets that arrive."
   "Scripts are shown as they are; what could disguise a text is not."
   (pcase-dolist (`(,text ,shown)
                  '(("plain \"quoted\" a\\b" "plain \"quoted\" a\\b")
+                   ("by the module: EXAMPLE\\\\bob" "by the module: EXAMPLE\\bob")
                    ("Gr\u00fc\u00dfe" "Gr\u00fc\u00dfe")
                    ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
                     "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645")
