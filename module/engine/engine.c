@@ -22,15 +22,17 @@
 
 /* A job on its way.  Its event is made before the work begins, so that no lack
    of memory can swallow an outcome.  The server of the job is borrowed from the
-   account.  */
+   account.  One that is cancelled while its session works for another is told
+   at once: it has no event any more, and its session finds out in its turn.  */
 struct item {
   struct item *next; /* in the queue, under lock */
   struct smn_job *job;
-  struct smn_event *done;
+  struct smn_event *done;    /* under lock; NULL: what came of it is told */
   struct smn_result *result; /* in a hand only */
   struct smn_task task;
   struct smn_observer observer;
   bool plainly;   /* it has met with a server that breaks under pipelining */
+  bool ahead;     /* under lock: its session works for another one still */
   bool cancelled; /* under lock */
 };
 
@@ -147,10 +149,14 @@ static struct item *pull(struct account *account, struct item **at) {
 
 /* Items */
 
+/* Nothing is told of an item after its outcome.  */
 static void on_trace(void *context, bool from_server, const char *text,
                      size_t len) {
   const struct item *item = context;
-  smn_events_trace(item->job->id, from_server, text, len);
+  lock();
+  if (item->done)
+    smn_events_trace(item->job->id, from_server, text, len);
+  unlock();
 }
 
 static void on_progress(void *context, uint64_t sent, uint64_t total);
@@ -171,20 +177,47 @@ static struct item *new_item(struct smn_job *job) {
   return item;
 }
 
+static void free_result(struct item *item) {
+  if (item->result)
+    smn_result_free(item->result);
+  free(item->result);
+  item->result = NULL;
+}
+
 /* Under lock: what came of ITEM goes out, with its result if it has one.  */
 static void hand_out(struct item *item) {
   smn_job_return(item->job);
-  item->done->job = item->job;
-  item->done->result = item->result;
-  smn_events_post(item->done);
+  if (item->done) {
+    item->done->job = item->job;
+    item->done->result = item->result;
+    smn_events_post(item->done);
+  } else {
+    free_result(item);
+    smn_job_free(item->job);
+  }
   free(item);
 }
 
 /* Under lock: ITEM, which is not in a hand, was never begun.  */
 static void turn_away(struct item *item, enum smn_kind kind, const char *text) {
-  item->done->kind = kind;
-  item->done->text = strdup(text); /* NULL: the kind tells enough */
+  if (item->done) {
+    item->done->kind = kind;
+    item->done->text = strdup(text); /* NULL: the kind tells enough */
+  }
   hand_out(item);
+}
+
+/* Under lock: tell that ITEM, which is ahead, is cancelled.  Its session keeps
+   the job.  Without memory it is told in its turn.  */
+static void tell_cancelled(struct item *item) {
+  struct smn_event *done = item->done;
+  done->job = smn_job_addressees(item->job);
+  if (!done->job)
+    return;
+  done->kind = SMN_CANCELLED;
+  done->text = strdup("cancelled");
+  item->done = NULL;
+  smn_events_post(done);
 }
 
 static bool prepare(struct item *item) {
@@ -207,6 +240,10 @@ static struct hand *hand_of(struct worker *worker, const struct item *item) {
   return NULL;
 }
 
+static struct hand *other_hand(struct worker *worker, const struct hand *hand) {
+  return &worker->hands[hand == worker->hands];
+}
+
 /* Take the first item of the queue into a hand; NULL if there is none.  With
    PIPELINED one that must not be is left there.  */
 static struct item *take(struct worker *worker, bool pipelined) {
@@ -216,6 +253,7 @@ static struct item *take(struct worker *worker, bool pipelined) {
     struct item *item = pull(account, &account->queue);
     if (prepare(item)) {
       hand->item = item;
+      item->ahead = other_hand(worker, hand)->item != NULL;
       item->observer.cancel_fd = hand->pipe[0];
       return item;
     }
@@ -227,9 +265,12 @@ static struct item *take(struct worker *worker, bool pipelined) {
 /* Empty the hand that holds ITEM, and its pipe.  */
 static void let_go(struct worker *worker, const struct item *item) {
   struct hand *hand = hand_of(worker, item);
+  struct hand *other = other_hand(worker, hand);
   char octet;
   hand->item = NULL;
   hand->large = false;
+  if (other->item)
+    other->item->ahead = false;
   if (item->cancelled)
     while (read(hand->pipe[0], &octet, 1) < 0 && errno == EINTR)
       continue;
@@ -239,6 +280,8 @@ static void wish_to_cancel(struct hand *hand) {
   if (!hand->item || hand->item->cancelled)
     return;
   hand->item->cancelled = true;
+  if (hand->item->ahead)
+    tell_cancelled(hand->item);
   while (write(hand->pipe[1], "", 1) < 0 && errno == EINTR)
     continue;
 }
@@ -271,7 +314,11 @@ static void on_done(void *context, const struct smn_task *task) {
   struct worker *worker = context;
   struct item *item = item_of(task);
   struct smn_error err;
-  if (item->job->entry &&
+  lock();
+  item->ahead = false; /* what came of it is known */
+  bool told = !item->done;
+  unlock();
+  if (!told && item->job->entry &&
       smn_receipt_write(item->job, item->result, &err) != SMN_OK)
     item->result->unrecorded = strdup(err.text);
   lock();
@@ -301,9 +348,7 @@ static bool on_back(void *context, const struct smn_task *task,
     worker->leaving = unwanted;
     worker->account->crowded = worker->account->crowded || unwanted;
     let_go(worker, item);
-    smn_result_free(item->result);
-    free(item->result);
-    item->result = NULL;
+    free_result(item);
     item->plainly = item->plainly || why == SMN_BACK_PLAINLY;
     put_first(worker->account, item);
     if (item->cancelled)
@@ -536,7 +581,7 @@ static bool cancel_in_hand(long id) {
   for (struct account *a = engine.accounts; a; a = a->next)
     for (struct worker *w = a->workers; w; w = w->next)
       for (struct hand *hand = w->hands; hand < w->hands + HANDS; hand++)
-        if (hand->item && hand->item->job->id == id) {
+        if (hand->item && hand->item->done && hand->item->job->id == id) {
           wish_to_cancel(hand);
           return true;
         }

@@ -204,6 +204,18 @@ void smn_job_return(struct smn_job *job) {
   memset(&job->server, 0, sizeof job->server);
 }
 
+struct smn_job *smn_job_addressees(const struct smn_job *job) {
+  struct smn_job *copy = smn_job_new();
+  if (!copy)
+    return NULL;
+  copy->id = job->id;
+  copy->recipients = job->recipients;
+  if (copy_list(&copy->recipients))
+    return copy;
+  smn_job_free(copy);
+  return NULL;
+}
+
 void smn_job_free(struct smn_job *job) {
   if (!job)
     return;

@@ -114,6 +114,10 @@ void smn_job_return(struct smn_job *job);
 struct smn_job *smn_job_new(void);
 void smn_job_free(struct smn_job *job);
 
+/* A job with the id and the recipients of JOB and nothing else, NULL without
+   memory.  */
+struct smn_job *smn_job_addressees(const struct smn_job *job);
+
 /* Refuse what must not be put on a command line (CR, LF, NUL, for addresses
    also what RFC 5321 4.1.2 has no place for: control characters, '<' or '>'
    outside quotes, unbalanced quotes, more than 1,000 octets) and what is

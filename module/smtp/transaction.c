@@ -79,6 +79,8 @@ static struct smn_error *error_of(const struct smn_transaction *t) {
 }
 
 enum smn_kind smn_transaction_keep(struct smn_transaction *t) {
+  if (smn_cancelled(t->task->observer->cancel_fd))
+    return smn_fail(error_of(t), SMN_CANCELLED, "cancelled");
   if (t->durable)
     return SMN_OK;
   enum smn_kind kind = smn_receipt_sync(t->task->job->entry, error_of(t));

@@ -24,8 +24,8 @@ void smn_transaction_free(struct smn_transaction *t, struct smn_session *s);
 
 const struct smn_task *smn_transaction_task(const struct smn_transaction *t);
 
-/* Make the entry of the message durable, if it is not: what cannot be kept is
-   not sent.  */
+/* It is its turn: make the entry of the message durable, if it is not.  What
+   cannot be kept is not sent, nor what was cancelled meanwhile.  */
 enum smn_kind smn_transaction_keep(struct smn_transaction *t);
 
 /* The connection on which commands of T may have left is no more, and nothing
