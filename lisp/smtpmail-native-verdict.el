@@ -74,7 +74,7 @@ of the password")
      :hint "see `smtpmail-native-auth-mechanisms'")
     ;; TLS.
     ((:kind certificate
-      :words " is pinned, and the server shows another ")
+      :words " does not match your pin for ")
      :hint "if the server has a new certificate, update \
 `smtpmail-native-tls-pins'")
     ((:kind certificate)
