@@ -285,7 +285,11 @@ Commas may stand alone (RFC 5322, 4.4).  With GROUP, stop before a semicolon."
         (smtpmail-native-address--skip-space)
         (unless (or (memq (char-after) '(nil ?,))
                     (and group (eq (char-after) ?\;)))
-          (smtpmail-native-address--bad "missing comma" beg))))
+          (smtpmail-native-address--bad
+           (if (eq (char-after) ?\;)
+               "only commas can separate addresses, not semicolons"
+             "missing comma")
+           beg))))
     (nreverse mailboxes)))
 
 (defun smtpmail-native-address--quoted-name (beg)
@@ -326,11 +330,28 @@ BAD is (REASON . BEG)."
         text
       (string-to-multibyte octets))))
 
+(defun smtpmail-native-address-visible (text)
+  "Return TEXT without the invisible characters that are copied with addresses.
+Web pages and address books put them around addresses: spaces that do not
+break or have another width, marks of direction, and characters without any
+width.  None of them is ever meant as part of an address.  If there are none,
+the value is TEXT itself."
+  (if (string-match-p "\\`[[:ascii:]]*\\'" text)
+      text
+    (let ((seen (replace-regexp-in-string
+                 "[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
+                 ""
+                 (replace-regexp-in-string
+                  "[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]" " " text t t)
+                 t t)))
+      (if (equal seen text) text seen))))
+
 (defun smtpmail-native-address--insert (text)
   "Insert TEXT, the body of a field, unfolded; move to its beginning."
-  (insert (if (multibyte-string-p text)
-              text
-            (smtpmail-native-address-decode text)))
+  (insert (smtpmail-native-address-visible
+           (if (multibyte-string-p text)
+               text
+             (smtpmail-native-address-decode text))))
   (goto-char (point-min))
   (while (re-search-forward "\r?\n\\([ \t]\\)" nil t)
     (replace-match "\\1"))
@@ -363,13 +384,15 @@ PLACE, if anything in it is not an address; it is the child
   (smtpmail-native-address-with text place #'identity))
 
 (defun smtpmail-native-address-blank-p (text)
-  "Return non-nil if TEXT is nothing but comments, commas and blanks."
+  "Return non-nil if TEXT is nothing but comments, commas and blanks.
+Empty angle brackets are nothing, either."
   (with-temp-buffer
     (smtpmail-native-address--insert text)
     (null (catch 'smtpmail-native-address--bad
             (while (progn
                      (smtpmail-native-address--skip-space)
-                     (> (skip-chars-forward ",") 0)))
+                     (when (looking-at ",\\|<[ \t]*>")
+                       (goto-char (match-end 0)))))
             (not (eobp))))))
 
 (defun smtpmail-native-address-sender (text place)

@@ -15,6 +15,7 @@
 (require 'cl-lib)
 (require 'mm-util)
 (require 'rfc2047)
+(require 'rfc2231)
 (require 'seq)
 (require 'subr-x)
 (require 'smtpmail-native-address)
@@ -50,8 +51,12 @@ return-receipt-to\\)\\'"
 (defun smtpmail-native-encode-signed-p (fields foreign)
   "Return non-nil if FIELDS are those of a signed message.
 It must not be altered.  FOREIGN nil means that the user wrote it: then
-multipart/signed, which does not cover the header, does not count."
-  (or (smtpmail-native-header-value "dkim-signature" fields)
+multipart/signed, which does not cover the header, does not count.  Signed
+headers have the fields of DKIM (RFC 6376), ARC (RFC 8617) and DomainKeys."
+  (or (smtpmail-native-header-select
+       '("dkim-signature" "arc-message-signature" "arc-seal"
+         "domainkey-signature")
+       fields)
       (and foreign
            (string-match-p "\\`multipart/signed\\_>"
                            (downcase (or (smtpmail-native-header-value
@@ -174,7 +179,8 @@ If there are no edits, the value is TEXT itself.  Signal
     (lambda (mailboxes)
       (let ((edits (funcall make mailboxes)))
         (if (null edits)
-            text
+            (let ((seen (smtpmail-native-address-visible text)))
+              (if (eq seen text) text (string-trim seen)))
           (pcase-dolist (`(,beg ,end ,new) edits)
             (delete-region beg end)
             (goto-char beg)
@@ -299,6 +305,33 @@ A field with an address that is not ASCII stays as it is, for UTF-8."
             (smtpmail-native-encode--unknown field)
           (smtpmail-native-encode-region (point-min) (point-max)))))))
 
+;;;; File names
+
+(defun smtpmail-native-encode--parameter (parameter)
+  "Return PARAMETER, text like ; name=\"x\", encoded by RFC 2231 if it must be."
+  (if (or (smtpmail-native-encode--ascii-p parameter)
+          (string-match-p smtpmail-native-encode--raw-regexp parameter))
+      parameter
+    (string-match "\\`\\(;[ \t]*\\)\\([^=]+\\)=\\(.*\\)\\'" parameter)
+    (let ((space (match-string 1 parameter))
+          (name (match-string 2 parameter))
+          (value (smtpmail-native-encode--unquoted (match-string 3 parameter))))
+      (concat space (rfc2231-encode-string name value)))))
+
+(defun smtpmail-native-encode--parameters (field)
+  "Encode the file names in FIELD, of MIME, that are not ASCII.
+An encoded word may not stand there (RFC 2047, 5)."
+  (let ((text (smtpmail-native-field-text field)))
+    (when (and (member (smtpmail-native-field-key field)
+                       '("content-type" "content-disposition"))
+               (not (smtpmail-native-encode--ascii-p text)))
+      (smtpmail-native-encode--put
+       field
+       (let ((case-fold-search t))
+         (replace-regexp-in-string
+          ";[ \t]*\\(?:file\\)?name=\\(?:\"\\(?:[^\"\\]\\|\\\\.\\)*\"\\|[^;\" \t]+\\)"
+          #'smtpmail-native-encode--parameter text t t))))))
+
 ;;;; Long lines
 
 (defun smtpmail-native-encode--long-p ()
@@ -381,6 +414,25 @@ author's."
   (or (not resent)
       (string-prefix-p "resent-" (smtpmail-native-field-key field))))
 
+(defun smtpmail-native-encode-resent (strict)
+  "Make the Resent- fields in the current buffer ones that servers can read.
+Leave the others as they are: they are signed.  STRICT is as in
+`smtpmail-native-encode--address-field'."
+  (smtpmail-native-header-delete
+   (lambda (field)
+     (and (smtpmail-native-encode--ours-p field t)
+          (smtpmail-native-encode--empty-p field))))
+  (smtpmail-native-encode--each
+   (lambda (field)
+     (when (and (smtpmail-native-encode--ours-p field t)
+                (smtpmail-native-encode--address-p field))
+       (smtpmail-native-encode--address-field field strict))))
+  (dolist (step '(smtpmail-native-encode--words smtpmail-native-encode--fold))
+    (smtpmail-native-encode--each
+     (lambda (field)
+       (when (smtpmail-native-encode--ours-p field t)
+         (funcall step field))))))
+
 (defun smtpmail-native-encode-header (strict)
   "Make the header in the current buffer one that servers can read.
 STRICT is as in `smtpmail-native-encode--address-field'."
@@ -401,6 +453,7 @@ STRICT is as in `smtpmail-native-encode--address-field'."
                   (not (smtpmail-native-encode--ascii-p
                         (smtpmail-native-field-text field))))
          (smtpmail-native-encode--id-field field))))
+    (smtpmail-native-encode--each #'smtpmail-native-encode--parameters)
     (smtpmail-native-encode--each #'smtpmail-native-encode--words)
     (smtpmail-native-encode--each #'smtpmail-native-encode--fold)))
 

@@ -269,8 +269,7 @@ buffer."
                   (smtpmail-native-header-fields)))
     (smtpmail-native-header-remove
      (list "fcc" "bcc" "resent-bcc" smtpmail-native-wishes-header))
-    (unless (smtpmail-native-encode-signed-p fields foreign)
-      (smtpmail-native-message--encode body foreign))
+    (smtpmail-native-message--encode body fields foreign)
     (smtpmail-native-header-tidy)
     (smtpmail-native-message--plist
      (list :sender sender :recipients recipients :fcc fcc)
@@ -280,14 +279,20 @@ buffer."
           (smtpmail-native-header-value smtpmail-native-wishes-header
                                         fields)))))
 
-(defun smtpmail-native-message--encode (body foreign)
+(defun smtpmail-native-message--encode (body fields foreign)
   "Encode the header in the current buffer as it suits BODY.
-Note in BODY how it has to be encoded, if it does.  FOREIGN is as in
-`smtpmail-native-message-prepare'."
-  (let ((coding (smtpmail-native-body-coding body)))
-    (smtpmail-native-message--insert-mime body)
+Note in BODY how it has to be encoded, if it does.  FIELDS are those that the
+header had; if they are signed, encode only what a resending adds.  FOREIGN is
+as in `smtpmail-native-message-prepare'."
+  (let ((coding (smtpmail-native-body-coding body))
+        (signed (smtpmail-native-encode-signed-p fields foreign)))
+    (unless signed
+      (smtpmail-native-message--insert-mime body))
     (setq-local buffer-file-coding-system (or coding 'utf-8))
-    (smtpmail-native-encode-header (not foreign))))
+    (funcall (if signed
+                 #'smtpmail-native-encode-resent
+               #'smtpmail-native-encode-header)
+             (not foreign))))
 
 (defun smtpmail-native-message--utf-8-p (envelope fields)
   "Return non-nil if a message of ENVELOPE and FIELDS needs SMTPUTF8.

@@ -271,5 +271,16 @@
   (should (equal (smtpmail-native-address-quote "\"a\\b\" <x>\n\0\t\u0085")
                  (format-message "`\"a\\b\" <x>\\n\\x00\\t\\x85'"))))
 
+(ert-deftest smtpmail-native-address-tests-semicolons ()
+  "Addresses with semicolons between, as of other programs, tell what to do."
+  (dolist (text '("a@x; b@y" "Doe; John <j@x>" "a@x;" "<a@x>; b@y"
+                  "G: a@x; ; b@y"))
+    (ert-info (text)
+      (should (string-match-p
+               "only commas can separate addresses\\|missing address"
+               (cadr (should-error (smtpmail-native-address-parse text "To")
+                                   :type 'smtpmail-native-usage-error))))))
+  (should (= 2 (length (smtpmail-native-address-parse "G: a@x;, b@y" "To")))))
+
 (provide 'smtpmail-native-address-tests)
 ;;; smtpmail-native-address-tests.el ends here

@@ -78,6 +78,29 @@ A SENT of t is HEADER itself; one alone stands for both."
      `((,(concat "Resent-Bcc: r@x\n" name ": (none)\nTo: \nX-Other: x")
         "X-Other: x\n")))))
 
+(ert-deftest smtpmail-native-encode-tests-nothing ()
+  "Empty brackets and spaces that do not break say nothing, either."
+  (smtpmail-native-encode-tests--check
+   '(("Reply-To: <>\nX-Other:" "X-Other:\n")
+     ("Sender: < > (x)\nX-Other:" "X-Other:\n")
+     ("Cc: \u00a0\nX-Other:" "X-Other:\n")
+     ("Reply-To: \u200b,\u202f\nX-Other:" "X-Other:\n")
+     ("Reply-To: <a@x>" t))))
+
+;;;; What is copied along
+
+(ert-deftest smtpmail-native-encode-tests-invisible ()
+  "Invisible characters around an address do not become part of it."
+  (smtpmail-native-encode-tests--check
+   '(("To: a@x.example\u00a0" "To: a@x.example\n")
+     ("To: \u200ba@x.example, \ufeffb@y" "To: a@x.example, b@y\n")
+     ("To: \u202aa@x.example\u202c" "To: a@x.example\n")
+     ("To: Joe\u00a0Doe <\u200ea@x.example>" "To: Joe Doe <a@x.example>\n")
+     ("Reply-To: a@x.example\u2009" "Reply-To: a@x.example\n")
+     ;; Letters need this one.
+     ("To: \u0645\u06cc\u200c\u062e <a@x>"
+      "To: =?utf-8?B?2YXbjOKAjNiu?= <a@x>\n"))))
+
 ;;;; Names
 
 (ert-deftest smtpmail-native-encode-tests-names ()
@@ -216,11 +239,44 @@ A SENT of t is HEADER itself; one alone stands for both."
 (ert-deftest smtpmail-native-encode-tests-signed ()
   "A signed message is not altered."
   (dolist (mark '("DKIM-Signature: v=1; a=x"
+                  "ARC-Message-Signature: i=1; a=x" "DomainKey-Signature: a=x"
                   "Content-Type: multipart/signed; boundary=x"))
     (let ((header (concat mark "\nTo: a [b] <a@x>, c@b\303\274cher.example\n\
 Cc: \nSubject: \303\274 \377\nReferences: " (make-string 1100 ?x)
                           "\n")))
       (should (equal (smtpmail-native-encode-tests--sent header t) header)))))
+
+(ert-deftest smtpmail-native-encode-tests-signed-resent ()
+  "Only what a resending adds to a signed message is encoded."
+  (smtpmail-native-encode-tests--check
+   '(("Resent-To: J\u00f6rg [x] <j@b\u00fccher.example>\nResent-Cc: (none)\n\
+DKIM-Signature: v=1\nTo: a [b] <a@x>\nCc: "
+      "Resent-To: =?utf-8?Q?J=C3=B6rg_=5Bx=5D?= <j@xn--bcher-kva.example>\n\
+DKIM-Signature: v=1\nTo: a [b] <a@x>\nCc: \n"))))
+
+;;;; File names
+
+(ert-deftest smtpmail-native-encode-tests-file-names ()
+  "A file name that is not ASCII does not make a field of MIME unreadable."
+  (smtpmail-native-encode-tests--check
+   '(("Content-Disposition: attachment; filename=\"Gr\u00fc\u00dfe.txt\"; size=3"
+      "Content-Disposition: attachment; \
+filename*=utf-8''Gr%c3%bc%c3%9fe.txt; size=3\n")
+     ("Content-Disposition: attachment; FileName=\u00fc.txt"
+      "Content-Disposition: attachment; FileName*=utf-8''%c3%bc.txt\n")
+     ("Content-Disposition: attachment; name=\"a\"; filename=\"\u00fc;\\\"\""
+      "Content-Disposition: attachment; name=\"a\"; \
+filename*=utf-8''%c3%bc%3b%22\n")
+     ("Content-Disposition: attachment; filename=\"a b.txt\"" t)))
+  (let* ((name (concat (make-string 60 ?\u00fc) ".txt"))
+         (sent (smtpmail-native-encode-tests--sent
+                (format "Content-Disposition: x; filename=\"%s\"\n" name))))
+    (dolist (line (split-string sent "\n"))
+      (should (<= (length line) 78)))
+    (should (equal name (cdr (assq 'filename
+                                   (cdr (rfc2231-parse-string
+                                         (string-replace
+                                          "\n" "" (substring sent 21))))))))))
 
 ;;;; Long lines
 
