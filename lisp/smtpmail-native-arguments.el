@@ -25,7 +25,13 @@
     ("-n" :ignored nil)
     ("-v" :ignored nil)
     ("-o" :ignored attached)
+    ("-G" :ignored nil)
+    ("-U" :ignored nil)
+    ("-Ac" :ignored nil)
+    ("-Am" :ignored nil)
     ("-B" :ignored t)
+    ("-h" :ignored t)
+    ("-O" :ignored t)
     ("-L" :ignored t)
     ("--obey-header" :obey nil)
     ("--file" :file t)
@@ -68,7 +74,8 @@ Send a message, and wait until the mail server has it.
   --queue          put the message into the outbox without sending it
   --obey-header    do what X-Smtpmail-Native of the message asks for
   --result         print the outcome as one line of JSON
-  -i, -oi, -o..., -bm, -m, -n, -v, -B TYPE, -L TAG
+  -i, -oi, -o..., -bm, -m, -n, -v, -B TYPE, -L TAG,
+  -G, -U, -Ac, -Am, -h N, -O OPTION=VALUE
                    ignored; a line with only a dot never ends the message
   --help           print this
   --               the end of the options

@@ -115,7 +115,8 @@ A user or password that it has is used and not asked for."
       (smtpmail-native-auth-release stored)
       (list :source 'classic
             :user user
-            :password (smtpmail-native-secrets-encode password)))
+            :password (smtpmail-native-secrets-chomp
+                       (smtpmail-native-secrets-encode password))))
      ((plist-get stored :password) stored)
      ((smtpmail-native-auth--secretless-p stored)
       (smtpmail-native-lookup-with-stored
@@ -162,11 +163,14 @@ A user or password that it has is used and not asked for."
 
 (defun smtpmail-native-auth--from-complete (entry)
   "Return the plist for the classic ENTRY, which has user and password.
-The module reads the latter itself, unless it may have to be joined."
+The module reads the latter itself, unless it may have to be joined or is
+from a program that ends it by a newline."
   (append (list :source 'classic :user (nth 2 entry))
-          (and (smtpmail-native-mechanism-preference)
+          (and (or (smtpmail-native-mechanism-preference)
+                   (string-suffix-p "\n" (nth 3 entry)))
                (list :password
-                     (smtpmail-native-secrets-encode (nth 3 entry))))))
+                     (smtpmail-native-secrets-chomp
+                      (smtpmail-native-secrets-encode (nth 3 entry)))))))
 
 (defun smtpmail-native-auth--nothing (request)
   "Return that REQUEST is to be sent without authentication.

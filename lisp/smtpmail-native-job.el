@@ -62,9 +62,12 @@
   "Return the full name of this machine in the network, or nil.
 A name of the home network alone is none, and servers refuse it."
   (require 'smtpmail)
-  (let ((name (smtpmail-native-address-domain-to-ascii
-               (if smtpmail-local-domain (smtpmail-fqdn) (system-name)))))
-    (and (string-match-p "\\`[_a-zA-Z0-9-]+\\(?:\\.[_a-zA-Z0-9-]+\\)+\\'" name)
+  (let ((name (string-remove-suffix
+               "." (smtpmail-native-address-domain-to-ascii
+                    (if smtpmail-local-domain (smtpmail-fqdn)
+                      (system-name))))))
+    (and (not (string-match-p "\\.[0-9]+\\'" name)) ; an address, not a name
+         (string-match-p "\\`[_a-zA-Z0-9-]+\\(?:\\.[_a-zA-Z0-9-]+\\)+\\'" name)
          (or smtpmail-local-domain
              (not (string-match-p
                    "\\`localhost\\.\\|\\.\\(?:home\\|internal\\|lan\\|local\\|\

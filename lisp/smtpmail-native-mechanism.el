@@ -157,11 +157,19 @@ password from now on."
 ;;;; Methods of others
 
 (defun smtpmail-native-mechanism--method-p (mechanism)
-  "Return non-nil if `smtpmail-try-auth-method' has a method for MECHANISM."
-  (seq-some (lambda (form)
-              (cl-find-method 'smtpmail-try-auth-method nil
-                              (list t (list 'eql form) t t)))
-            (list mechanism (list 'quote mechanism))))
+  "Return non-nil if `smtpmail-try-auth-method' has a method for MECHANISM.
+Its other arguments may have their types, too."
+  (cl-loop
+   for form in (list mechanism (list 'quote mechanism))
+   thereis
+   (cl-loop
+    for process in '(t process)
+    thereis
+    (cl-loop
+     for (user password) in '((t t) (string string) (string t) (t string))
+     thereis (cl-find-method 'smtpmail-try-auth-method nil
+                             (list process (list 'eql form) user
+                                   password))))))
 
 (defun smtpmail-native-mechanism-foreign ()
   "Return the name of a mechanism that only stock smtpmail can use, or nil.

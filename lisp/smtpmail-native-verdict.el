@@ -71,7 +71,7 @@ of the password")
      :hint "see `smtpmail-native-cleartext-auth', or use STARTTLS")
     ((:kind unsupported :stage auth)
      :verdict refused :condition smtpmail-native-auth-error :exit 77
-     :hint "see `smtpmail-native-auth-mechanisms'")
+     :hint "see `smtpmail-native-auth-mechanisms' and `smtpmail-auth-supported'")
     ;; TLS.
     ((:kind certificate
       :words " does not match your pin for ")
@@ -99,6 +99,10 @@ to `starttls'")
      :verdict deferred :condition smtpmail-native-connection-error :exit 68
      :hint "check `smtpmail-smtp-server' and the network")
     ((:kind (timeout protocol) :stage (greeting connect) :not-stream (ssl tls))
+     :hint "check the port; for TLS from the start set `smtpmail-stream-type' \
+to `ssl'")
+    ;; It waits for a handshake, and not for ever.
+    ((:kind network :stage greeting :not-stream (ssl tls))
      :hint "check the port; for TLS from the start set `smtpmail-stream-type' \
 to `ssl'")
     ((:kind (timeout network))

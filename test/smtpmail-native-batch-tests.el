@@ -217,8 +217,8 @@ Return the octets that arrive."
 (ert-deftest smtpmail-native-batch-tests-sendmail ()
   "What programs pass to sendmail is understood, or means nothing."
   (dolist (args '(("-oi" "-odi" "-odb" "-oem" "-i" "-bm" "-m" "-n" "-v"
-                   "-B8BITMIME" "-L" "tag" "-F" "Ann Other" "-N" "never"
-                   "-R" "hdrs" "-V" "id1" "-r" "cron@example.org" "-t" "--")
+                   "-B8BITMIME" "-L" "tag" "-G" "-U" "-Am" "-h" "5"
+                   "-Oerrormode=m" "-F" "Ann Other" "-N" "never" "-R" "hdrs" "-V" "id1" "-r" "cron@example.org" "-t" "--")
                   ("-odi" "-i" "-FAnn Other" "-Nnever" "-Rhdrs" "-Vid1"
                    "-fcron@example.org" "--" "bob@example.org")))
     (smtpmail-native-test-with-server

@@ -16,6 +16,8 @@
 (require 'smtpmail-native-test-helper)
 
 (defvar epg-gpg-home-directory)
+(defvar mml-smime-use)
+(defvar smime-keys)
 (defvar mml-secure-openpgp-signers)
 
 (defun smtpmail-native-field-tests--script (recipients)
@@ -141,6 +143,8 @@ that arrived."
                    ("laptop.fritz.lan" nil nil nil)
                    ("localhost.localdomain" nil nil nil)
                    ("odd name.example" nil nil nil)
+                   ("192.0.2.1" nil nil nil)
+                   ("host.example.org." nil nil "host.example.org")
                    ("host.example.org" nil nil "host.example.org")
                    ("laptop" "example.org" nil "laptop.example.org")
                    ("laptop" "lan" nil "laptop.lan")
@@ -300,6 +304,114 @@ Return the octets that arrive."
             (smtpmail-native-test-insert)
             (smtpmail-native-send-it))
           (smtpmail-native-test-verdict server))))))
+
+(ert-deftest smtpmail-native-field-tests-newline ()
+  "A password of a program's output, in the variable, is taken without its end."
+  (dolist (secret '("secret\n" "secret\r\n" "secret"))
+    (smtpmail-native-test-with-server
+        (smtpmail-native-test-script
+         (smtpmail-native-test-ehlo "AUTH PLAIN") "auth PLAIN tim secret"
+         smtpmail-native-test-mail)
+      (setq smtpmail-auth-credentials
+            (list (list "localhost" port "tim" (copy-sequence secret))))
+      (with-temp-buffer
+        (smtpmail-native-test-insert)
+        (smtpmail-native-send-it))
+      (smtpmail-native-test-verdict server)
+      (should (equal secret (nth 3 (car smtpmail-auth-credentials)))))))
+
+;;;; Nobody was logged in
+
+(defconst smtpmail-native-field-tests--refusals
+  '(("rcpt" "C: MAIL FROM:*" "S: 250 ok"
+     "C: RCPT TO:*" "S: 554 5.7.1 <bob@example.org>: Relay access denied")
+    ("mail" "C: MAIL FROM:*" "S: 550 Sender must log in first")
+    ("mail, 553" "C: MAIL FROM:*" "S: 553 5.7.1 not owned by you")
+    ("530" "C: MAIL FROM:*" "S: 530 5.7.0 Authentication required"))
+  "How servers refuse a client that has not logged in.")
+
+(defun smtpmail-native-field-tests--refusal (lines)
+  "Return the script of a server that offers AUTH and refuses by LINES."
+  (smtpmail-native-test-script (smtpmail-native-test-ehlo "AUTH PLAIN LOGIN")
+                               lines "C: QUIT" "S: 221 bye"))
+
+(defun smtpmail-native-field-tests--login ()
+  "Return the script of a server that takes a message after a login."
+  (smtpmail-native-test-script
+   (smtpmail-native-test-ehlo "AUTH PLAIN LOGIN")
+   "auth PLAIN tim secret" smtpmail-native-test-mail))
+
+(ert-deftest smtpmail-native-field-tests-no-login-batch ()
+  "In batch mode you are told that there are no credentials, and why."
+  (skip-unless noninteractive)
+  (pcase-dolist (`(,name . ,lines) smtpmail-native-field-tests--refusals)
+    (ert-info (name)
+      (smtpmail-native-test-with-server
+          (smtpmail-native-field-tests--refusal lines)
+        (with-temp-buffer
+          (smtpmail-native-test-insert)
+          (let ((text (cadr (should-error
+                             (smtpmail-native-send-it)
+                             :type 'smtpmail-native-auth-error))))
+            (dolist (words (list (format "localhost:%d" port)
+                                 "`smtpmail-auth-credentials' (not set)"
+                                 "`auth-sources'"
+                                 (substring (car (last lines)) 7)))
+              (should (string-search words text)))))
+        (smtpmail-native-test-verdict server)
+        (should (= 77 (smtpmail-native-verdict-exit-code
+                       smtpmail-native-queue-last-result)))
+        (should-not (smtpmail-native-outbox-ids))))))
+
+(defmacro smtpmail-native-field-tests--typing (&rest body)
+  "Run BODY as if tim, whose password is secret, sat there.
+The prompts are listed in `asked'."
+  (declare (indent 0) (debug t))
+  `(let ((noninteractive nil)
+         (asked nil))
+     (cl-letf (((symbol-function 'read-passwd)
+                (lambda (prompt &rest _)
+                  (push prompt asked)
+                  (copy-sequence "secret")))
+               ((symbol-function 'read-string)
+                (lambda (prompt &rest _)
+                  (push prompt asked)
+                  "tim")))
+       (unwind-protect
+           (progn ,@body)
+         (smtpmail-native-forget-passwords)))))
+
+(ert-deftest smtpmail-native-field-tests-no-login ()
+  "You are asked for credentials, or the message is held for them."
+  (dolist (background '(nil t))
+    (pcase-dolist (`(,name . ,lines) smtpmail-native-field-tests--refusals)
+      (ert-info ((format "%s %s" name background))
+        (smtpmail-native-test-with-server
+            (append (smtpmail-native-field-tests--refusal lines)
+                    (list "next") (smtpmail-native-field-tests--login))
+          (let ((smtpmail-native-background background)
+                (held nil))
+            (smtpmail-native-field-tests--typing
+              (with-temp-buffer
+                (smtpmail-native-test-insert)
+                (smtpmail-native-send-it))
+              (when background
+                (smtpmail-native-test-wait
+                 (lambda ()
+                   (setq held (smtpmail-native-outbox-get
+                               (car (smtpmail-native-outbox-ids))))
+                   (eq (smtpmail-native-entry-hold held) 'password)))
+                (should-not asked)
+                (smtpmail-native-unlock)
+                (smtpmail-native-test-drained)
+                (unless (equal name "530")
+                  (should (string-search
+                           (format "no credentials for localhost:%d were found"
+                                   port)
+                           (plist-get (smtpmail-native-entry-state held)
+                                      :text)))))
+              (should (= (length asked) 2)))
+            (smtpmail-native-test-verdict server)))))))
 
 ;;;; Not everybody got it
 
@@ -598,6 +710,50 @@ Message-ID: <1@example.org>\n\nThe text\n")
                           smtpmail-native-field-tests--to ""
                           "<#secure method=pgpmime mode=sign>\n" body))))))
         (delete-directory folder t)))))
+
+(defun smtpmail-native-field-tests--certificate (folder)
+  "Make a key and its certificate for S/MIME in FOLDER; return their file."
+  (let ((file (expand-file-name "alice.pem" folder))
+        (certificate (expand-file-name "certificate.pem" folder)))
+    (unless (eql 0 (call-process
+                    "openssl" nil nil nil "req" "-x509" "-newkey" "rsa:2048"
+                    "-nodes" "-days" "2" "-subj"
+                    "/CN=Alice/emailAddress=alice@example.org"
+                    "-keyout" file "-out" certificate))
+      (ert-skip "OpenSSL makes no key"))
+    (with-temp-buffer
+      (insert-file-contents certificate)
+      (append-to-file nil nil file))
+    file))
+
+(ert-deftest smtpmail-native-field-tests-signed-by-certificate ()
+  "A message with a signature of S/MIME arrives as by stock smtpmail."
+  (skip-unless (executable-find "openssl"))
+  (require 'smime)
+  (let ((folder (make-temp-file "smtpmail-native" t))
+        (mml-smime-use 'openssl))
+    (unwind-protect
+        (let* ((file (smtpmail-native-field-tests--certificate folder))
+               (smime-keys (list (list "alice@example.org" file))))
+          (dolist (body '(("Hello\n") ("Gr\u00fc\u00dfe  \n.\nFrom me \t\n")))
+            (pcase-let
+                ((`(,_ ,octets)
+                  (cl-letf (((symbol-function 'smime-ask-passphrase) #'ignore))
+                    (smtpmail-native-field-tests--compare
+                     1 (lambda ()
+                         (apply #'smtpmail-native-field-tests--send
+                                smtpmail-native-field-tests--to ""
+                                (format "<#secure method=smime mode=sign \
+keyfile=%S>\n" file)
+                                body))))))
+              (should (string-search "application/x-pkcs7-signature" octets))
+              (with-temp-buffer
+                (set-buffer-multibyte nil)
+                (insert octets)
+                (should (eql 0 (call-process-region
+                                nil nil "openssl" nil nil nil
+                                "smime" "-verify" "-noverify")))))))
+      (delete-directory folder t))))
 
 (provide 'smtpmail-native-field-tests)
 ;;; smtpmail-native-field-tests.el ends here

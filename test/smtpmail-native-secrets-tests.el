@@ -440,7 +440,15 @@ The certificate of a classic entry suffices for EXTERNAL."
                            (setq told (apply #'format args)))))
                 (smtpmail-native-send-it))
               (should sent)
-              (should (string-match-p "x-mine" told))))
+              (should (string-match-p "x-mine" told)))
+            (eval '(cl-defmethod smtpmail-try-auth-method
+                     ((_process process) (_mech (eql 'x-typed))
+                      (_user string) _password))
+                  t)
+            (let ((smtpmail-auth-supported '(x-typed)))
+              (should (equal (smtpmail-native-mechanism-foreign) "x-typed")))
+            (let ((smtpmail-auth-supported '(x-none)))
+              (should-not (smtpmail-native-mechanism-foreign))))
         (setf (cl--generic-method-table
                (cl--generic 'smtpmail-try-auth-method))
               before)

@@ -202,7 +202,11 @@ disabled")
           :kind tls :stage handshake
           :text "An unexpected TLS packet was received.")
          ("`smtpmail-stream-type' to `ssl'"
-          :kind timeout :stage greeting :text "no answer")))
+          :kind timeout :stage greeting :text "no answer")
+         ("`smtpmail-stream-type' to `ssl'"
+          :kind network :stage greeting :text "the server closed the connection")
+         ("`smtpmail-auth-supported'"
+          :kind unsupported :stage auth :text "no common mechanism")))
     (ert-info (words)
       (should (string-match-p (regexp-quote words)
                               (smtpmail-native-verdict-describe
