@@ -393,7 +393,7 @@ or unlocks the outbox."
 
 (defun smtpmail-native-auth-failed (found)
   "Forget FOUND, which the server has refused."
-  (smtpmail-native-secrets-forget found)
+  (smtpmail-native-secrets-refused found)
   (smtpmail-native-lookup-forget-missing)
   (when (featurep 'auth-source)
     (dolist (name (smtpmail-native-lookup-port-names (plist-get found :port)))

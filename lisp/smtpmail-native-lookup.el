@@ -253,7 +253,7 @@ none of the sources can make an entry."
   (let* ((user (smtpmail-native-request-user request))
          (auth-source-creation-prompts
           '((user . "SMTP user name for %h: ")
-            (secret . "SMTP password for %u@%h: ")))
+            (secret . "SMTP password for %u at %h: ")))
          (port (smtpmail-native-request-port request))
          (entry (car (apply #'auth-source-search
                             :max 1
@@ -282,18 +282,22 @@ It is for the server of REQUEST and USER, which may be nil."
          (apply #'smtpmail-native-lookup-with-stored instead))))
 
 (defun smtpmail-native-lookup-ask (request user &optional password)
-  "Ask for USER and PASSWORD for REQUEST, those of them that are nil."
-  (let ((place (smtpmail-native-lookup-place request)))
+  "Ask for USER and PASSWORD for REQUEST, those of them that are nil.
+The user whose typed password was refused last is offered again."
+  (let* ((place (smtpmail-native-lookup-place request))
+         (user (or user
+                   (read-string (format "SMTP user name for %s: " place)
+                                (or (smtpmail-native-request-user request)
+                                    (smtpmail-native-secrets-refused-user
+                                     (smtpmail-native-request-host request)
+                                     (smtpmail-native-request-port request))
+                                    (user-login-name))))))
     (list :source 'prompt
-          :user (or user
-                    (read-string (format "SMTP user name for %s: " place)
-                                 (or (smtpmail-native-request-user
-                                      request)
-                                     (user-login-name))))
+          :user user
           :password (if password
                         (smtpmail-native-secrets-encode password)
                       (smtpmail-native-secrets-read
-                       (format "SMTP password for %s: " place)))
+                       (format "SMTP password for %s at %s: " user place)))
           :typed t)))
 
 (provide 'smtpmail-native-lookup)

@@ -97,6 +97,22 @@ rest of what was stored."
           (assoc-delete-all key smtpmail-native-secrets--instead))
     key))
 
+(defvar smtpmail-native-secrets--refused-users nil
+  "The last user for each (HOST PORT) whose typed password was refused.")
+
+(defun smtpmail-native-secrets-refused-user (host port)
+  "Return the user for HOST and PORT whose typed password was refused, or nil."
+  (cdr (assoc (list (downcase host) port)
+              smtpmail-native-secrets--refused-users)))
+
+(defun smtpmail-native-secrets-refused (found)
+  "Forget the password of FOUND, which was refused; note its user if typed."
+  (let ((key (smtpmail-native-secrets-forget found)))
+    (when (plist-get found :typed)
+      (setf (alist-get (seq-take key 2) smtpmail-native-secrets--refused-users
+                       nil nil #'equal)
+            (nth 2 key)))))
+
 (defun smtpmail-native-secrets-remember (found rest)
   "Keep the password of FOUND, which was typed, for this session.
 If it replaces a stored one, REST is what else was stored."
@@ -148,7 +164,8 @@ If it replaces a stored one, REST is what else was stored."
                        smtpmail-native-secrets--passphrases))
     (maphash (lambda (_key secret) (clear-string secret)) table)
     (clrhash table))
-  (setq smtpmail-native-secrets--instead nil))
+  (setq smtpmail-native-secrets--instead nil
+        smtpmail-native-secrets--refused-users nil))
 
 ;;;; Functions that have a secret
 

@@ -288,6 +288,29 @@ So it is when auth-source has no place where it could be saved."
                        '(prompt "alice" "open")))
         (should (= (length questions) 2))))))
 
+(ert-deftest smtpmail-native-auth-tests-refused-user ()
+  "After a typed password was refused, its user is the first offer."
+  (smtpmail-native-auth-tests-with ""
+    (let ((noninteractive nil)
+          (auth-sources nil)
+          (offers nil))
+      (cl-letf (((symbol-function 'read-string)
+                 (lambda (_prompt &optional initial &rest _)
+                   (push initial offers)
+                   (copy-sequence "alice")))
+                ((symbol-function 'read-passwd)
+                 (lambda (&rest _) (copy-sequence "open"))))
+        (let ((found (smtpmail-native-auth-find "h" 25 :ask t :demanded t)))
+          (smtpmail-native-auth-failed found))
+        (smtpmail-native-auth-ask-again "H" 25)
+        (should (equal offers (list "alice" (user-login-name))))
+        ;; Another server has other users.
+        (smtpmail-native-auth-ask-again "i" 25)
+        (should (equal (car offers) (user-login-name)))
+        (smtpmail-native-forget-passwords)
+        (smtpmail-native-auth-ask-again "h" 25)
+        (should (equal (car offers) (user-login-name)))))))
+
 (ert-deftest smtpmail-native-auth-tests-user-only ()
   "Only the password is asked for when auth-source knows the user."
   (smtpmail-native-auth-tests-with "machine h login alice"
@@ -375,7 +398,7 @@ So it is when auth-source has no place where it could be saved."
         (let ((found (smtpmail-native-auth-find "h" 25 :ask t)))
           (should (equal (plist-get found :user) "alice"))
           (should (equal (plist-get found :password) "open"))
-          (should (member "SMTP password for h:25: " questions))
+          (should (member "SMTP password for alice at h:25: " questions))
           (should (= (length questions)
                      (if (member (nth 2 entry) '(nil "")) 2 1)))
           (smtpmail-native-auth-worked found)
@@ -384,10 +407,10 @@ So it is when auth-source has no place where it could be saved."
           (setq questions nil
                 found (smtpmail-native-auth-find "h" 25 :ask t))
           (should (equal (plist-get found :password) "open"))
-          (should-not (member "SMTP password for h:25: " questions))
+          (should-not (member "SMTP password for alice at h:25: " questions))
           (smtpmail-native-auth-failed found)
           (smtpmail-native-auth-find "h" 25 :ask t)
-          (should (member "SMTP password for h:25: " questions))
+          (should (member "SMTP password for alice at h:25: " questions))
           (smtpmail-native-forget-passwords))))))
 
 (ert-deftest smtpmail-native-auth-tests-user-strings-stay ()
