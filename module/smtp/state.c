@@ -21,7 +21,7 @@ void smn_state_end(struct smn_state *state) {
   state->phase = SMN_PHASE_NONE;
   state->first = state->count = state->unsent = state->cut = 0;
   smn_buf_clear(&state->flight);
-  state->open = state->content = state->chunk = false;
+  state->open = state->content = state->chunk = state->several = false;
   state->speaker = NULL;
 }
 
@@ -92,7 +92,7 @@ static bool introduction(const struct smn_state *state) {
 static bool all_said(const struct smn_state *state,
                      const struct smn_task *task) {
   if (state->count == 0 || !state->speaker || state->speaker == task ||
-      state->content ||
+      state->content || state->several ||
       (state->last != SMN_ASKED_LAST && state->last != SMN_ASKED_END))
     return false;
   for (size_t i = 0; i < state->count; i++)
@@ -159,8 +159,10 @@ enum smn_ask smn_state_ask(struct smn_state *state, enum smn_asked asked,
     return SMN_ASK_NO_MEMORY;
   push(state, &owed);
   state->unsent++;
-  if (asked == SMN_ASKED_MAIL)
+  if (asked == SMN_ASKED_MAIL) {
     state->speaker = task;
+    state->several = false;
+  }
   if (asked >= SMN_ASKED_MAIL)
     state->last = asked;
   if (asked >= SMN_ASKED_CHUNK)
@@ -178,6 +180,7 @@ bool smn_state_also(struct smn_state *state, size_t recipient) {
   owed.recipient = recipient;
   push(state, &owed);
   state->unsent++;
+  state->several = true;
   return true;
 }
 

@@ -56,6 +56,7 @@ struct smn_state {
   size_t unsent; /* so many of them, the last ones, stand in the flight */
   struct smn_buf flight;
   size_t cut;   /* where content belongs in the flight */
+  bool several; /* the end of data is answered more than once (LMTP) */
   bool open;    /* the server has a transaction that RSET would end */
   bool content; /* it takes all that comes for content, up to an end of data */
   bool chunk;   /* BDAT is in the flight, its octets belong to it */
@@ -83,7 +84,9 @@ bool smn_state_belongs(const struct smn_state *state,
 
 /* May ASKED be said for TASK now?  MAIL is, beside on a settled connection
    without a transaction, only for the message after one whose envelope is
-   answered and whose end is said.  */
+   answered and whose end is said, if that is answered once: some servers give
+   one reply where LMTP wants several, and what follows must not be taken for
+   the others.  */
 bool smn_state_may(const struct smn_state *state, enum smn_asked asked,
                    const struct smn_task *task);
 

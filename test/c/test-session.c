@@ -464,6 +464,7 @@ static void play_scene(const struct scene *scene, bool tls) {
 
 #define HELLO "S: 220 x\nC: EHLO *\nS: 250 x\n"
 #define PIPELINES "S: 220 x\nC: EHLO *\nS: 250-x\nS: 250 PIPELINING\n"
+#define LHLO "S: 220 x\nC: LHLO *\nS: 250-x\nS: 250 PIPELINING\n"
 #define CHUNKS "S: 220 x\nC: EHLO *\nS: 250-x\nS: 250 CHUNKING\n"
 #define BOTH                                                                   \
   "S: 220 x\nC: EHLO *\nS: 250-x\nS: 250-PIPELINING\nS: 250 CHUNKING\n"
@@ -574,11 +575,22 @@ static const struct scene turns[] = {
           "C: MAIL *\nC: RCPT *\nbdat\ntimes 2 S: 250 x\nS: 250 taken\n" QUIT,
      "A ok; B ok; C ok; ", "ABC", 0},
     {"LMTP, refused for one, and the next", "A lmtp to=b@x,c@x\nB lmtp\n",
-     "S: 220 x\nC: LHLO *\nS: 250-x\nS: 250 PIPELINING\n"
+     LHLO
      "C: MAIL *\nC: RCPT *\nC: RCPT *\ntimes 3 S: 250 x\nC: DATA\nS: 354 x\n"
-     "data\nC: MAIL *\nC: RCPT *\nS: 250 taken\nS: 550 x\ntimes 2 S: 250 x\n"
-     "C: DATA\nS: 354 x\ndata\nS: 250 taken\n" QUIT,
+     "data\nalone\nS: 250 taken\nS: 550 x\nC: MAIL *\nC: RCPT *\n"
+     "times 2 S: 250 x\nC: DATA\nS: 354 x\ndata\nS: 250 taken\n" QUIT,
      "A ok 1/2; B ok; ", NULL, 0},
+    {"LMTP, one reply too few, and the next", "A lmtp to=b@x,c@x\nB lmtp\n",
+     LHLO "C: MAIL *\nC: RCPT *\nC: RCPT *\ntimes 3 S: 250 x\n"
+          "C: DATA\nS: 354 x\ndata\nS: 550 x\nalone\nclose\n" NEXT LHLO
+          "C: MAIL *\nC: RCPT *\ntimes 2 S: 250 x\nC: DATA\nS: 354 x\n"
+          "data\nS: 250 taken\n" QUIT,
+     "A network end-of-data 1/2 doubt; B ok; ", NULL, 0},
+    {"LMTP, one recipient, and the next", "A lmtp\nB lmtp\n",
+     LHLO "C: MAIL *\nC: RCPT *\ntimes 2 S: 250 x\nC: DATA\nS: 354 x\ndata\n"
+          "C: MAIL *\nC: RCPT *\nS: 250 taken\ntimes 2 S: 250 x\nC: DATA\n"
+          "S: 354 x\ndata\nS: 250 taken\n" QUIT,
+     "A ok; B ok; ", "AB", 0},
     {"an offer in clear is not relied on", "A auto\nB later waits auto\n",
      OFFERED FLIGHT AGREED "data\nS: 250 taken\nclose\ncall go\n" NEXT
                            "S: 220 x\nC: EHLO *\nalone\n" OFFER FLIGHT AGREED

@@ -392,6 +392,14 @@ static void write_offer(const struct conn *c, const struct offer *o, char *text,
   }
 }
 
+/* The client may not have read what it was told.  */
+static bool some_are_cancelled(void) {
+  for (unsigned j = 0; j < truths.plan->jobs; j++)
+    if (truths.plan->job[j].cancel_tick)
+      return true;
+  return false;
+}
+
 static void on_hello(struct conn *c, const char *line) {
   const struct plan *plan = truths.plan;
   const struct offer *o = c->number == 0 ? &plan->offer : &plan->later;
@@ -410,7 +418,10 @@ static void on_hello(struct conn *c, const char *line) {
     (void)answer(c, act, code, "server.example");
     return;
   }
-  model.early[c->encrypted] = o->pipeconnect && o->pipelining ? o : NULL;
+  if (o->pipeconnect && o->pipelining)
+    model.early[c->encrypted] = o;
+  else if (!some_are_cancelled())
+    model.early[c->encrypted] = NULL;
   write_offer(c, o, text, sizeof text);
   (void)answer(c, act, code, text);
 }
@@ -733,11 +744,8 @@ static void refuse_early(struct conn *c, const struct act *act) {
   owe(c, AT_END);
   c->owed--; /* it is owed when the end has come */
   struct unit *u = queue_text(c, act->code, "no more of this");
-  u->job = c->mail_job;
-  if (truths.plan->lmtp) { /* for which of the recipients? */
-    lie(c);
-    u->lie = true;
-  }
+  /* By LMTP some servers give one reply for all, which is for the first.  */
+  u->job = truths.plan->lmtp ? -1 : c->mail_job;
   u->refusal = true;
   u->close = act->arg & 1;
 }
