@@ -428,7 +428,9 @@ BEFORE non-nil means that it had it before the mode was turned on."
                    :name "emacs" :buffer nil :noquery t :connection-type 'pty
                    :command (list (expand-file-name invocation-name
                                                     invocation-directory)
-                                  "-Q" "-nw" "-L" smtpmail-native-test-folder
+                                  "-Q" "-nw" "--eval"
+                                  "(setq native-comp-deferred-compilation nil)"
+                                  "-L" smtpmail-native-test-folder
                                   "--eval" (prin1-to-string form)))))
       (unwind-protect
           (progn

@@ -258,7 +258,10 @@ It has come to its command loop then.  Its home is FOLDER."
                  :command
                  (list (expand-file-name invocation-name invocation-directory)
                        "-Q" "-nw"
-                       "--eval" "(setq load-prefer-newer t)"
+                       ;; In an empty home Emacs would compile its own Lisp
+                       ;; again and again, in other processes.
+                       "--eval" "(setq load-prefer-newer t
+ native-comp-deferred-compilation nil native-comp-jit-compilation nil)"
                        "-L" smtpmail-native-test-folder
                        "-L" (expand-file-name "lisp" smtpmail-native-test-folder)
                        "--eval"

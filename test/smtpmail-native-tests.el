@@ -409,7 +409,9 @@ If the server wants one all the same, its words and all places are told."
                    :name "emacs" :buffer (get-buffer-create " *emacs*") :noquery t :connection-type 'pty
                    :command (list (expand-file-name invocation-name
                                                     invocation-directory)
-                                  "-Q" "-nw" "-L" smtpmail-native-test-folder
+                                  "-Q" "-nw" "--eval"
+                                  "(setq native-comp-deferred-compilation nil)"
+                                  "-L" smtpmail-native-test-folder
                                   "--eval" (prin1-to-string form)))))
       (unwind-protect
           (progn
