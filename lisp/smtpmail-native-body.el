@@ -6,8 +6,8 @@
 ;;
 ;; A body may be large.  It stays in the buffer of the mail, which is only read,
 ;; and is written from there into a file: the buffer of octets made here holds
-;; the header, and knows where the rest is.  Only text that has to be encoded in
-;; another way than by a coding system goes into that buffer, too.
+;; the header, and knows where the rest is.  Only text whose size is not known
+;; before it is encoded goes into that buffer, too.
 
 ;;; Code:
 
@@ -29,7 +29,8 @@
   (start nil :documentation "Where it begins there; it goes on to the end.")
   (coding nil :documentation "Its coding system, nil if it is octets.")
   (ascii nil :documentation "Non-nil if the mail is text, and all of it ASCII.")
-  (encoding nil :documentation "Content-Transfer-Encoding that we say, or nil."))
+  (encoding nil :documentation "Content-Transfer-Encoding that we say, or nil.")
+  (writing nil :documentation "Coding system to write it from there, or nil."))
 
 ;;;; Where it begins
 
@@ -255,24 +256,34 @@ Nil means that the buffer holds it already.")
   (or (null (smtpmail-native-body-coding body))
       (smtpmail-native-body-ascii body)))
 
-(defun smtpmail-native-body--utf-8-p (body)
-  "Return non-nil if BODY is encoded with UTF-8, and has no raw octets."
+(defun smtpmail-native-body--single-p (coding)
+  "Return non-nil if CODING makes one octet of each character."
+  (and (eq (coding-system-type coding) 'charset)
+       (seq-every-p (lambda (charset) (= (charset-dimension charset) 1))
+                    (coding-system-charset-list coding))))
+
+(defun smtpmail-native-body--write-coding (body)
+  "Return the coding system by which BODY can be written where it is, or nil.
+Its size must be known before, and it must have no raw octets."
   (let ((coding (smtpmail-native-body-coding body)))
-    (and (eq (coding-system-get coding :mime-charset) 'utf-8)
-         (with-current-buffer (smtpmail-native-body-source body)
-           (null (unencodable-char-position
-                  (smtpmail-native-body-start body) (point-max) 'utf-8))))))
+    (cond
+     ((smtpmail-native-body--as-it-is-p body) 'no-conversion)
+     ((and (or (eq (coding-system-get coding :mime-charset) 'utf-8)
+               (smtpmail-native-body--single-p coding))
+           (with-current-buffer (smtpmail-native-body-source body)
+             (null (unencodable-char-position
+                    (smtpmail-native-body-start body) (point-max) coding))))
+      (coding-system-change-eol-conversion coding 'unix)))))
 
 (defun smtpmail-native-body-octets (header body)
   "Return a new unibyte buffer for the octets of a message.
 HEADER is a buffer that holds its header, and BODY the rest.  The current
 buffer is that of BODY, widened.  See `smtpmail-native-body-fill'."
   (let ((target (generate-new-buffer " *smtpmail-native message*" t))
-        (lean (and (not (equal (smtpmail-native-body-encoding body)
-                               "quoted-printable"))
-                   (or (smtpmail-native-body--as-it-is-p body)
-                       (smtpmail-native-body--utf-8-p body))))
         (done nil))
+    (unless (equal (smtpmail-native-body-encoding body) "quoted-printable")
+      (setf (smtpmail-native-body-writing body)
+            (smtpmail-native-body--write-coding body)))
     (unwind-protect
         (with-current-buffer target
           (set-buffer-multibyte nil)
@@ -282,7 +293,7 @@ buffer is that of BODY, widened.  See `smtpmail-native-body-fill'."
           (insert (encode-coding-string
                    (with-current-buffer header (buffer-string)) 'utf-8-unix)
                   "\n")
-          (unless lean
+          (unless (smtpmail-native-body-writing body)
             (smtpmail-native-body-fill target))
           (set-buffer-modified-p nil)
           (goto-char (point-min))
@@ -326,6 +337,15 @@ need the buffer of the mail for the rest; after this it does not."
             (with-current-buffer target
               (insert-buffer-substring-no-properties source start end))))))))
 
+(defun smtpmail-native-body--length (body)
+  "Return how many octets there are of BODY, whose buffer is current and widened.
+It is one that can be written where it is."
+  (let ((start (smtpmail-native-body-start body)))
+    (if (and (not (smtpmail-native-body--as-it-is-p body))
+             (smtpmail-native-body--single-p (smtpmail-native-body-coding body)))
+        (- (point-max) start)
+      (- (position-bytes (point-max)) (position-bytes start)))))
+
 (defun smtpmail-native-body-size (octets)
   "Return how many octets the message of the buffer OCTETS has."
   (let ((body (buffer-local-value 'smtpmail-native-body--rest octets)))
@@ -335,8 +355,7 @@ need the buffer of the mail for the rest; after this it does not."
          (with-current-buffer (smtpmail-native-body-source body)
            (save-restriction
              (widen)
-             (+ (- (position-bytes (point-max))
-                   (position-bytes (smtpmail-native-body-start body)))
+             (+ (smtpmail-native-body--length body)
                 (if (smtpmail-native-body--newline-p body) 1 0))))))))
 
 (defun smtpmail-native-body--write-rest (header body file)
@@ -346,10 +365,7 @@ need the buffer of the mail for the rest; after this it does not."
       (widen)
       (let* ((start (smtpmail-native-body-start body))
              (end (if (smtpmail-native-body--newline-p body) "\n" ""))
-             (coding-system-for-write
-              (if (smtpmail-native-body--as-it-is-p body)
-                  'no-conversion
-                'utf-8-unix))
+             (coding-system-for-write (smtpmail-native-body-writing body))
              (write-region-annotate-functions
               (list (lambda (_start _end)
                       (list (cons start header) (cons (point-max) end))))))
