@@ -94,9 +94,13 @@ file otherwise, and takes longer than the step."
 
 (defun smtpmail-native-outbox--check (directory)
   "Return DIRECTORY if it may be trusted, nil if it is missing.
-Signal `smtpmail-native-outbox-error' if it is not ours, or if others may
-write to it."
+Signal `smtpmail-native-outbox-error' if it is not ours, if others may write
+to it, or if something else has its name."
   (let ((problem (smtpmail-native-data-file-problem directory t)))
+    ;; By the name of a directory nothing else is found.
+    (when (and (eq problem smtpmail-native-data-missing)
+               (file-attributes (directory-file-name directory)))
+      (setq problem "it is not a directory"))
     (unless (eq problem smtpmail-native-data-missing)
       (when problem
         (smtpmail-native-error-signal

@@ -184,19 +184,48 @@ password or passphrase is asked for again, three times in all."
       (append result (list :stream (plist-get envelope :stream)))
       (plist-get envelope :host) (plist-get envelope :port)))))
 
+(defun smtpmail-native-wait--keep-back (entry err)
+  "Hold ENTRY, which could not be deleted because of the error ERR.
+Its sender is told that it was not sent, and may send it again: nothing here
+may send it, too.  Where not even that can be written, this Emacs keeps the
+claim of it."
+  (let ((held (condition-case nil
+                  (progn
+                    (smtpmail-native-outbox-set
+                     entry :status 'held :hold 'interrupted :next nil
+                     :undo nil :wait nil
+                     :text "not sent: it was withdrawn, but could not be \
+deleted")
+                    (smtpmail-native-outbox-wait
+                     entry smtpmail-native-outbox-patience)
+                    t)
+                (smtpmail-native-error nil))))
+    (display-warning
+     'smtpmail-native
+     (format "%s.  A message to %s stays in the outbox and is not sent; \
+delete it there"
+             (cadr err) (smtpmail-native-entry-people entry)))
+    (when held
+      (smtpmail-native-outbox-release entry))
+    (smtpmail-native-index-put entry)))
+
 (defun smtpmail-native-wait-withdraw (entry)
   "Delete ENTRY, which has not been sent; its sender still has the message.
-Return when that survives a loss of power, or soon.  No error is signalled."
+Return when that survives a loss of power, or soon.  No error is signalled:
+what cannot be deleted is held."
   (let ((id (smtpmail-native-entry-id entry)))
     (smtpmail-native-settle-forget id)
     (condition-case err
         (progn
           (smtpmail-native-outbox-remove entry)
+          (smtpmail-native-index-drop id)
           (smtpmail-native-outbox-wait entry smtpmail-native-outbox-patience))
       (smtpmail-native-error
-       (smtpmail-native-outbox-release entry)
-       (display-warning 'smtpmail-native (cadr err))))
-    (smtpmail-native-index-drop id)))
+       (if (file-exists-p (smtpmail-native-outbox-file entry))
+           (smtpmail-native-wait--keep-back entry err)
+         (display-warning 'smtpmail-native (cadr err))
+         (smtpmail-native-outbox-release entry)
+         (smtpmail-native-index-drop id))))))
 
 (defun smtpmail-native-wait-end (entry)
   "Let go of ENTRY, whose sender does not wait any more.

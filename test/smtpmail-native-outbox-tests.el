@@ -546,5 +546,42 @@ OTHER non-nil means that it is not even a file of ours."
                               (car told)))
       (smtpmail-native-outbox-release entry))))
 
+(ert-deftest smtpmail-native-outbox-tests-no-directory ()
+  "What has the name of a directory of the outbox, and is none, is an error.
+Nothing is then looked for, written or moved anywhere else."
+  (dolist (name '("incoming" "queue" "trash" "unfiled" ""))
+    (dolist (plant '(file fifo link))
+      (ert-info ((format "%s %s" name plant))
+        (smtpmail-native-test-with-outbox
+          (let* ((entry (smtpmail-native-test-commit))
+                 (default-directory (file-name-as-directory
+                                     (expand-file-name "elsewhere" folder)))
+                 (planted (directory-file-name
+                           (expand-file-name
+                            name smtpmail-native-outbox-directory))))
+            (make-directory default-directory)
+            (smtpmail-native-outbox-release entry)
+            (when (file-directory-p planted)
+              (rename-file planted (concat planted ".was")))
+            (pcase plant
+              ('file (write-region "" nil planted nil 'silent))
+              ('fifo (call-process "mkfifo" nil nil nil planted))
+              ('link (make-symbolic-link "nowhere" planted)))
+            (should-error (smtpmail-native-outbox-make-area name)
+                          :type 'smtpmail-native-outbox-error)
+            (pcase name
+              ((or "" "incoming" "queue")
+               (should-error (smtpmail-native-test-commit)
+                             :type 'smtpmail-native-outbox-error))
+              ("trash"
+               (should (smtpmail-native-outbox-claim entry))
+               (should-error (smtpmail-native-outbox-remove entry)
+                             :type 'smtpmail-native-outbox-error)
+               (smtpmail-native-outbox-release entry)
+               (should (smtpmail-native-outbox-ids))))
+            (should-not (directory-files
+                         default-directory nil
+                         directory-files-no-dot-files-regexp))))))))
+
 (provide 'smtpmail-native-outbox-tests)
 ;;; smtpmail-native-outbox-tests.el ends here

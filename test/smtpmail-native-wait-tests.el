@@ -70,5 +70,28 @@
     (should (smtpmail-native-sink-idle-p))
     (should (eq (smtpmail-native-sink-state :status) 'unknown))))
 
+;;;; What cannot be withdrawn
+
+(ert-deftest smtpmail-native-wait-tests-withdraw-fails ()
+  "A message that is withdrawn but cannot be deleted is held, not sent later."
+  (smtpmail-native-sink-with nil
+    (make-directory smtpmail-native-outbox-directory t)
+    (set-file-modes smtpmail-native-outbox-directory #o700)
+    (write-region "" nil
+                  (expand-file-name "trash" smtpmail-native-outbox-directory))
+    (cl-letf (((symbol-function 'display-warning) #'ignore)
+              ((symbol-function 'smtpmail-native-outbox-make-durable)
+               ;; The user types C-g while it is synced.
+               (lambda (&rest _) (setq quit-flag t))))
+      (should (eq 'quit (condition-case nil
+                            (smtpmail-native-sink-send "<1@x>" 'background)
+                          (quit 'quit)))))
+    (should (equal (smtpmail-native-sink-state :status) 'held))
+    (smtpmail-native-watch-look)
+    (smtpmail-native-sink-settle)
+    (should-not (smtpmail-native-sink-log folder "arrived"))
+    (should-not (smtpmail-native-outbox-claimed-p
+                 (car (smtpmail-native-outbox-ids))))))
+
 (provide 'smtpmail-native-wait-tests)
 ;;; smtpmail-native-wait-tests.el ends here
