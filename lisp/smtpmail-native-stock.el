@@ -68,11 +68,10 @@ It may also be for one of an outbox, this one or that of another Emacs."
 (defun smtpmail-native-stock--waiting-p (entry)
   "Return non-nil if only a flush sends ENTRY, which may be nil.
 smtpmail would send to all recipients, also to those that have got it."
-  (let ((state (and entry (smtpmail-native-entry-state entry))))
-    (and (eq (plist-get state :status) 'held)
-         (eq (plist-get state :hold) 'queue)
-         (null (plist-get state :results))
-         (null (smtpmail-native-entry-problem entry)))))
+  (and entry
+       (smtpmail-native-entry-queued-p entry)
+       (not (smtpmail-native-entry-unsettled-p entry))
+       (null (plist-get (smtpmail-native-entry-state entry) :results))))
 
 (defun smtpmail-native-stock--line (id)
   "Return the line of the index for the entry ID."
@@ -148,12 +147,24 @@ cannot be written."
   "Ids of entries that may have changed since the index was written.
 The value is t for all.")
 
+(defun smtpmail-native-stock--known ()
+  "Return the ids of all entries that are known or have a line in the index.
+What else there is has yet to be looked at, and is told then."
+  (append (mapcar (lambda (line)
+                    (file-name-nondirectory
+                     (directory-file-name (file-name-directory line))))
+                  (seq-filter #'smtpmail-native-stock--ours-p
+                              (smtpmail-native-stock--lines)))
+          (smtpmail-native-index-select #'identity)))
+
 (defun smtpmail-native-stock--on-timer ()
   "Write the index."
   (let ((changed smtpmail-native-stock--changed))
     (setq smtpmail-native-stock--changed nil)
     (smtpmail-native-stock-write-index
-     (if (eq changed t) t (delete-dups changed)))))
+     (delete-dups (if (eq changed t)
+                      (smtpmail-native-stock--known)
+                    changed)))))
 
 (defun smtpmail-native-stock-note-change (id)
   "Have the index written soon, as the entry ID, or nil for all, has changed.
