@@ -47,11 +47,12 @@ than AGE, in seconds: their Emacs may not have claimed them yet."
 
 (defun smtpmail-native-leftovers--message-p (entry)
   "Return non-nil if ENTRY has any octets of a message or draft."
-  (or (smtpmail-native-outbox-draft entry)
-      (let ((size (file-attribute-size
-                   (file-attributes
-                    (smtpmail-native-outbox-file entry "message")))))
-        (and size (> size 0)))))
+  (let ((size (file-attribute-size
+               (file-attributes
+                (smtpmail-native-outbox-file entry "message")))))
+    (or (and size (> size 0))
+        ;; It may be long, and a timer reads it.
+        (smtpmail-native-outbox-draft entry))))
 
 (defun smtpmail-native-leftovers--adopt (entry claim)
   "Bring ENTRY, whose claim is CLAIM, from incoming/ into the queue, held.

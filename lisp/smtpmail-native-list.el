@@ -18,6 +18,7 @@
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-index)
+(require 'smtpmail-native-leftovers)
 (require 'smtpmail-native-line)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-quiet)
@@ -264,6 +265,7 @@ all together."
     (define-key map "d" #'smtpmail-native-list-delete)
     (define-key map "m" #'smtpmail-native-list-mark-sent)
     (define-key map "t" #'smtpmail-native-list-trace)
+    (define-key map "u" #'smtpmail-native-list-unfiled)
     (define-key map "f" #'smtpmail-native-flush-queue)
     (define-key map "?" #'describe-mode)
     map)
@@ -293,6 +295,7 @@ WHAT is as in `smtpmail-native-row-number'."
 \\[smtpmail-native-list-delete]	Delete it without sending it
 \\[smtpmail-native-list-mark-sent]	Mark it as sent (it was delivered)
 \\[smtpmail-native-list-trace]	Show the trace of the SMTP session
+\\[smtpmail-native-list-unfiled]	Open the sent messages whose copy could not be filed
 \\[smtpmail-native-flush-queue]	Send all waiting messages
 
 State		What it means
@@ -368,7 +371,31 @@ sent		sent; only cleaning up remains
       (unless noninteractive
         (smtpmail-native-watch-ensure))
       (smtpmail-native-list--revert))
-    (pop-to-buffer buffer)))
+    (pop-to-buffer buffer)
+    (smtpmail-native-list--tell-unfiled)))
+
+;;;; Copies that could not be filed
+
+(defun smtpmail-native-list--tell-unfiled ()
+  "Say how many messages were sent whose copy could not be filed, if any."
+  (let ((count (length (smtpmail-native-leftovers-unfiled))))
+    (when (> count 0)
+      (message "%d sent message%s could not be filed; type %s to see %s"
+               count (if (= count 1) "" "s")
+               (substitute-command-keys
+                "\\<smtpmail-native-outbox-mode-map>\
+\\[smtpmail-native-list-unfiled]")
+               (if (= count 1) "it" "them")))))
+
+(defun smtpmail-native-list-unfiled ()
+  "Open the folder of sent messages whose copy could not be filed.
+They are kept until you delete them there."
+  (interactive)
+  (let ((files (smtpmail-native-command-worded
+                 (smtpmail-native-leftovers-unfiled))))
+    (unless files
+      (user-error "All copies of sent messages have been filed"))
+    (dired (file-name-directory (car files)))))
 
 ;;;; Keys
 

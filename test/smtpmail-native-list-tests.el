@@ -901,5 +901,29 @@ smtpmail-native-undo-send to undo"))))
                                    (featurep 'smtpmail-native-list))))))
                  '(0 . "((t t t t) nil)"))))
 
+(ert-deftest smtpmail-native-list-tests-unfiled ()
+  "The list says what was sent without a filed copy, and opens it."
+  (smtpmail-native-sink-with nil
+    (let ((said nil))
+      (cl-letf (((symbol-function 'message)
+                 (lambda (format &rest args)
+                   (setq said (and format (apply #'format format args))))))
+        (save-window-excursion
+          (smtpmail-native-outbox)
+          (should-not said)
+          (should-error (smtpmail-native-list-unfiled) :type 'user-error)
+          (let ((file (expand-file-name
+                       "1.eml" (smtpmail-native-outbox-make-area "unfiled"))))
+            (write-region "x" nil file nil 'silent)
+            (smtpmail-native-outbox)
+            (should (string-match-p "\\`1 sent message could not be filed; \
+type u to see it" said))
+            (smtpmail-native-list-unfiled)
+            (should (derived-mode-p 'dired-mode))
+            (should (equal (file-name-as-directory
+                            (expand-file-name default-directory))
+                           (file-name-directory file)))
+            (kill-buffer)))))))
+
 (provide 'smtpmail-native-list-tests)
 ;;; smtpmail-native-list-tests.el ends here
