@@ -194,9 +194,18 @@ Signal `smtpmail-native-usage-error' if it is gone, being sent, or sent."
       (smtpmail-native-act--remove entry))))
 
 (defun smtpmail-native-act-delete (id)
-  "Delete the entry ID without sending it."
+  "Delete the entry ID without sending it.
+Should an Emacs that has ended have sent it, its copy is filed first."
   (smtpmail-native-act--with-claim entry (smtpmail-native-act--claimed id)
-    (smtpmail-native-act--remove entry)))
+    (when (smtpmail-native-entry-unsettled-p entry)
+      ;; A disk that is full must not keep it from being deleted.
+      (ignore-error smtpmail-native-outbox-error
+        (smtpmail-native-settle entry)))
+    (if (eq (smtpmail-native-entry-status entry) 'sent)
+        (smtpmail-native-settle-finish entry)
+      (when (smtpmail-native-entry-delivered-p entry)
+        (smtpmail-native-settle-file-copies entry))
+      (smtpmail-native-act--remove entry))))
 
 (defun smtpmail-native-act-mark-sent (id)
   "File the copy of the entry ID, which was delivered, and delete it.
@@ -264,7 +273,8 @@ What is scheduled for later stays."
 
 (defun smtpmail-native-act-may-quit-p ()
   "Ask whether Emacs may end while messages wait; return non-nil if so."
-  (let* ((waiting (if noninteractive nil (smtpmail-native-act--waiting)))
+  (let* ((waiting (and (smtpmail-native-tell-attended-p)
+                       (smtpmail-native-act--waiting)))
          ;; What only you send by a flush is nothing to be asked about.
          (urgent (seq-remove (lambda (pair) (equal (car pair) "queued"))
                              waiting)))

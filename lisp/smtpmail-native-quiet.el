@@ -23,9 +23,12 @@
 
 (defun smtpmail-native-quiet-guard (what function &rest args)
   "Call FUNCTION with ARGS, and return its value, or nil if it did not return.
-No error, quit or throw leaves this.  An error is a warning that names WHAT."
+No error, quit or throw leaves this.  An error is a warning that names WHAT.
+The current buffer is the same afterwards.  Should FUNCTION have killed it,
+what follows does not go on in some buffer of yours, but in ours."
   (let ((done nil)
-        (value nil))
+        (value nil)
+        (buffer (current-buffer)))
     (catch 'smtpmail-native-quiet
       (unwind-protect
           (progn
@@ -40,12 +43,17 @@ No error, quit or throw leaves this.  An error is a warning that names WHAT."
         ;; A throw to this tag takes the place of the one that comes by.
         (unless done
           (throw 'smtpmail-native-quiet nil))))
+    (set-buffer (if (buffer-live-p buffer)
+                    buffer
+                  (smtpmail-native-quiet-buffer)))
     value))
 
 (defun smtpmail-native-quiet-call (function &rest args)
   "Call FUNCTION with ARGS as code that no command has started."
   (with-current-buffer (smtpmail-native-quiet-buffer)
-    (let ((inhibit-interaction t))
+    (let ((inhibit-interaction t)
+          ;; After a click a question is a dialog box, which that does not stop.
+          (use-dialog-box nil))
       (apply #'smtpmail-native-quiet-guard "Error of smtpmail-native"
              function args))))
 

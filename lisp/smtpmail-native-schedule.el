@@ -55,7 +55,9 @@ end on.  So ten thousand of them cost no more to go on with than one.")
   "Entries that may go on if they are what was meant: (ID . PREDICATE).")
 
 (defvar smtpmail-native-schedule--tried (make-hash-table :test #'equal)
-  "What this Emacs could not send either: :by of the state, by entry id.")
+  "What this Emacs could not send either: values of :by, a list, by entry id.
+All are kept: several sessions, each with another wrong password, would take
+turns for ever.")
 
 (defvar smtpmail-native-schedule--tell-held nil
   "Non-nil if it is still to be told how many entries need the user.")
@@ -124,9 +126,9 @@ the result"))
 It is held for what another one lacks."
   (and (smtpmail-native-entry-other-way-p entry
                                           smtpmail-native-identity-instance)
-       (not (equal (plist-get (smtpmail-native-entry-state entry) :by)
-                   (gethash (smtpmail-native-entry-id entry)
-                            smtpmail-native-schedule--tried)))))
+       (not (member (plist-get (smtpmail-native-entry-state entry) :by)
+                    (gethash (smtpmail-native-entry-id entry)
+                             smtpmail-native-schedule--tried)))))
 
 (defun smtpmail-native-schedule--try-p (entry now)
   "Return non-nil if there is something to be done for ENTRY at the time NOW."
@@ -137,8 +139,8 @@ It is held for what another one lacks."
 (defun smtpmail-native-schedule--attempt (entry)
   "Try ENTRY, which is claimed, for which another Emacs lacked something."
   (let ((by (plist-get (smtpmail-native-entry-state entry) :by)))
-    (puthash (smtpmail-native-entry-id entry) by
-             smtpmail-native-schedule--tried)
+    (push by (gethash (smtpmail-native-entry-id entry)
+                      smtpmail-native-schedule--tried))
     (smtpmail-native-attempt entry :trial t)))
 
 (defun smtpmail-native-schedule--expire (entry)

@@ -61,7 +61,7 @@ before that, the next session repeats it."
         (smtpmail-native-outbox-forget-receipt entry))
       t)))
 
-(defun smtpmail-native-settle--file-copies (entry)
+(defun smtpmail-native-settle-file-copies (entry)
   "File the copies of ENTRY, which some recipient has got, once."
   (unless (plist-get (smtpmail-native-entry-state entry) :filed)
     (smtpmail-native-tell-each 'smtpmail-native-settle-file-functions entry)
@@ -76,7 +76,7 @@ before that, the next session repeats it."
   "File the copies of ENTRY, which has been sent, run the hook, delete it."
   (let ((id (smtpmail-native-entry-id entry)))
     (unless (plist-get (smtpmail-native-entry-state entry) :finished)
-      (smtpmail-native-settle--file-copies entry)
+      (smtpmail-native-settle-file-copies entry)
       (smtpmail-native-tell-run-hook 'smtpmail-native-sent-functions entry))
     (smtpmail-native-settle-forget id)
     ;; An error would look as if it had not been sent.
@@ -101,7 +101,7 @@ it, a string or nil, if this Emacs made it."
         (smtpmail-native-tell-sent entry seconds notes))
     (when (and (smtpmail-native-entry-delivered-p entry)
                (not (plist-get (smtpmail-native-entry-state entry) :filed)))
-      (smtpmail-native-settle--file-copies entry)
+      (smtpmail-native-settle-file-copies entry)
       (smtpmail-native-quiet-guard "Cannot note that a copy was filed"
                                    #'smtpmail-native-outbox-set entry))
     (smtpmail-native-quiet-guard "Error of smtpmail-native"

@@ -23,8 +23,13 @@
 (defvar smtpmail-debug-info)
 
 (defun smtpmail-native-tell-attended-p ()
-  "Return non-nil if the user is there to be asked."
-  (not noninteractive))
+  "Return non-nil if the user is there to be asked.
+A daemon without a client has a frame that no one sees: a question there
+would be waited for without end."
+  (not (or noninteractive
+           (and (daemonp)
+                (equal (terminal-name (frame-terminal))
+                       "initial_terminal")))))
 
 ;;;; Lines and warnings
 

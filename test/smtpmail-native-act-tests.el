@@ -186,5 +186,46 @@
         (setq answer ?y)
         (should (smtpmail-native-act-may-quit-p))))))
 
+(ert-deftest smtpmail-native-act-tests-delete-sent ()
+  "What an Emacs that has ended has sent has its copy, though it is deleted."
+  (smtpmail-native-sink-with nil
+    (let* ((filed nil)
+           (smtpmail-native-settle-file-functions
+            (list (lambda (entry)
+                    (push (smtpmail-native-entry-id entry) filed))))
+           (sent (smtpmail-native-sink-crashed
+                  (cdr (assq 'ok smtpmail-native-sink-receipts)) nil)))
+      (smtpmail-native-act-delete sent)
+      (should (equal filed (list sent)))
+      (should-not (smtpmail-native-outbox-ids))
+      (let ((refused (smtpmail-native-sink-crashed
+                      '(:attempt 1 :kind reply :stage mail :code 550
+                        :text "no")
+                      nil)))
+        (smtpmail-native-act-delete refused)
+        (should (equal filed (list sent)))
+        (should-not (smtpmail-native-outbox-ids))))))
+
+(ert-deftest smtpmail-native-act-tests-no-one-sees ()
+  "A daemon without a client asks nothing: no one would see the question."
+  (cl-letf* ((noninteractive nil)
+             (name "initial_terminal")
+             ((symbol-function 'daemonp) #'always)
+             ((symbol-function 'terminal-name) (lambda (&rest _) name))
+             ((symbol-function 'smtpmail-native-act--waiting)
+              (lambda () '(("waiting to be sent" . 1))))
+             (asked 0)
+             ((symbol-function 'read-multiple-choice)
+              (lambda (&rest _)
+                (setq asked (1+ asked))
+                '(?n "stay"))))
+    (should-not (smtpmail-native-tell-attended-p))
+    (should (smtpmail-native-act-may-quit-p))
+    (should (= asked 0))
+    (setq name "/dev/tty")
+    (should (smtpmail-native-tell-attended-p))
+    (should-not (smtpmail-native-act-may-quit-p))
+    (should (= asked 1))))
+
 (provide 'smtpmail-native-act-tests)
 ;;; smtpmail-native-act-tests.el ends here

@@ -346,5 +346,59 @@ A password that is typed for another message does not send it."
           (should-not (smtpmail-native-outbox-ids)))
       (smtpmail-native-sink-settle-down))))
 
+(ert-deftest smtpmail-native-attempt-tests-hook-kills-buffer ()
+  "A hook that kills or leaves its buffer does not get others into yours."
+  (let ((yours (generate-new-buffer "yours"))
+        (seen nil))
+    (unwind-protect
+        (dolist (harm (list (lambda () (kill-buffer))
+                            (lambda () (set-buffer yours))))
+          (smtpmail-native-quiet-call
+           (lambda ()
+             (smtpmail-native-quiet-guard "x" harm)
+             (setq seen (current-buffer))))
+          (should (eq seen (smtpmail-native-quiet-buffer))))
+      (kill-buffer yours))))
+
+(ert-deftest smtpmail-native-attempt-tests-no-dialog-box ()
+  "Code that no command has started cannot ask by a dialog box either."
+  (let* ((asked nil)
+         (noninteractive nil)
+         (last-nonmenu-event '(mouse-1))
+         (last-input-event '(mouse-1))
+         (use-dialog-box t))
+    (cl-letf (((symbol-function 'display-popup-menus-p) #'always)
+              ((symbol-function 'x-popup-dialog)
+               (lambda (&rest _) (setq asked t)))
+              ((symbol-function 'display-warning) #'ignore))
+      (smtpmail-native-quiet-call #'y-or-n-p "Shall I? ")
+      (smtpmail-native-quiet-call #'yes-or-no-p "Shall I? ")
+      (should-not asked))))
+
+(ert-deftest smtpmail-native-attempt-tests-no-turns ()
+  "Sessions with different wrong passwords do not take turns for ever."
+  (smtpmail-native-sink-with nil
+    (let* ((tries 0)
+           (by (lambda (who)
+                 (list :instance who :user "user" :source 'classic
+                       :why 'refused)))
+           (id (smtpmail-native-attempt-tests--put
+                '(:status held :hold password))))
+      (unwind-protect
+          (cl-letf (((symbol-function 'smtpmail-native-attempt)
+                     (lambda (entry &rest _)
+                       (setq tries (1+ tries))
+                       (smtpmail-native-outbox-release entry))))
+            (dotimes (n 9)
+              (smtpmail-native-attempt-change
+               id (lambda (entry)
+                    (smtpmail-native-outbox-set
+                     entry :by (funcall by (if (cl-evenp n) "a-1-1" "b-1-1")))))
+              (smtpmail-native-index-want id)
+              (smtpmail-native-index-complete 10)
+              (smtpmail-native-schedule--try id))
+            (should (= tries 2)))
+        (clrhash smtpmail-native-schedule--tried)))))
+
 (provide 'smtpmail-native-attempt-tests)
 ;;; smtpmail-native-attempt-tests.el ends here
