@@ -224,14 +224,30 @@ module, (:id ID) where nothing was waited for.  Signal a child of
 
 ;;;; What a program hands over
 
-(defun smtpmail-native-queue--told (recipients seconds notes)
+(defun smtpmail-native-queue--rest (result)
+  "Return the answers in RESULT to recipients who did not get the message.
+They are those of `smtpmail-native-verdict-answers'."
+  (seq-remove (lambda (answer) (eq (cadr answer) 'sent))
+              (smtpmail-native-verdict-answers result)))
+
+(defun smtpmail-native-queue--people (addresses)
+  "Return the first of ADDRESSES, and how many there are besides."
+  (concat (car addresses)
+          (if (cdr addresses) (format " and %d more" (length (cdr addresses)))
+            "")))
+
+(defun smtpmail-native-queue--told (recipients seconds result)
   "Return the line that tells of a message to RECIPIENTS, sent in SECONDS.
-NOTES, a string or nil, is what the module has noted of that."
-  (format "Sent to %s%s in %.1f s%s" (car recipients)
-          (if (cdr recipients) (format " and %d more" (length (cdr recipients)))
-            "")
-          seconds
-          (smtpmail-native-tell-notes notes)))
+RESULT, a plist of the module, may leave some of them out, and have notes."
+  (let* ((rest (mapcar #'car (smtpmail-native-queue--rest result)))
+         (sent (seq-difference recipients rest)))
+    (format "Sent to %s in %.1f s%s%s"
+            (smtpmail-native-queue--people sent)
+            seconds
+            (if rest (concat ", but not to "
+                             (smtpmail-native-queue--people rest))
+              "")
+            (smtpmail-native-tell-notes (plist-get result :notes)))))
 
 (defun smtpmail-native-queue--tell-undo (recipients)
   "Tell how the message to RECIPIENTS can be undone, and for how long.
@@ -253,8 +269,7 @@ HOW is that of `smtpmail-native-queue-send'."
 (defun smtpmail-native-queue--complain-of-rest (result)
   "Signal in batch mode that RESULT leaves out some of the recipients.
 No one would look into the outbox for them."
-  (let ((rest (seq-remove (lambda (answer) (eq (cadr answer) 'sent))
-                          (smtpmail-native-verdict-answers result))))
+  (let ((rest (smtpmail-native-queue--rest result)))
     (when (and rest noninteractive)
       (smtpmail-native-error-signal
        (if (seq-every-p (lambda (answer) (eq (cadr answer) 'refused)) rest)
@@ -288,8 +303,7 @@ No one would look into the outbox for them."
       (let ((result (smtpmail-native-queue-send mail 'wait)))
         (smtpmail-native-queue--complain-of-rest result)
         (message "%s" (smtpmail-native-queue--told
-                       people (- (float-time) start)
-                       (plist-get result :notes))))))))
+                       people (- (float-time) start) result)))))))
 
 (defun smtpmail-native-queue-buffer (hand-over)
   "Send the mail in the current buffer by calling HAND-OVER with it.

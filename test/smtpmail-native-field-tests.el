@@ -450,6 +450,39 @@ The prompts are listed in `asked'."
             (should (= (length (smtpmail-native-outbox-ids))
                        (if condition 1 0)))))))))
 
+(ert-deftest smtpmail-native-field-tests-partial-told ()
+  "You are not told that a message was sent to one who did not get it."
+  (dolist (refused '("bob@example.org" "carl@example.org"))
+    (smtpmail-native-test-with-server
+        (smtpmail-native-test-script
+         (smtpmail-native-test-ehlo) "C: MAIL FROM:*" "S: 250 ok"
+         (mapcan (lambda (address)
+                   (list (concat "C: RCPT TO:<" address ">")
+                         (if (equal address refused) "S: 550 5.1.1 no"
+                           "S: 250 ok")))
+                 '("bob@example.org" "carl@example.org"))
+         "C: DATA" "S: 354 go" "data" "S: 250 ok" "C: QUIT" "S: 221 bye")
+      (let ((smtpmail-native-partial-recipients t)
+            (smtpmail-native-background nil)
+            (noninteractive nil)
+            (warning-minimum-level :error)
+            (said nil))
+        (cl-letf (((symbol-function 'message)
+                   (lambda (format &rest args)
+                     (when format
+                       (push (apply #'format-message format args) said)))))
+          (with-temp-buffer
+            (smtpmail-native-test-insert "Cc: carl@example.org\n")
+            (smtpmail-native-send-it)))
+        (smtpmail-native-test-verdict server)
+        (should (string-match-p
+                 (format "\\`Sent to %s in [0-9.]+ s, but not to %s\\'"
+                         (if (equal refused "bob@example.org")
+                             "carl@example.org"
+                           "bob@example.org")
+                         refused)
+                 (car said)))))))
+
 ;;;; Words of servers
 
 (ert-deftest smtpmail-native-field-tests-server-text ()
