@@ -150,6 +150,19 @@ $(LOG)/assertions-%.log: test/%.el all $(SERVERS) FORCE
 $(LOG)/kill.log: all $(SERVERS) $(BUILD)/plain/killer FORCE
 	@tools/run $@ test/kill-test 12
 
+# Real servers, each where its package is seen by this part only; that all is
+# there what the test needs is part of the test.
+SERVER_LOGS = $(LOG)/server-postfix.log $(LOG)/server-dovecot.log \
+  $(LOG)/server-exim.log
+PACKAGES_postfix = postfix dovecot-submissiond dovecot-lmtpd
+PACKAGES_dovecot = dovecot-submissiond dovecot-lmtpd dovecot-gssapi krb5-kdc \
+  krb5-admin-server krb5-user
+PACKAGES_exim = exim4-daemon-light
+$(LOG)/server-%.log: test/smtpmail-native-%-tests.el all $(SERVERS) FORCE
+	@tools/run $@ tools/with-packages $(PACKAGES_$*) -- \
+	  env SMTPMAIL_NATIVE_SERVERS=1 $(BATCH) -L test -l $< \
+	  --eval '(ert-run-tests-batch-and-exit "$*-")'
+
 # By itself make would run one part after the other.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 PARALLEL = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(CORES))
@@ -160,12 +173,13 @@ check: ## run all tests
 check-parts check-c: $(ASAN_LOGS) $(TSAN_LOGS) $(PLAIN_LOGS)
 check-parts check-lisp: $(ERT_LOGS) $(ASSERTIONS_LOGS)
 check-parts check-kill: $(LOG)/kill.log
+check-servers: $(SERVER_LOGS) ## run the tests with real servers, as root
 check-asan: $(ASAN_LOGS)
 check-tsan: $(TSAN_LOGS)
 check-ert: $(ERT_LOGS)
 check-assertions: $(ASSERTIONS_LOGS)
 CHECKS = check-parts check-c check-lisp check-kill check-asan check-tsan check-ert \
-  check-assertions
+  check-assertions check-servers
 $(CHECKS):
 	@tools/summary $^
 check lint $(CHECKS): WERROR = -Werror

@@ -90,8 +90,8 @@ It is the one that was sent: nothing is encoded, signed or encrypted again."
   "Call FUNCTION with ARGS to file the message in the current buffer.
 Return nil, or a text that tells what went wrong.  A question is an error:
 you may be typing something else.  Nothing leaves this, not even a throw."
-  (let ((problem "it was left by a throw"))
-    (catch 'smtpmail-native-copy-file
+  (catch 'smtpmail-native-copy-file
+    (let ((problem "it was left by a throw"))
       (unwind-protect
           (setq problem
                 (condition-case err
@@ -104,9 +104,10 @@ you may be typing something else.  Nothing leaves this, not even a throw."
                       nil)
                   (error (error-message-string err))
                   (quit "quit")))
-        ;; This one takes the place of any other that comes by.
-        (throw 'smtpmail-native-copy-file nil)))
-    problem))
+        ;; This one takes the place of any other that comes by.  It has the
+        ;; value with it: natively compiled code may forget what it has set
+        ;; inside of a catch.
+        (throw 'smtpmail-native-copy-file problem)))))
 
 (defmacro smtpmail-native-copy-file--with (entry fcc gcc &rest body)
   "Run BODY in a buffer with the message of ENTRY, to be filed in FCC and GCC."

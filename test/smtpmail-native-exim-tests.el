@@ -52,6 +52,7 @@ local_interfaces = 127.0.0.1
 daemon_smtp_ports = %2$d : %3$d
 tls_on_connect_ports = %2$d
 pipelining_advertise_hosts = *
+pipelining_connect_advertise_hosts = *
 message_size_limit = 60M
 queue_only = true
 begin acl

@@ -124,6 +124,7 @@ static void note_offer(struct smn_session *s, const struct smn_task *task) {
    always had it.  */
 static enum smn_kind hello(struct smn_session *s, const struct smn_task *task) {
   bool lmtp = smn_server_lmtp(&task->job->server);
+  s->state.lmtp = lmtp;
   char literal[SMN_LITERAL_MAX];
   const char *name = own_name(s, &task->job->server, literal);
   memset(&s->caps, 0, sizeof s->caps);

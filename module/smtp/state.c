@@ -244,7 +244,7 @@ static bool sensible(enum smn_asked asked, int code) {
 /* What OWED, answered by CODE, does to the transaction of the server.  */
 static void note_transaction(struct smn_state *state,
                              const struct smn_owed *owed, int code) {
-  bool good = code / 100 == 2;
+  bool good = code / 100 == 2, refused;
   switch (owed->asked) {
   case SMN_ASKED_MAIL:
     state->open = state->open || good;
@@ -261,7 +261,14 @@ static void note_transaction(struct smn_state *state,
       smn_state_worsen(state, SMN_PHASE_LOST);
     break;
   case SMN_ASKED_END:
-    state->open = false;
+    /* Postfix keeps the transaction when a rule for the end of data refuses
+       (smtpd_end_of_data_restrictions): MAIL would be "nested", and content
+       go to the recipients of before.  LMTP answers once for each recipient,
+       and goes on.  */
+    refused = !good && !state->lmtp;
+    state->open = state->open && refused;
+    if (refused && state->speaker != owed->task)
+      smn_state_worsen(state, SMN_PHASE_LOST);
     break;
   case SMN_ASKED_RSET:
     state->open = false;

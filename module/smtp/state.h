@@ -58,6 +58,7 @@ struct smn_state {
   size_t cut;   /* where content belongs in the flight */
   bool several; /* the end of data is answered more than once (LMTP) */
   bool open;    /* the server has a transaction that RSET would end */
+  bool lmtp;    /* the end of data is answered once for each recipient */
   bool content; /* it takes all that comes for content, up to an end of data */
   bool chunk;   /* BDAT is in the flight, its octets belong to it */
   const struct smn_task *speaker; /* whose envelope was begun last */

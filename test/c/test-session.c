@@ -486,6 +486,9 @@ static const struct scene files[] = {
     {"a message that is gone, on a kept connection",
      "A\nB later nofile\nC later\n", HELLO MAIL MAIL QUIT,
      "A ok; B file queued; C ok; ", "AC", 0},
+    {"refused at its end, and the next comes later", "A\nB later\n",
+     HELLO ENVELOPE "C: DATA\nS: 354 x\ndata\nS: 554 x\n" RSET MAIL QUIT,
+     "A reply 554 end-of-data; B ok; ", "AB", 0},
     {"a message that is gone comes last", "A\nB later nofile\n",
      HELLO MAIL QUIT, "A ok; B file queued; ", "A", 0},
     {"a message that is gone, between two", "A\nB nofile\nC\n",
@@ -543,8 +546,8 @@ static const struct scene turns[] = {
                              "data\nS: 250 taken\n" QUIT,
      "A ok; B ok; ", "AB", 0},
     {"the first is refused when the next has begun", "A\nB\n",
-     PIPELINES FLIGHT AGREED "data\n" FLIGHT "S: 550 x\n" AGREED
-                             "data\nS: 250 taken\n" QUIT,
+     PIPELINES FLIGHT AGREED "data\n" FLIGHT "S: 550 x\nS: 503 nested\n"
+                             "S: 250 x\nS: 354 x\n" NEXT HELLO MAIL QUIT,
      "A reply 550 end-of-data; B ok; ", NULL, 0},
     {"the server leaves when the next has begun", "A\nB\n",
      PIPELINES FLIGHT AGREED "data\n" FLIGHT
