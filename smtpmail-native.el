@@ -250,7 +250,7 @@ saved where that is possible.  Nothing secret is sent.  Signal a child of
   "Send a message as the rest of the command line says, and end Emacs.")
 ;;;###autoload
 (autoload 'smtpmail-native-batch-flush "smtpmail-native-batch"
-  "Send all that waits in the outbox, each mail once, and end Emacs.")
+  "Send all that waits in the outbox, each message once, and end Emacs.")
 
 ;;;; The end
 

@@ -415,13 +415,13 @@ configuration."
 
 ;;;###autoload
 (defun smtpmail-native-batch-flush ()
-  "Send all that waits in the outbox, each mail once, and end Emacs.
+  "Send all that waits in the outbox, each message once, and end Emacs.
 This is for \"emacs --batch -l smtpmail-native -f smtpmail-native-batch-flush
--- ARGUMENTS\".  What the user holds, what was refused before and what may
-have arrived is left alone.  The exit code is 0 if nothing waits any more;
-else that of the worst: 76 a mail that may have arrived, 69 a refusal, 77
-a mail that is held for a password or certificate, 75 a mail that still
-waits, 74 a damaged one."
+-- ARGUMENTS\".  Messages that you hold, that were refused or that may have
+been delivered are not sent.  The exit code is 0 if nothing waits any more;
+otherwise that of the worst: 76 for a message that may have been delivered,
+69 for one that was refused, 77 for one that is held for a password or
+certificate, 75 for one that still waits, 74 for a damaged one."
   (smtpmail-native-batch--main #'smtpmail-native-batch--flush))
 
 (provide 'smtpmail-native-batch)

@@ -1,10 +1,10 @@
-;;; smtpmail-native-body.el --- From the text of a mail to octets  -*- lexical-binding: t; -*-
+;;; smtpmail-native-body.el --- From the text of a message to octets  -*- lexical-binding: t; -*-
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; Where the body of a mail begins, which coding system suits it, and its octets.
+;; Where the body of a message begins, which coding system suits it, and its octets.
 ;;
-;; A body may be large.  It stays in the buffer of the mail, which is only read,
+;; A body may be large.  It stays in the buffer of the message, which is only read,
 ;; and is written from there into a file: the buffer of octets made here holds
 ;; the header, and knows where the rest is.  Only text whose size is not known
 ;; before it is encoded goes into that buffer, too.
@@ -24,11 +24,11 @@
 (cl-defstruct (smtpmail-native-body
                (:constructor smtpmail-native-body--new)
                (:copier nil))
-  "The body of a mail."
-  (source nil :documentation "The buffer of the mail.")
+  "The body of a message."
+  (source nil :documentation "The buffer of the message.")
   (start nil :documentation "Where it begins there; it goes on to the end.")
   (coding nil :documentation "Its coding system, nil if it is octets.")
-  (ascii nil :documentation "Non-nil if the mail is text, and all of it ASCII.")
+  (ascii nil :documentation "Non-nil if it is text, and all of the message ASCII.")
   (encoding nil :documentation "Content-Transfer-Encoding that we say, or nil.")
   (writing nil :documentation "Coding system to write it from there, or nil."))
 
@@ -147,7 +147,7 @@ TEXT is nil for the text of the current buffer."
  `smtpmail-code-conv-from'"))))
 
 (defun smtpmail-native-body--coding ()
-  "Return the coding system for the mail in the current buffer.
+  "Return the coding system for the message in the current buffer.
 Nil means that its text is octets already.  Octets of no known character
 are sent as they are, beside the text.  If no coding system of the user can
 encode the text, ask, but not in batch mode."
@@ -171,7 +171,7 @@ encode the text, ask, but not in batch mode."
      (- (point-max) (point-min))))
 
 (defun smtpmail-native-body-read ()
-  "Return the body of the mail in the current, widened buffer.
+  "Return the body of the message in the current, widened buffer.
 The value is (BODY . END): a `smtpmail-native-body', and where the header
 ends."
   (pcase-let* ((`(,end . ,start) (smtpmail-native-body--split))

@@ -124,7 +124,7 @@ TABLE has been filled since TIME, in seconds.")
   (clrhash (cdr smtpmail-native-lookup--missing)))
 
 (defun smtpmail-native-lookup--search-now (request spec)
-  "Return the entries of auth-source for SPEC, found anew for REQUEST.
+  "Return the entries of auth-source for SPEC and REQUEST, not cached.
 Signal `smtpmail-native-lookup-error' if a source cannot be asked."
   (condition-case err
       ;; A negative answer in the cache of auth-source costs a timer of two
@@ -235,7 +235,7 @@ plist holds a client certificate, or just the user."
         (smtpmail-native-lookup-stored request 'file)))))
 
 (defun smtpmail-native-lookup-rest (found)
-  "Return what FOUND, which may be nil, has beside user and password.
+  "Return what FOUND, which may be nil, has besides user and password.
 That is the client certificate and the mechanisms."
   (cl-loop for key in '(:key :cert :stored-passphrase :smtp-auth)
            when (plist-get found key)
@@ -246,7 +246,7 @@ That is the client certificate and the mechanisms."
   (append (smtpmail-native-lookup-rest stored) found))
 
 (defun smtpmail-native-lookup-ask-auth-source (request)
-  "Ask for user and password of REQUEST by way of auth-source.
+  "Ask for user and password of REQUEST through auth-source.
 It offers to save them once they have worked.  Return a plist, or nil if
 none of the sources can make an entry."
   (require 'auth-source)

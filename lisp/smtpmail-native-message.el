@@ -1,10 +1,10 @@
-;;; smtpmail-native-message.el --- From a mail buffer to envelope and octets  -*- lexical-binding: t; -*-
+;;; smtpmail-native-message.el --- From a buffer to envelope and octets  -*- lexical-binding: t; -*-
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; What `smtpmail-send-it' does to a mail before it goes to the server:
+;; What `smtpmail-send-it' does to a message before it is sent:
 ;; aliases, missing fields, RFC 2047, recipients, Bcc.  Nothing here uses the
-;; network or writes a file, and the buffer of the mail is only read.
+;; network or writes a file, and the buffer of the message is only read.
 ;;
 ;; The header is worked on in a small buffer of its own.
 ;;
@@ -28,7 +28,7 @@
 
 (defconst smtpmail-native-message--inherited-regexp
   "\\`\\(?:mail\\|message\\|mm\\|rfc2047\\|sendmail\\|smtpmail\\|user\\)-"
-  "Matches variables whose local values in the mail buffer count.")
+  "Matches variables whose local values in the message buffer count.")
 
 (defun smtpmail-native-message--fail (format &rest args)
   "Signal a `smtpmail-native-usage-error' whose text is FORMAT with ARGS."
@@ -134,7 +134,7 @@ author."
 ;;;; Completing the header
 
 ;; These functions work in a buffer that holds the header alone, has the
-;; local variables of the mail buffer, and is always multibyte.
+;; local variables of the message buffer, and is always multibyte.
 
 (defun smtpmail-native-message--copy-header (source end)
   "Insert the header of SOURCE, which ends at END, into the current buffer."
@@ -325,7 +325,7 @@ WISHES is the text of the field that has them, or nil."
 ;;;; Entry point
 
 (defun smtpmail-native-message--make (buffer finish)
-  "Make the plist of a message of the mail in BUFFER, with its octets.
+  "Make the plist, with octets, of the message in BUFFER.
 FINISH is called in a buffer that holds the header, with a
 `smtpmail-native-body'; it returns the rest of the plist, and leaves the
 header as it is to be sent."
@@ -349,10 +349,10 @@ header as it is to be sent."
               (kill-buffer header))))))))
 
 (defun smtpmail-native-message-prepare (&optional buffer given beside foreign)
-  "Make envelope and octets of the mail in BUFFER, by default the current one.
-BUFFER holds header fields, a line that is `mail-header-separator', and a
-body; an empty line may stand for the separator if the message is final.
-It is read as a whole even if it is narrowed, and not altered in any way.
+  "Make envelope and octets of the message in BUFFER.
+BUFFER, the current buffer if it is nil, holds header fields, a line that is
+`mail-header-separator', and a body; an empty line may stand for the
+separator if the message is final.  It is read as a whole even if it is narrowed, and not altered in any way.
 
 GIVEN is a list of strings, address lists, or nil.  They name the
 recipients in place of the header, or beside it if BESIDE is non-nil.
