@@ -352,7 +352,8 @@ header as it is to be sent."
   "Make envelope and octets of the message in BUFFER.
 BUFFER, the current buffer if it is nil, holds header fields, a line that is
 `mail-header-separator', and a body; an empty line may stand for the
-separator if the message is final.  It is read as a whole even if it is narrowed, and not altered in any way.
+separator if the message is final.  It is read as a whole even if it is
+narrowed, and not altered in any way.
 
 GIVEN is a list of strings, address lists, or nil.  They name the
 recipients in place of the header, or beside it if BESIDE is non-nil.
