@@ -2,7 +2,13 @@
 /* disk.c - the one thread that works on the files of the outbox.
    A task is in the queue or in the hands of the thread; there is a thread as
    long as the queue is not empty.  Its event is made with it, so that no lack
-   of memory can swallow what came of it.  */
+   of memory can swallow what came of it.
+
+   A sync of a directory covers all that was done in it before the sync began.
+   So the tasks that wait share one: it is left out of a task that was handed
+   in before an earlier sync of the same name began, unless steps have changed
+   something there since.  What SMN_STEP_REMOVE does is no such change: the
+   caller may lose it.  */
 #include "engine/disk.h"
 #include "base/wait.h"
 #include "engine/events.h"
@@ -25,6 +31,7 @@ static struct {
   pthread_cond_t changed; /* running has become false */
   struct task *queue, **queue_end;
   size_t waiting;
+  long last;    /* id of the last task that was handed in */
   bool running; /* there is a thread */
 } disk = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -41,11 +48,86 @@ static void free_task(struct task *task) {
   free(task);
 }
 
+/* Shared syncs.  The thread's own: there is one at a time.  */
+
+#define SYNCED_MAX 4 /* the outbox has two directories that all tasks sync */
+
+static struct synced {
+  char *file;  /* NULL for none */
+  long covers; /* the last task that had been handed in as it began */
+} synced[SYNCED_MAX];
+static size_t oldest;
+
+static struct synced *find_synced(const char *file, size_t len) {
+  for (size_t i = 0; i < SYNCED_MAX; i++)
+    if (synced[i].file && strncmp(synced[i].file, file, len) == 0 &&
+        synced[i].file[len] == '\0')
+      return &synced[i];
+  return NULL;
+}
+
+static void forget_synced(const char *file, size_t len) {
+  struct synced *known = find_synced(file, len);
+  if (known) {
+    free(known->file);
+    known->file = NULL;
+  }
+}
+
+/* Something was done to FILE, and so in its directory.  */
+static void note_change(const char *file) {
+  const char *slash = strrchr(file, '/');
+  forget_synced(file, strlen(file));
+  if (slash)
+    forget_synced(file, (size_t)(slash - file));
+}
+
+static void note_synced(const char *file, long covers) {
+  forget_synced(file, strlen(file));
+  free(synced[oldest].file);
+  synced[oldest] = (struct synced){strdup(file), covers};
+  oldest = (oldest + 1) % SYNCED_MAX;
+}
+
+static void forget_all_synced(void) {
+  for (size_t i = 0; i < SYNCED_MAX; i++) {
+    free(synced[i].file);
+    synced[i].file = NULL;
+  }
+}
+
+static long last_task(void) {
+  pthread_mutex_lock(&disk.lock);
+  long last = disk.last;
+  pthread_mutex_unlock(&disk.lock);
+  return last;
+}
+
+/* Do STEP of the task ID, or rely on a sync that has covered it.  */
+static enum smn_kind run_step(const struct smn_step *step, long id,
+                              struct smn_error *err, int *errnum) {
+  if (step->type != SMN_STEP_SYNC) {
+    if (step->type != SMN_STEP_REMOVE && step->type != SMN_STEP_SYNC_ALL)
+      note_change(step->file);
+    if (step->to)
+      note_change(step->to);
+    return smn_step_run(step, err, errnum);
+  }
+  const struct synced *known = find_synced(step->file, strlen(step->file));
+  if (known && known->covers >= id)
+    return SMN_OK;
+  long covers = last_task();
+  enum smn_kind kind = smn_step_run(step, err, errnum);
+  if (kind == SMN_OK)
+    note_synced(step->file, covers);
+  return kind;
+}
+
 static void run_task(const struct task *task) {
   struct smn_error err = {.kind = SMN_OK};
   struct smn_event *event = task->event;
   for (size_t i = 0; i < task->count; i++)
-    if (smn_step_run(&task->steps[i], &err, &event->errnum) != SMN_OK) {
+    if (run_step(&task->steps[i], event->id, &err, &event->errnum) != SMN_OK) {
       event->step = (int)i;
       event->failed = true;
       event->text = strdup(err.text); /* NULL: the errno tells */
@@ -74,6 +156,7 @@ static void *work(void *unused) {
     free_task(task);
     pthread_mutex_lock(&disk.lock);
   }
+  forget_all_synced();
   disk.running = false;
   pthread_cond_broadcast(&disk.changed);
   pthread_mutex_unlock(&disk.lock);
@@ -99,6 +182,7 @@ static void append(struct task *task) {
     disk.queue_end = &disk.queue;
   *disk.queue_end = task;
   disk.queue_end = &task->next;
+  disk.last = task->event->id;
   disk.waiting++;
 }
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -125,7 +126,13 @@ static void check_write(void) {
 #ifndef F_FULLFSYNC
 static int sync_errnum, sync_failures;
 
+static int syncs; /* under gate, which holds syncs up */
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+
 int fsync(int fd) {
+  pthread_mutex_lock(&gate);
+  syncs++;
+  pthread_mutex_unlock(&gate);
   if (sync_failures > 0) {
     sync_failures--;
     errno = sync_errnum;
@@ -343,6 +350,40 @@ static void check_order(void) {
   CHECK_STRING(get("200"), "x");
 }
 
+/* How many syncs it takes to do TASKS tasks, all of which are handed in before
+   the first sync is done.  */
+#ifndef F_FULLFSYNC
+static int count_syncs(int tasks, enum smn_step_type type, const char *name,
+                       const char *second) {
+  struct smn_event last = {.id = 0};
+  long first = 0;
+  CHECK(smn_disk_finish(10000));
+  pthread_mutex_lock(&gate);
+  int before = syncs;
+  for (int i = 0; i < tasks; i++) {
+    long id = submit(step(type, name, second), step(SMN_STEP_SYNC, "s", NULL));
+    first = first ? first : id;
+  }
+  pthread_mutex_unlock(&gate);
+  await(tasks, first, &last);
+  CHECK(!last.failed);
+  CHECK(smn_disk_finish(10000));
+  return syncs - before;
+}
+
+/* Tasks that wait share the sync of a directory, unless they have changed
+   something in it since.  */
+static void check_shared(void) {
+  make_directory("s");
+  /* One that began with the first task, one for all others.  */
+  CHECK(count_syncs(20, SMN_STEP_SYNC, "s", NULL) <= 2);
+  CHECK(count_syncs(20, SMN_STEP_REMOVE, "s/gone", NULL) <= 2);
+  CHECK_INT(count_syncs(20, SMN_STEP_DELETE, "s/x", NULL), 20);
+  CHECK_INT(count_syncs(20, SMN_STEP_WRITE, "s/x", "x"), 40);
+  CHECK_INT(run(SMN_STEP_REMOVE, "s", NULL), 0);
+}
+#endif
+
 /* What was not delivered is lent again, in its order.  */
 static void check_lent(void) {
   bool more = false;
@@ -416,6 +457,9 @@ int main(void) {
   check_names();
   check_thread();
   check_order();
+#ifndef F_FULLFSYNC
+  check_shared();
+#endif
   check_lent();
   clean();
   smn_events_wake(-1);
