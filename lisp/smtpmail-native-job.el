@@ -208,6 +208,8 @@ FOUND are the credentials, see `smtpmail-native-auth-find'."
                   (smtpmail-native-outbox-message-file entry))
            :entry (smtpmail-native-disk-encode
                    (smtpmail-native-outbox-file entry))
+           ;; Its files need not be synced a second time then.
+           :durable (smtpmail-native-outbox-durable-p entry)
            :attempt (smtpmail-native-job-attempt entry)
            :partial smtpmail-native-partial-recipients
            :chunking smtpmail-native-chunking

@@ -33,8 +33,8 @@
 (defconst smtpmail-native-list--rescan 10
   "Seconds after which a list that is seen looks for entries of other sessions.")
 
-(defconst smtpmail-native-list--patience 0.5
-  "Seconds that a command takes to read and to draw; the rest comes later.")
+(defconst smtpmail-native-list--patience 0.1
+  "Seconds that a command takes to read, and to draw; the rest comes later.")
 
 (defvar smtpmail-native-list--dirty (make-hash-table :test #'equal)
   "Ids of entries whose lines have to be drawn again.")

@@ -202,6 +202,9 @@ The value and the rest are as in `smtpmail-native-outbox-wait'."
                         (list 'sync (directory-file-name directory)))
                       above)))
             seconds)
+      (unless (smtpmail-native-outbox-pending entry)
+        (puthash (smtpmail-native-outbox-file entry) t
+                 smtpmail-native-outbox-durable))
       (setq smtpmail-native-outbox-unsynced
             (cl-set-difference smtpmail-native-outbox-unsynced above
                                :test #'equal)))))
@@ -333,6 +336,8 @@ Call `smtpmail-native-outbox-wait' before you tell the user of it.  Signal
             (rename-file (directory-file-name
                           (smtpmail-native-outbox-file entry))
                          gone))
+          (remhash (smtpmail-native-outbox-file entry)
+                   smtpmail-native-outbox-durable)
           ;; A state that is still being written matters no more.
           (smtpmail-native-disk-forget (smtpmail-native-outbox-file entry))
           (smtpmail-native-disk-hand-in

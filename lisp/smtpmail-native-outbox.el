@@ -152,6 +152,16 @@ CHECKED is as in `smtpmail-native-outbox-area'."
     (and pending
          (cdr (assoc name (smtpmail-native-disk-pending-contents pending))))))
 
+(defvar smtpmail-native-outbox-durable (make-hash-table :test #'equal)
+  "Directories of entries that this Emacs has made durable.")
+
+(defun smtpmail-native-outbox-durable-p (entry)
+  "Return non-nil if ENTRY is known to survive a loss of power as it is."
+  (and (gethash (smtpmail-native-outbox-file entry)
+                smtpmail-native-outbox-durable)
+       ;; What was encoded since may still wait for the disk.
+       (null (plist-get (smtpmail-native-entry-state entry) :ascii))))
+
 ;;;; Reading
 
 (defun smtpmail-native-outbox--problem (entry format &rest args)

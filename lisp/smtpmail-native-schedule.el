@@ -48,8 +48,9 @@ What it lacks another Emacs may have, and so it holds nothing for that.")
 
 (defvar smtpmail-native-schedule--waiting nil
   "Accounts without a free session, and the entries that wait for one.
-An alist of (KEY FRONT . BACK): the ids FRONT, then those of BACK from its
-end on.  So ten thousand of them cost no more to go on with than one.")
+An alist of (KEY FRONT . BACK): the items FRONT, then those of BACK from its
+end on.  So ten thousand of them cost no more to go on with than one.  An
+item is as in `smtpmail-native-schedule--go'.")
 
 (defvar smtpmail-native-schedule--permits nil
   "Entries that may go on if they are what was meant: (ID . PREDICATE).")
@@ -232,15 +233,15 @@ Return the key of its account if that has no free session, else nil."
   (when ids
     (smtpmail-native-schedule--later)))
 
-(defun smtpmail-native-schedule--wait-for (key id)
-  "Let the entry ID wait until the account KEY has a free session."
+(defun smtpmail-native-schedule--wait-for (key item)
+  "Let ITEM wait until the account KEY has a free session."
   (let ((account (assoc key smtpmail-native-schedule--waiting)))
     (if account
-        (push id (cddr account))
-      (push (list key (list id)) smtpmail-native-schedule--waiting))))
+        (push item (cddr account))
+      (push (list key (list item)) smtpmail-native-schedule--waiting))))
 
 (defun smtpmail-native-schedule--next-waiting ()
-  "Return the id of the next entry whose account has a free session, or nil.
+  "Return the next item whose account has a free session, or nil.
 It does not wait any more then."
   (let ((account (seq-find (lambda (account)
                              (smtpmail-native-schedule--key-free-p
@@ -270,24 +271,33 @@ type M-x smtpmail-native-outbox"
 
 ;;;; Going on
 
+(defun smtpmail-native-schedule--go (item)
+  "Send what ITEM stands for if it can be, or let it wait for a session.
+It is the id of an entry that may be due, or (ID . PREDICATE) of one that may
+go on."
+  (let ((key (apply #'smtpmail-native-quiet-guard
+                    "Cannot send a message that waits"
+                    (if (consp item)
+                        (list #'smtpmail-native-schedule--let-go-on
+                              (car item) (cdr item))
+                      (list #'smtpmail-native-schedule--try item)))))
+    (when (and key (not (consp item)))
+      (smtpmail-native-schedule--wait-for key item))))
+
 (defun smtpmail-native-schedule--step (until)
   "Do one thing that is to be done; return nil if there is none.
 Reading ends at the time UNTIL."
-  (let (id)
+  (let (item)
     (cond
-     (smtpmail-native-schedule--permits
-      (pcase-let ((`(,id . ,wanted) (pop smtpmail-native-schedule--permits)))
-        (smtpmail-native-quiet-guard "Cannot send a message that waits"
-                                     #'smtpmail-native-schedule--let-go-on
-                                     id wanted))
+     ;; A session that is free is kept busy before others are let go on.
+     ((setq item (smtpmail-native-schedule--next-waiting))
+      (smtpmail-native-schedule--go item)
       t)
-     ((setq id (or (smtpmail-native-schedule--next-waiting)
-                   (pop smtpmail-native-schedule--ready)))
-      (let ((key (smtpmail-native-quiet-guard
-                  "Cannot send a message that waits"
-                  #'smtpmail-native-schedule--try id)))
-        (when key
-          (smtpmail-native-schedule--wait-for key id)))
+     ((setq item (pop smtpmail-native-schedule--permits))
+      (smtpmail-native-schedule--go item)
+      t)
+     ((setq item (pop smtpmail-native-schedule--ready))
+      (smtpmail-native-schedule--go item)
       t)
      ((smtpmail-native-index-busy-p)
       (smtpmail-native-index-step until)
@@ -387,21 +397,66 @@ For `smtpmail-native-attempt-ended-functions'."
 
 ;;;; Those that may go on
 
-(defun smtpmail-native-schedule--let-go-on (id wanted)
-  "Make the entry ID due now if it can be claimed and satisfies WANTED.
+(defun smtpmail-native-schedule--grant (entry note)
+  "Make ENTRY, which is claimed, due now.
+NOTE is the function that changes its state."
+  (funcall note entry :status 'ready :hold nil :by nil :renewed nil :next nil
+           :undo nil :since (truncate (float-time))))
+
+(defun smtpmail-native-schedule--permitted (id wanted)
+  "Return the entry ID, claimed, if it may go on and satisfies WANTED, or nil.
 WANTED is checked after claiming, because another Emacs may have changed it."
   (let ((entry (and (not (smtpmail-native-attempt-sending id))
-                    (smtpmail-native-schedule--claim id))))
+                    (smtpmail-native-schedule--claim id)))
+        (good nil))
+    (unwind-protect
+        (and entry
+             (setq good (and (funcall wanted entry)
+                             (not (smtpmail-native-entry-unsettled-p entry))))
+             entry)
+      (when (and entry (not good))
+        (smtpmail-native-outbox-release entry)
+        (smtpmail-native-index-put entry)))))
+
+(defun smtpmail-native-schedule--send-permitted (id wanted)
+  "Begin to send the entry ID, if it can be claimed and satisfies WANTED.
+Nothing is written for that: should Emacs end, its receipt tells how far it
+came, and without one it is where it was.  Return non-nil if it has begun."
+  (let ((entry (smtpmail-native-schedule--permitted id wanted))
+        (done nil))
     (when entry
       (unwind-protect
-          (when (and (funcall wanted entry)
-                     (not (smtpmail-native-entry-unsettled-p entry)))
-            (smtpmail-native-outbox-set
-             entry :status 'ready :hold nil :by nil :renewed nil :next nil
-             :undo nil :since (truncate (float-time))))
+          (progn
+            (smtpmail-native-schedule--grant entry #'smtpmail-native-outbox-note)
+            (setq done t)
+            (smtpmail-native-attempt entry
+                                     :trial smtpmail-native-schedule-draining))
+        (unless done
+          (smtpmail-native-outbox-release entry)))
+      (smtpmail-native-attempt-sending id))))
+
+(defun smtpmail-native-schedule--write-permitted (id wanted)
+  "Have the entry ID, if it satisfies WANTED, sent like others that are due."
+  (let ((entry (smtpmail-native-schedule--permitted id wanted)))
+    (when entry
+      (unwind-protect
+          (smtpmail-native-schedule--grant entry #'smtpmail-native-outbox-set)
         (smtpmail-native-outbox-release entry))
       (smtpmail-native-index-put entry)
       (smtpmail-native-schedule-look-at (list id)))))
+
+(defun smtpmail-native-schedule--let-go-on (id wanted)
+  "Send the entry ID if it satisfies WANTED, or let it wait for a session."
+  (let* ((known (smtpmail-native-index-entry id))
+         (key (and known
+                   (smtpmail-native-entry-account-key
+                    (smtpmail-native-entry-envelope known)))))
+    (cond
+     ((and known (not (smtpmail-native-schedule--key-free-p key)))
+      (smtpmail-native-schedule--wait-for key (cons id wanted)))
+     ;; What could not begin, and is not held for that, is tried as what is due.
+     ((not (and known (smtpmail-native-schedule--send-permitted id wanted)))
+      (smtpmail-native-schedule--write-permitted id wanted)))))
 
 (defun smtpmail-native-schedule-permit (ids wanted)
   "Send each of the entries IDS for which WANTED holds when it is claimed.

@@ -47,10 +47,16 @@
            (insert-file-contents index)
            (split-string (buffer-string) "\n" t "[ \t\r]+")))))
 
-(defun smtpmail-native-stock--ours-p (line)
-  "Return non-nil if LINE of the index is for an entry of the outbox."
-  (string-prefix-p (expand-file-name "queue/" smtpmail-native-outbox-directory)
-                   (expand-file-name line)))
+(defun smtpmail-native-stock--ours-p (line &optional queue)
+  "Return non-nil if LINE of the index is for an entry of the outbox.
+QUEUE is the directory of entries, if the caller has expanded it already."
+  (let ((queue (or queue
+                   (expand-file-name "queue/"
+                                     smtpmail-native-outbox-directory))))
+    (string-prefix-p queue (if (and (string-prefix-p queue line)
+                                    (not (string-match-p "/\\.\\.?/" line)))
+                               line ; as it nearly always is
+                             (expand-file-name line)))))
 
 (defun smtpmail-native-stock--queued-p (line)
   "Return non-nil if LINE of the index is for a mail that smtpmail has queued.
@@ -136,12 +142,21 @@ those in the list GONE.  The directory of the queue is made only when a
 message is queued.  Signal `smtpmail-native-outbox-error' if the index
 cannot be written."
   (let* ((old (smtpmail-native-stock--lines))
-         (ours (seq-filter #'smtpmail-native-stock--ours-p old))
+         (queue (expand-file-name "queue/" smtpmail-native-outbox-directory))
+         (ours (seq-filter (lambda (line)
+                             (smtpmail-native-stock--ours-p line queue))
+                           old))
          (new (append (smtpmail-native-stock--without old (append ours gone))
                       (sort (smtpmail-native-stock--waiting-lines changed ours)
                             #'string<))))
     (unless (equal old new)
       (smtpmail-native-stock--replace new))))
+
+(defconst smtpmail-native-stock--pause 0.5
+  "Least seconds between a change and the index that tells of it.")
+
+(defvar smtpmail-native-stock--cost 0
+  "Seconds that the last writing of the index took.")
 
 (defvar smtpmail-native-stock--changed nil
   "Ids of entries that may have changed since the index was written.
@@ -159,12 +174,14 @@ What else there is has yet to be looked at, and is told then."
 
 (defun smtpmail-native-stock--on-timer ()
   "Write the index."
-  (let ((changed smtpmail-native-stock--changed))
+  (let ((changed smtpmail-native-stock--changed)
+        (start (float-time)))
     (setq smtpmail-native-stock--changed nil)
     (smtpmail-native-stock-write-index
      (delete-dups (if (eq changed t)
                       (smtpmail-native-stock--known)
-                    changed)))))
+                    changed)))
+    (setq smtpmail-native-stock--cost (- (float-time) start))))
 
 (defun smtpmail-native-stock-note-change (id)
   "Have the index written soon, as the entry ID, or nil for all, has changed.
@@ -178,7 +195,10 @@ For `smtpmail-native-changed-functions', which runs often."
       (unless (memq smtpmail-native-stock--timer timer-list)
         (setq smtpmail-native-stock--timer
               (smtpmail-native-quiet-timer
-               0.5 #'smtpmail-native-stock--on-timer))))))
+               ;; While many are sent it must not be written all the time.
+               (max smtpmail-native-stock--pause
+                    (* 10 smtpmail-native-stock--cost))
+               #'smtpmail-native-stock--on-timer))))))
 
 ;;;; Adoption
 

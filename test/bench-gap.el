@@ -111,26 +111,31 @@ nil for an Emacs that sends nothing: what it misses is the machine's doing."
   (let ((kill-emacs-query-functions nil))
     (kill-emacs 0)))
 
-(defun bench-gap--start (top folder port)
-  "Start the Emacs with a terminal; TOP is the package's folder.
-FOLDER is for its files, PORT the sink's.  Return the process."
-  (let ((process-environment
-         (append (list (format "BENCH_GAP_PORT=%d" port)
-                       (concat "HOME=" folder) "TERM=xterm")
-                 process-environment)))
+(defun bench-gap-start (feature function file environment)
+  "Start an Emacs with a terminal that calls FUNCTION of FEATURE with FILE.
+Its home is the folder of FILE.  ENVIRONMENT are variables for it.  Return
+the process."
+  (let* ((top (expand-file-name
+               (locate-dominating-file (locate-library "bench-gap")
+                                       "Makefile")))
+         (process-environment
+          (append environment
+                  (list (concat "HOME=" (file-name-directory file))
+                        "TERM=xterm")
+                  process-environment)))
     (make-process
      :name "bench-gap" :buffer nil :noquery t :connection-type 'pty
      :filter #'ignore
      :command (list (expand-file-name invocation-name invocation-directory)
                     "-Q" "-nw" "-L" top "-L" (expand-file-name "lisp" top)
-                    "-L" (expand-file-name "test" top) "-l" "bench-gap"
+                    "-L" (expand-file-name "test" top) "-l" feature
                     "--eval"
-                    (format "(run-at-time 0.5 nil #'bench-gap--child %S)"
-                            (expand-file-name "results" folder))))))
+                    (format "(run-at-time 0.5 nil #'%s %S)" function file)))))
 
-(defun bench-gap--await (condition what)
-  "Wait until the function CONDITION returns non-nil; WHAT is waited for."
-  (with-timeout (120 (error "No %s" what))
+(defun bench-gap--await (condition what &optional seconds)
+  "Wait until the function CONDITION returns non-nil; WHAT is waited for.
+Give up after SECONDS, by default 120."
+  (with-timeout ((or seconds 120) (error "No %s" what))
     (let (value)
       (while (not (setq value (funcall condition)))
         (accept-process-output nil 0.1))
@@ -163,7 +168,9 @@ Return (PROCESS . PORT)."
          (emacs nil))
     (unwind-protect
         (progn
-          (setq emacs (bench-gap--start top folder (cdr sink)))
+          (setq emacs (bench-gap-start
+                       "bench-gap" 'bench-gap--child file
+                       (list (format "BENCH_GAP_PORT=%d" (cdr sink)))))
           (bench-gap--await (lambda () (not (process-live-p emacs))) "results")
           (with-temp-buffer
             (insert-file-contents file)

@@ -22,6 +22,7 @@
 
 (require 'smtpmail-native-test-helper)
 (require 'bench-gap)
+(require 'bench-many)
 
 (defconst bench-quick (getenv "QUICK")
   "Non-nil: as short as may be.")
@@ -451,7 +452,11 @@ connection and first mail, next mail\n")
       (bench-costs)
       (bench-loading)
       (bench-print "\nIn the background, to a server that is slow:\n")
-      (bench-gap-print))
+      (bench-gap-print)
+      (let ((server (bench-server 'tls)))
+        (bench-many-print (if bench-quick 1000 10000) (cdr server)
+                          (bench-ca))
+        (bench-end server)))
   (delete-directory bench-folder t))
 
 ;;; bench.el ends here

@@ -531,6 +531,26 @@ OTHER non-nil means that it is not even a file of ours."
       (should-not (directory-files trash nil "\\`[^.]"))
       (should-not (smtpmail-native-outbox-ids)))))
 
+(ert-deftest smtpmail-native-outbox-tests-known-durable ()
+  "The module syncs what is not known to be on the disk, and only that."
+  (smtpmail-native-test-with-outbox
+    (let ((entry (smtpmail-native-test-commit)))
+      (should-not (smtpmail-native-outbox-durable-p entry))
+      (cl-letf (((symbol-function 'smtpmail-native-disk-await)
+                 (lambda (&rest _) 'slow)))
+        (should (eq (smtpmail-native-outbox-make-durable entry 0) 'slow)))
+      (should-not (smtpmail-native-outbox-durable-p entry))
+      (smtpmail-native-test-disk-idle)
+      (smtpmail-native-outbox-make-durable entry nil)
+      (should (smtpmail-native-outbox-durable-p entry))
+      (should (plist-get (smtpmail-native-job entry nil) :durable))
+      ;; The encoded message may still wait for the disk.
+      (smtpmail-native-outbox-note entry :ascii 10)
+      (should-not (smtpmail-native-outbox-durable-p entry))
+      (smtpmail-native-outbox-note entry :ascii nil)
+      (smtpmail-native-outbox-remove entry)
+      (should-not (smtpmail-native-outbox-durable-p entry)))))
+
 (ert-deftest smtpmail-native-outbox-tests-deleted-under-way ()
   "An outbox that is deleted under way: the user hears which message it was."
   (smtpmail-native-test-with-outbox

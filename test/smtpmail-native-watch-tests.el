@@ -41,6 +41,45 @@ No one is told of it, as if another Emacs had put it there."
   (plist-get (smtpmail-native-entry-state (smtpmail-native-outbox-get id))
              key))
 
+;;;; A flush
+
+(ert-deftest smtpmail-native-watch-tests-flush-writes-nothing ()
+  "What a flush sends at once is read once, and no state is written for it."
+  (smtpmail-native-sink-with nil
+    (dotimes (_ 3)
+      (smtpmail-native-watch-tests--put '(:status held :hold queue)))
+    (smtpmail-native-index-look)
+    (smtpmail-native-index-complete smtpmail-native-test-seconds)
+    (let ((written 0)
+          (original (symbol-function 'smtpmail-native-outbox-set)))
+      (cl-letf (((symbol-function 'smtpmail-native-outbox-set)
+                 (lambda (&rest args)
+                   (setq written (1+ written))
+                   (apply original args))))
+        (should (= 3 (smtpmail-native-act-flush)))
+        (smtpmail-native-watch-tests--settle))
+      (should (= written 0)))
+    (should (= 3 (length (smtpmail-native-sink-log folder "arrived"))))
+    (should-not (smtpmail-native-outbox-ids))))
+
+(ert-deftest smtpmail-native-watch-tests-flush-put-off ()
+  "What a flush could not begin is due from then on."
+  (smtpmail-native-sink-with nil
+    (let ((id (smtpmail-native-watch-tests--put '(:status held :hold queue))))
+      (smtpmail-native-index-look)
+      (smtpmail-native-index-complete smtpmail-native-test-seconds)
+      (cl-letf (((symbol-function 'smtpmail-native-channel-submit)
+                 (lambda (&rest _)
+                   (signal 'smtpmail-native-error '("No threads"))))
+                ((symbol-function 'smtpmail-native-tell-say) #'ignore))
+        (smtpmail-native-act-flush)
+        (smtpmail-native-watch-tests--settle))
+      (should (eq (smtpmail-native-watch-tests--state id :status) 'ready))
+      (should-not (smtpmail-native-outbox-claimed-p id))
+      (smtpmail-native-watch-look)
+      (smtpmail-native-watch-tests--settle)
+      (should (= 1 (length (smtpmail-native-sink-log folder "arrived")))))))
+
 ;;;; Time
 
 (ert-deftest smtpmail-native-watch-tests-old ()
