@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* disk.h - the one thread that works on the files of the outbox.
    Tasks run in the order in which they were handed in, and no connection holds
-   them up.  Tasks that wait share the syncs of a directory.  The thread is started for the first task and ends after the last
-   one.  Main thread only.  */
+   them up.  Those that wait share the syncs of a directory.  The thread is
+   started for the first task and ends after the last one.  Main thread
+   only.  */
 #ifndef SMN_DISK_H
 #define SMN_DISK_H
 
