@@ -87,34 +87,34 @@
 
 ;;;###autoload
 (defun smtpmail-native-send-it ()
-  "Send the mail in the current buffer; for `send-mail-function'.
-The buffer holds header, `mail-header-separator' and body, and is not
-altered.  Server, port, TLS and credentials are those of smtpmail's
-variables.
+  "Send the message in the current buffer; for `send-mail-function'.
+The buffer holds the header, `mail-header-separator' and the body, and is
+not changed.  The variables of smtpmail name the server, port, TLS and
+credentials.
 
-Return as soon as the mail is in the outbox, if
-`smtpmail-native-background' says so; it is sent from there, whatever
-happens to this Emacs.  Else wait until the server has taken it for all
-recipients; Emacs stays alive meanwhile, and \\[keyboard-quit] cancels.
-With `smtpmail-queue-mail' it waits in the outbox until the queue is
-flushed.  A mechanism that somebody has added to smtpmail, and that this
-package does not have, makes stock smtpmail send the mail.
+If `smtpmail-native-background' is non-nil, return as soon as the message
+is in the outbox; it is sent from there, even if this Emacs ends.
+Otherwise wait until the server has accepted the message for all
+recipients; Emacs stays responsive, and \\[keyboard-quit] cancels.
+If `smtpmail-queue-mail' is non-nil, the message waits in the outbox until
+you flush the queue.  If smtpmail knows a mechanism that this package does
+not have, stock smtpmail sends the message.
 
-Signal a child of `smtpmail-native-error' if the mail was not sent or put
-into the outbox; after `smtpmail-native-unknown-outcome' it may have
-arrived."
+Signal a child of `smtpmail-native-error' if the message was neither sent
+nor put into the outbox.  After `smtpmail-native-unknown-outcome' the
+message may have been delivered."
   (smtpmail-native-mode-send))
 
 ;;;###autoload
 (defun message-send-mail-with-smtp-native ()
-  "Send the mail in the current buffer by `smtpmail-native-send-it'.
-A `message-mode' that knows methods by name finds this one for the header
-X-Message-SMTP-Method."
+  "Send the message in the current buffer by `smtpmail-native-send-it'.
+Newer versions of Message mode call this function if the field
+X-Message-SMTP-Method names the method \"smtp-native\"."
   (run-hooks 'message-send-mail-hook)
   (smtpmail-native-send-it))
 
 (defun smtpmail-native--insert-certificate (certificate)
-  "Insert what CERTIFICATE, a plist of the module, says."
+  "Insert a description of CERTIFICATE, a plist of the module."
   (let ((reasons (smtpmail-native-error-text (plist-get certificate :reasons))))
     (insert (format "Certificate:  %s\n"
                     (smtpmail-native-error-text
@@ -127,14 +127,14 @@ X-Message-SMTP-Method."
             (format-time-string "  valid to:   %F %T\n"
                                 (plist-get certificate :not-after))
             (format "  SHA-256:    %s\n" (plist-get certificate :sha256))
-            (format "  its key:    %s\n" (plist-get certificate :spki-sha256))
+            (format "  public key: %s\n" (plist-get certificate :spki-sha256))
             (format "  verified:   %s\n"
-                    (cond ((plist-get certificate :pinned) "no, it is pinned")
+                    (cond ((plist-get certificate :pinned) "no, but it matches your pin")
                           ((equal reasons "") "yes")
                           (t reasons))))))
 
 (defun smtpmail-native--insert-info (account result)
-  "Insert what RESULT tells of the server of ACCOUNT."
+  "Insert what RESULT, a plist of the module, says of the server of ACCOUNT."
   (let* ((tls (plist-get result :tls))
          (certificate (plist-get tls :certificate))
          (capabilities (mapcar #'smtpmail-native-error-text
@@ -145,7 +145,7 @@ X-Message-SMTP-Method."
     (insert (format "Server:       %s:%s\n" (plist-get account :host)
                     (plist-get account :port)))
     (unless (eq (plist-get result :kind) 'ok)
-      (insert (format "Failure:      %s\n"
+      (insert (format "Error:        %s\n"
                       (smtpmail-native-verdict-describe
                        result (plist-get account :host)
                        (plist-get account :port)))))
@@ -162,16 +162,15 @@ X-Message-SMTP-Method."
                             (and (string-match "\\`AUTH[ =]\\(.*\\)" line)
                                  (match-string 1 line)))
                           capabilities)
-                "none offered")
+                "not offered")
             "\nCapabilities:\n")
     (dolist (line capabilities)
       (insert "  " line "\n"))))
 
 ;;;###autoload
 (defun smtpmail-native-server-info ()
-  "Show what the mail server says of itself.
-That is its greeting, capabilities and mechanisms, the version and cipher of
-TLS, and its certificate.  Nothing secret is sent."
+  "Show the mail server's greeting, capabilities, TLS and certificate.
+This does not log in and sends no secrets."
   (interactive)
   (smtpmail-native-error-leaving
     (let* ((account (smtpmail-native-job-account))
@@ -187,11 +186,11 @@ TLS, and its certificate.  Nothing secret is sent."
 
 ;;;###autoload
 (autoload 'smtpmail-native-explain-credentials "smtpmail-native-explain"
-  "Show with which credentials a mail would be sent, and why." t)
+  "Show which credentials Emacs would use to send mail, and why." t)
 
 (defun smtpmail-native--shown-certificate (account)
-  "Return the certificate that the server of ACCOUNT shows, whatever it is.
-Signal a child of `smtpmail-native-error' if it shows none."
+  "Return the certificate that the server of ACCOUNT presents, even a bad one.
+Signal a child of `smtpmail-native-error' if it presents none."
   (let* ((host (plist-get account :host))
          (port (plist-get account :port))
          (result (smtpmail-native-wait-probe account t)))
@@ -199,15 +198,15 @@ Signal a child of `smtpmail-native-error' if it shows none."
         (smtpmail-native-error-signal
          'smtpmail-native-tls-error
          (if (eq (plist-get result :kind) 'ok)
-             (format "%s:%s uses no TLS" host port)
+             (format "%s:%s does not use TLS, so there is no certificate" host port)
            (smtpmail-native-verdict-describe result host port))))))
 
 ;;;###autoload
 (defun smtpmail-native-pin-certificate ()
-  "Show the certificate of the mail server, and trust it from now on.
-After a question its fingerprint goes into `smtpmail-native-tls-pins', and is
-saved where that is possible.  Nothing secret is sent.  Signal a child of
-`smtpmail-native-error' if the server shows none."
+  "Show the mail server's certificate and offer to trust it.
+If you agree, Emacs adds its fingerprint to `smtpmail-native-tls-pins', and
+saves that option if possible.  This sends no secrets.  Signal a child of
+`smtpmail-native-error' if the server presents no certificate."
   (interactive)
   (smtpmail-native-error-leaving
     (let* ((account (smtpmail-native-job-account))
@@ -238,7 +237,7 @@ saved where that is possible.  Nothing secret is sent.  Signal a child of
   "Ask for the passwords and certificates that held messages need." t)
 ;;;###autoload
 (autoload 'smtpmail-native-start "smtpmail-native-command"
-  "Send by itself what waits in the outbox, from now on." t)
+  "Send the waiting messages of the outbox in the background." t)
 (autoload 'smtpmail-native-list-note "smtpmail-native-list")
 
 (add-hook 'smtpmail-native-changed-functions #'smtpmail-native-list-note)
@@ -247,16 +246,16 @@ saved where that is possible.  Nothing secret is sent.  Signal a child of
 
 ;;;###autoload
 (autoload 'smtpmail-native-batch-send "smtpmail-native-batch"
-  "Send a message as the rest of the command line says, and end Emacs.")
+  "Send a message as the rest of the command line says, and exit Emacs.")
 ;;;###autoload
 (autoload 'smtpmail-native-batch-flush "smtpmail-native-batch"
-  "Send all that waits in the outbox, each message once, and end Emacs.")
+  "Send all waiting messages of the outbox once, and exit Emacs.")
 
 ;;;; The end
 
 (defun smtpmail-native-unload-function ()
-  "Give stock smtpmail back, and stop sending what waits in the outbox.
-The outbox stays as it is."
+  "Restore stock smtpmail and stop sending messages of the outbox.
+The messages stay in the outbox."
   (smtpmail-native-mode -1)
   (smtpmail-native-watch-stop)
   (smtpmail-native-line-remove)

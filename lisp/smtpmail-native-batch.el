@@ -403,9 +403,9 @@ FUNCTION returns an alist, which is printed if --result is there."
 
 ;;;###autoload
 (defun smtpmail-native-batch-send ()
-  "Send a message as the rest of the command line says, and end Emacs.
+  "Send a message as the rest of the command line says, and exit Emacs.
 This is for \"emacs --batch -l smtpmail-native -f smtpmail-native-batch-send
--- ARGUMENTS\"; with --help for the arguments it tells what they are.  The
+-- ARGUMENTS\"; the argument --help lists the others.  The
 exit code is one of sysexits.h: 0 sent, 64 arguments, recipients or
 addresses, 65 no message, 68 no such server, 69 refused, 70 internal, 74
 files, 75 not sent but worth another try, 76 it may have been sent or the
@@ -415,13 +415,13 @@ configuration."
 
 ;;;###autoload
 (defun smtpmail-native-batch-flush ()
-  "Send all that waits in the outbox, each message once, and end Emacs.
+  "Send all waiting messages of the outbox once, and exit Emacs.
 This is for \"emacs --batch -l smtpmail-native -f smtpmail-native-batch-flush
--- ARGUMENTS\".  Messages that you hold, that were refused or that may have
-been delivered are not sent.  The exit code is 0 if nothing waits any more;
-otherwise that of the worst: 76 for a message that may have been delivered,
-69 for one that was refused, 77 for one that is held for a password or
-certificate, 75 for one that still waits, 74 for a damaged one."
+-- ARGUMENTS\".  It leaves messages alone that you hold, that were refused
+before or that may have been delivered.  The exit code is 0 if nothing
+waits any more; otherwise the first of these that applies: 76 a message may
+have been delivered, 69 one was refused, 77 one is held for a password or
+certificate, 75 one still waits, 74 one is damaged."
   (smtpmail-native-batch--main #'smtpmail-native-batch--flush))
 
 (provide 'smtpmail-native-batch)

@@ -32,9 +32,9 @@
 
 ;;;###autoload
 (defun smtpmail-native-start ()
-  "Send by itself what waits in the outbox, from now on.
-That is also what an earlier Emacs session has left.  The global mode and
-the first message that you send do the same."
+  "Send the waiting messages of the outbox in the background.
+They include those of earlier Emacs sessions.  The global mode and the
+first message that you send do the same."
   (interactive)
   (smtpmail-native-command-worded
     (smtpmail-native-load)
@@ -77,7 +77,7 @@ line in the echo area say that something is missing."
   (interactive)
   (smtpmail-native-command-worded
     (when (= 0 (smtpmail-native-ask-all))
-      (message "No message is waiting for a password"))))
+      (message "No message is waiting for a password or certificate"))))
 
 (provide 'smtpmail-native-command)
 ;;; smtpmail-native-command.el ends here

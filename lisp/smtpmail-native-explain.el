@@ -38,13 +38,13 @@
   (let ((user (smtpmail-native-auth-string (nth 2 entry)))
         (secret (smtpmail-native-auth-string (nth 3 entry))))
     (format "matches: user %s, password %s"
-            (or user "left open")
-            (if secret "given" "left open"))))
+            (or user "not given")
+            (if secret "given" "not given"))))
 
 (defun smtpmail-native-explain--same-p (entry host port)
   "Return what of ENTRY differs from HOST and PORT, a text."
   (if (not (equal (downcase (format "%s" (car-safe entry))) (downcase host)))
-      "its host is another"
+      "its host differs"
     (format "its port is not %s" port)))
 
 (defun smtpmail-native-explain--others (value host port)
@@ -69,11 +69,11 @@ that tells of it without its secrets."
               (entry (funcall describe entry))
               (t (concat "no entry for this server"
                          (smtpmail-native-explain--others value host port)))))
-    (smtpmail-native-error (format "cannot be used: %s" (cadr err)))))
+    (smtpmail-native-error (format "invalid: %s" (cadr err)))))
 
 (defun smtpmail-native-explain--starttls-text (entry)
   "Return what ENTRY of `smtpmail-starttls-credentials' says."
-  (format "matches: STARTTLS is a must; key %s, certificate %s"
+  (format "matches: STARTTLS is required; key %s, certificate %s"
           (or (smtpmail-native-auth-string (nth 2 entry)) "none")
           (or (smtpmail-native-auth-string (nth 3 entry)) "none")))
 
@@ -95,7 +95,7 @@ that tells of it without its secrets."
 (defun smtpmail-native-explain--why-not (entry port user)
   "Return why ENTRY of auth-source does not serve for PORT and USER, or nil."
   (cond ((not (smtpmail-native-explain--port-p entry port))
-         (format "its port is %s, wanted is %s" (plist-get entry :port) port))
+         (format "its port is %s, not %s" (plist-get entry :port) port))
         ((and user (not (equal (plist-get entry :user) user)))
          (format "its user is not %s" user))))
 
@@ -165,12 +165,12 @@ that tells of it without its secrets."
        "stock smtpmail"))
     ('sendmail-send-it "sendmail")
     ('message-send-mail-with-sendmail "sendmail")
-    ('sendmail-query-once "Emacs asks at the first mail")
+    ('sendmail-query-once "Emacs asks you when you first send mail")
     ('message-use-send-mail-function "that of `send-mail-function'")
     ('nil (if (bound-and-true-p smtpmail-native-mode)
-              "nothing, `smtpmail-native-mode' changes no other function"
+              "not set, and `smtpmail-native-mode' does not affect it"
             "nothing"))
-    (_ "another one")))
+    (_ "another function")))
 
 (defun smtpmail-native-explain--function (variable)
   "Return a line on VARIABLE, whose value is a function that sends mail."
@@ -183,13 +183,13 @@ that tells of it without its secrets."
   "Return a text on STREAM, the value of `smtpmail-stream-type'.
 STARTTLS is the entry of the classic variable for the server, or nil."
   (cond ((memq stream '(ssl tls)) (format "%s: TLS from the start" stream))
-        (starttls "STARTTLS is a must, by `smtpmail-starttls-credentials'")
-        ((eq stream 'starttls) "starttls: STARTTLS is a must")
+        (starttls "STARTTLS is required by `smtpmail-starttls-credentials'")
+        ((eq stream 'starttls) "starttls: STARTTLS is required")
         ((eq stream 'plain) "plain: no TLS")
-        (t "nil: STARTTLS where it is offered")))
+        (t "nil: STARTTLS if the server offers it")))
 
 (defconst smtpmail-native-explain--default
-  "the strongest first that the server offers: SCRAM-SHA-256-PLUS, \
+  "the strongest that the server offers, in this order: SCRAM-SHA-256-PLUS, \
 SCRAM-SHA-1-PLUS, SCRAM-SHA-256, SCRAM-SHA-1, CRAM-MD5, PLAIN, LOGIN"
   "The order of mechanisms that nobody has changed.")
 
@@ -201,12 +201,13 @@ ENTRIES are those of auth-source that match, the first one counts."
         (preference (smtpmail-native-mechanism-preference))
         (option (smtpmail-native-mechanism-option)))
     (cond
-     (forced (format "%s, by smtp-auth of auth-source" forced))
+     (forced (format "%s (from smtp-auth in auth-source)" forced))
      (preference
-      (format "%s, with the secret as a token, by the options%s"
+      (format "%s, with a token (from your options)%s"
               (plist-get preference :mechanisms)
               (if (plist-get preference :preferred)
-                  "; as a password by others where none is offered"
+                  "; if the server offers none of these, \
+a password with another mechanism"
                 "")))
      ((null option) smtpmail-native-explain--default)
      ((eq (car option) 'none) "none, because `smtpmail-auth-supported' is nil")
@@ -223,8 +224,8 @@ It is found as for a mail, but nobody is asked."
               (setq found (smtpmail-native-auth-find host port
                                                      :user user :probe t))
               (pcase (plist-get found :source)
-                ('none "no authentication, unless the server demands it")
-                ('mechanism "no secret: the first mechanism needs none")
+                ('none "none, unless the server requires authentication")
+                ('mechanism "none needed for the first mechanism")
                 ('prompt (format "user %s, as typed before"
                                  (plist-get found :user)))
                 (source
@@ -236,7 +237,7 @@ It is found as for a mail, but nobody is asked."
                            (_ "auth-source"))
                          (if (plist-get found :token) ", with a token" "")))))
           (smtpmail-native-auth-error
-           (format "a prompt, and an error in batch: %s" (cadr err)))
+           (format "Emacs will ask you (in batch mode, an error: %s)" (cadr err)))
           (smtpmail-native-error (format "an error: %s" (cadr err))))
       (smtpmail-native-auth-release found))))
 
@@ -252,17 +253,16 @@ It is found as for a mail, but nobody is asked."
                          (append (list :host host :port port) known))
                         ", in place of a stored password that was refused"
                       ""))
-          "nothing was typed for this server and user")
+          "nothing entered for this server and user")
       (smtpmail-native-auth-release known))))
 
 (defun smtpmail-native-explain--prompt (host)
   "Return when a password for HOST is prompted for, a text."
-  (cond (noninteractive "never in batch")
+  (cond (noninteractive "never in batch mode")
         ((smtpmail-native-lookup-demanded-p host)
-         "when nothing above has a password: \
+         "if nothing above has a password: \
 `smtpmail-servers-requiring-authorization' matches")
-        (t "when an entry above leaves the password open, or the server \
-demands one")))
+        (t "if an entry above has no password, or the server requires one")))
 
 (defun smtpmail-native-explain--matching (sources host port user)
   "Return the entries of SOURCES that match HOST, PORT and USER."
@@ -355,7 +355,7 @@ no secret.  Signal `smtpmail-native-error' if the module is missing."
     (concat
      (smtpmail-native-explain--account account classic wanted)
      (smtpmail-native-explain--transport)
-     "\nWhere credentials are looked for, in this order:\n"
+     "\nWhere Emacs looks for credentials, in this order:\n"
      (mapconcat (lambda (source)
                   (setq number (1+ number))
                   (format "  %d. %s: %s\n" number (car source) (cdr source)))
@@ -368,10 +368,10 @@ no secret.  Signal `smtpmail-native-error' if the module is missing."
 
 ;;;###autoload
 (defun smtpmail-native-explain-credentials ()
-  "Show with which credentials a mail would be sent, and why with these.
-For the server at hand each place where they are looked for is shown in its
-order: which entry matches, or why it does not; then how the mail would be
-sent.  Nothing secret is shown, and nothing is sent.
+  "Show which credentials Emacs would use to send mail, and why.
+List the places where Emacs looks for them, in order, with the entry that
+matches or the reason why none does.  This shows no secrets and sends
+nothing.
 Signal a child of `smtpmail-native-error' if there is no server or module."
   (interactive)
   (let ((text (smtpmail-native-error-leaving

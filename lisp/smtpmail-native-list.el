@@ -307,8 +307,10 @@ until 22:52	Emacs will send it at that time
 queued		type \\[smtpmail-native-flush-queue] to send queued mail
 held		you held or cancelled it, or see Reason
 password	type \\[smtpmail-native-list-send] to enter the password
-certificate	the server's certificate is not trusted
-settings	an option does not fit this server; see Reason
+certificate	the server's certificate is not trusted; type
+		\\[smtpmail-native-list-send] to see it and decide
+settings	an option does not fit this server; see Reason, change
+		it, then edit the message and send it
 refused		the server refused it; edit it or send it again
 gave up		Emacs gave up after `smtpmail-native-expire' seconds
 unconfirmed	sent, but the server did not confirm that it accepted the

@@ -149,11 +149,11 @@ Nothing is asked, and no error is signaled."
 ;;;###autoload
 (define-minor-mode smtpmail-native-mode
   "Send mail natively wherever Emacs would use smtpmail.
-`smtpmail-send-it', `smtpmail-via-smtp' and `smtpmail-send-queued-mail' are
-advised; no setting is changed.  Mail that smtpmail has queued is taken into
-the outbox, and sent when the queue is flushed.  As long as the module is
-not there, smtpmail goes on as before.  What waits in the outbox is sent by
-itself."
+The mode advises `smtpmail-send-it', `smtpmail-via-smtp' and
+`smtpmail-send-queued-mail', and changes no option.  It moves messages that
+smtpmail has queued to the outbox, and sends them when you flush the queue.
+While the module is not built, smtpmail sends as before.  Emacs sends the
+waiting messages of the outbox in the background."
   :global t
   :group 'smtpmail-native
   (require 'smtpmail)

@@ -30,12 +30,13 @@
 (defvar smtpmail-smtp-service)
 
 (defcustom smtpmail-native-tls-pins nil
-  "Certificates that certain servers have to show.
-An alist of (HOST . PINS), PINS being a SHA-256 fingerprint in hex, maybe
-with colons, or a list of them, of the certificate or of its public key.
-A match takes the place of all other verification, the dates and the name
-included; a server that shows another certificate is refused, and nobody is
-asked.  `smtpmail-native-pin-certificate' adds a server."
+  "Alist of mail servers and the certificates that they must present.
+Each element is (HOST . PINS).  PINS is a SHA-256 fingerprint of the
+certificate or of its public key, in hexadecimal digits with or without
+colons, or a list of them.  A match replaces all other checks, even those
+of dates and name.  If the server presents another certificate, Emacs
+sends nothing and does not ask.
+The command `smtpmail-native-pin-certificate' adds an element."
   :group 'smtpmail-native
   :type '(alist :key-type (string :tag "Host")
                 :value-type (choice (string :tag "Fingerprint")

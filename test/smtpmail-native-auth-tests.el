@@ -642,7 +642,7 @@ So it is when auth-source has no place where it could be saved."
 (ert-deftest smtpmail-native-auth-tests-explained ()
   "`smtpmail-native-explain-credentials' names the option that counts."
   (pcase-dolist (`(,supported ,mechanisms ,text)
-                 '(((cram-md5 plain login) nil "the strongest first")
+                 '(((cram-md5 plain login) nil "the strongest")
                    ((login) nil "LOGIN, by `smtpmail-auth-supported'")
                    (nil nil "none, because `smtpmail-auth-supported' is nil")
                    ((login) (plain login)

@@ -483,7 +483,7 @@ machine localhost port %s login tim password s3cret-2 smtp-auth login\n" port)
                              "localhost:24 user eve does not match: its port"
                              "user tim matches: a secret, smtp-auth LOGIN"
                              "none.netrc (there is no such file)"
-                             "LOGIN, by smtp-auth"
+                             "LOGIN (from smtp-auth"
                              "send-mail-function: smtpmail-native-send-it"))
           (ert-info (words)
             (should (string-match-p words text))))
@@ -503,7 +503,7 @@ machine localhost port %s login tim password s3cret-2 smtp-auth login\n" port)
              (text (smtpmail-native-secrets-tests--explained)))
         (dolist (words '("user tim, from `smtpmail-auth-credentials'"
                          "matches: user tim, password given"
-                         "STARTTLS is a must" "(stock smtpmail)" "(sendmail)"
+                         "STARTTLS is required" "(stock smtpmail)" "(sendmail)"
                          "SCRAM-SHA-256, SCRAM-SHA-1, CRAM-MD5, PLAIN"))
           (ert-info (words)
             (should (string-match-p words text))))))))
