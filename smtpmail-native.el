@@ -129,7 +129,8 @@ X-Message-SMTP-Method names the method \"smtp-native\"."
             (format "  SHA-256:    %s\n" (plist-get certificate :sha256))
             (format "  public key: %s\n" (plist-get certificate :spki-sha256))
             (format "  verified:   %s\n"
-                    (cond ((plist-get certificate :pinned) "no, but it matches your pin")
+                    (cond ((plist-get certificate :pinned)
+                           "no, but it matches your pin")
                           ((equal reasons "") "yes")
                           (t reasons))))))
 
