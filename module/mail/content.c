@@ -21,20 +21,21 @@
 #define OUT_SIZE (3 * SMN_BLOCK)
 
 bool smn_blocks_init(struct smn_blocks *blocks) {
-  char *room = malloc(SMN_BLOCK_ROOM + OUT_SIZE + SMN_BLOCK_ROOM);
-  *blocks = (struct smn_blocks){.in = malloc(SMN_BLOCK),
-                                .out = room ? room + SMN_BLOCK_ROOM : NULL};
-  return blocks->in && blocks->out;
+  *blocks = (struct smn_blocks){
+      .in = malloc(SMN_BLOCK),
+      .room = malloc(SMN_BLOCK_ROOM + OUT_SIZE + SMN_BLOCK_ROOM)};
+  if (blocks->room)
+    blocks->out = blocks->room + SMN_BLOCK_ROOM;
+  return blocks->in && blocks->room;
 }
 
 void smn_blocks_free(struct smn_blocks *blocks) {
   if (blocks->in)
     smn_wipe(blocks->in, blocks->in_used);
-  if (blocks->out) {
+  if (blocks->room)
     smn_wipe(blocks->out, blocks->out_used);
-    free(blocks->out - SMN_BLOCK_ROOM);
-  }
   free(blocks->in);
+  free(blocks->room);
   *blocks = (struct smn_blocks){.in = NULL};
 }
 

@@ -17,9 +17,10 @@ struct smn_measure;
 
 /* Room for the blocks of one message after the other.  */
 struct smn_blocks {
-  char *in;  /* SMN_BLOCK octets */
-  char *out; /* what is written next, LEN octets; SMN_BLOCK_ROOM octets before
-                and after it are for those who write it */
+  char *in;   /* SMN_BLOCK octets */
+  char *room; /* that OUT stands in */
+  char *out;  /* what is written next, LEN octets; SMN_BLOCK_ROOM octets before
+                 and after it are for those who write it */
   size_t len;
   size_t in_used, out_used; /* so many have held something */
   const struct smn_content
