@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static int check_passed, check_failed;
+static _Atomic int check_passed, check_failed; /* any thread checks */
 
 static inline bool check_that(bool ok, const char *file, int line,
                               const char *what) {
