@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 enum { SHORT_MS = 60, LONG_MS = 20000 };
@@ -439,6 +440,68 @@ static void test_handshake_floods(void) {
 
 enum { LINES = 10000, MESSAGE = 70 * LINES };
 
+/* A record that has left in part: the rest of it stays here.  */
+
+/* Wish to cancel as soon as the buffers between both ends are full.  */
+static void *cancel_when_full(void *argument) {
+  const struct pair *p = argument;
+  struct pollfd room = {.fd = p->client, .events = POLLOUT};
+  while (poll(&room, 1, 0) != 0)
+    poll(NULL, 0, 1);
+  CHECK(write(p->cancel[1], "", 1) == 1);
+  return NULL;
+}
+
+/* Take what is on its way to the server, as it is.  True: it ends in the middle
+   of a record.  */
+static bool drain(const struct pair *p) {
+  static unsigned char all[8 * MESSAGE];
+  size_t len = 0, at = 0;
+  int unread = 0;
+  while (len < sizeof all) {
+    ssize_t n = recv(p->server.fd, all + len, sizeof all - len, MSG_DONTWAIT);
+    if (n > 0)
+      len += (size_t)n;
+    else if (ioctl(p->client, TIOCOUTQ, &unread) != 0 || unread == 0)
+      break;
+  }
+  while (at + 5 <= len)
+    at += 5 + (size_t)(all[at + 3] << 8 | all[at + 4]);
+  return at != len;
+}
+
+static bool cut_record(const char *priority) {
+  static const char content[4 * MESSAGE];
+  static const int small = 65536;
+  struct pair p;
+  pthread_t thread;
+  char rest[1000];
+  pair_open(&p, priority);
+  setsockopt(p.client, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+  setsockopt(p.server.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+  CHECK(pthread_create(&thread, NULL, cancel_when_full, &p) == 0);
+  CHECK_INT(smn_conn_write(p.conn, content, sizeof content, &p.err),
+            SMN_CANCELLED);
+  pthread_join(thread, NULL);
+  CHECK(smn_conn_written(p.conn) < sizeof content);
+  bool cut = drain(&p);
+  smn_conn_close(p.conn);
+  p.conn = NULL;
+  CHECK_INT(recv(p.server.fd, rest, sizeof rest, 0), 0);
+  pair_close(&p);
+  return cut;
+}
+
+static void test_cut_record(void) {
+  const char *const priorities[] = {tls12, tls13};
+  for (int i = 0; i < 2; i++) {
+    int tries = 0;
+    while (!cut_record(priorities[i]) && ++tries < 20)
+      continue;
+    CHECK(tries < 20);
+  }
+}
+
 /* Where the server sends its records.  */
 enum place { AT_MAIL, AT_DATA, IN_CONTENT, AT_END, PLACES };
 
@@ -580,6 +643,7 @@ int main(void) {
   test_floods();
   test_flood_is_input();
   test_handshake_floods();
+  test_cut_record();
   test_sessions();
   smn_tls_forget();
   remove_folder();
