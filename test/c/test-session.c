@@ -7,6 +7,7 @@
    scene at a certain step, so that no test depends on time.  */
 #include "certs.h"
 #include "check.h"
+#include "fds.h"
 #include "peer-run.h"
 #include "smtp/session.h"
 
@@ -16,6 +17,7 @@
 #include <semaphore.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -51,7 +53,8 @@ struct scene {
   const char *script;
   const char *want; /* "A ok; B reply 550 rcpt 0/1; " */
   const char *took; /* whose messages the server has got whole, NULL: any */
-  char only;        /* 'c' in clear, 't' inside TLS, 0 both */
+  char only;        /* 'c' in clear, 't' inside TLS, 'n' in clear and with
+                       small buffers, 0 both */
 };
 
 /* A scene that is played.  */
@@ -199,11 +202,29 @@ static void lengthen(const char *file) {
   fclose(out);
 }
 
+static bool narrow(int fd, int buffer) {
+  static const int small = 1;
+  return setsockopt(fd, SOL_SOCKET, buffer, &small, sizeof small) == 0;
+}
+
+/* The client cannot go on to write.  */
+static bool await_full(int fd) {
+  struct pollfd room = {.fd = fd, .events = POLLOUT};
+  int left = TIMEOUT_MS;
+  while (left-- > 0 && poll(&room, 1, 0) != 0)
+    poll(NULL, 0, 1);
+  return left > 0;
+}
+
 static bool on_call(void *context, const char *words) {
   struct play *play = context;
   struct letter *letter = by_name(play, words[strlen(words) - 1]);
   if (strcmp(words, "go") == 0)
     return sem_post(&play->go) == 0;
+  if (strcmp(words, "narrow") == 0)
+    return narrow(other_end(play->peer.fd), SO_SNDBUF);
+  if (strcmp(words, "full") == 0)
+    return await_full(other_end(play->peer.fd));
   if (!letter)
     return false;
   if (strncmp(words, "shorten", 7) == 0)
@@ -435,6 +456,8 @@ static void play_scene(const struct scene *scene, bool tls) {
                     .context = play,
                     .log = open_memstream(&play->log, &play->log_size)};
   play->listening = peer_listen("127.0.0.1", &play->port);
+  if (scene->only == 'n')
+    CHECK(narrow(play->listening, SO_RCVBUF));
   play->script = tls ? secured(scene->script) : strdup(scene->script);
   make_letters(play, tls);
   CHECK_INT(pthread_create(&thread, NULL, serve, play), 0);
@@ -811,6 +834,13 @@ static const struct scene refusals[] = {
      PIPELINES "C: MAIL *\nC: RCPT *\nC: RCPT *\nC: RCPT *\nC: DATA\nS: 250 x\n"
                "S: 421 x\nstall\n" OTHERS,
      "A reply 421 rcpt 0/3; B ok; ", "B", 0},
+    {"it breaks when the end of data has left, and not all of the next",
+     "A\nB many=80\n",
+     PIPELINES FLIGHT
+     "call narrow\n" AGREED "call full\nreset\n" NEXT HELLO
+     "C: MAIL *\nS: 250 x\ntimes 80 C: RCPT * | S: 250 x\nC: DATA\nS: 354 x\n"
+     "data\nS: 250 taken\n" QUIT,
+     "A network end-of-data doubt; B ok 80/80; ", NULL, 'n'},
     {"421 to the only recipient, and it closes", "A chunks\nB chunks\n",
      BOTH "C: MAIL *\nC: RCPT *\nbdat\ntimes 2 S: 250 x\nS: 250 taken\n"
           "C: MAIL *\nC: RCPT *\nchunk\nS: 250 x\nS: 421 x\nclose\n" NEXT BOTH
@@ -843,7 +873,7 @@ static void play_all(const struct scene *scenes, size_t count,
   for (size_t i = 0; i < count; i++)
     for (int tls = 0; tls < 2; tls++)
       if ((!which || strstr(scenes[i].name, which)) &&
-          (!scenes[i].only || scenes[i].only == (tls ? 't' : 'c')))
+          (!scenes[i].only || tls == (scenes[i].only == 't')))
         play_scene(&scenes[i], tls);
 }
 
