@@ -235,14 +235,17 @@ Where it cannot be used there was an attempt, and its outcome is unknown."
              "message.ascii"
            "message")))
 
+(defun smtpmail-native-outbox--message-size (entry)
+  "Return how many octets the file of ENTRY that is sent now must have, or nil."
+  (or (plist-get (smtpmail-native-entry-state entry) :ascii)
+      (plist-get (smtpmail-native-entry-envelope entry) :size)))
+
 (defun smtpmail-native-outbox--check-message (entry)
   "Note in ENTRY if its message is not all there."
   (let* ((file (smtpmail-native-outbox-message-file entry))
          (state (smtpmail-native-entry-state entry))
          (size (file-attribute-size (file-attributes file)))
-         (wanted (or (plist-get state :ascii)
-                     (plist-get (smtpmail-native-entry-envelope entry)
-                                :size)))
+         (wanted (smtpmail-native-outbox--message-size entry))
          (wrong (and size (smtpmail-native-data-file-problem file))))
     (cond
      (wrong
@@ -308,9 +311,17 @@ not to be trusted."
 
 (defun smtpmail-native-outbox-insert-message (entry)
   "Insert the octets of ENTRY's message after point of a unibyte buffer.
-Signal an error if they cannot be read."
+Signal an error if they cannot be read.  A file that has become far longer
+than the message cannot: to read it may take all memory."
   (let* ((file (smtpmail-native-outbox-message-file entry))
-         (problem (smtpmail-native-data-file-problem file)))
+         (size (file-attribute-size (file-attributes file)))
+         (problem (or (smtpmail-native-data-file-problem file)
+                      (and (> size
+                              (max smtpmail-native-data-max
+                                   (or (smtpmail-native-outbox--message-size
+                                        entry)
+                                       size)))
+                           "it is too long"))))
     (when problem
       (signal 'file-error (list "Cannot read the message" problem file)))
     (insert-file-contents-literally file)))
@@ -325,10 +336,12 @@ One that is empty or zeros, or has not all bytes, was lost with the power."
         (condition-case nil
             (with-temp-buffer
               (smtpmail-native-outbox-locally
-                (smtpmail-native-data-insert file 'utf-8-emacs-unix nil)
                 (and (memql size (list nil (file-attribute-size
                                             (file-attributes file))))
                      (progn
+                       (smtpmail-native-data-insert
+                        file 'utf-8-emacs-unix (or size
+                                                   smtpmail-native-data-max))
                        (goto-char (point-min))
                        (re-search-forward "[^\0 \t\n\r]" nil t))
                      (buffer-string))))

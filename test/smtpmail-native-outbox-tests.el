@@ -603,5 +603,25 @@ Nothing is then looked for, written or moved anywhere else."
                          default-directory nil
                          directory-files-no-dot-files-regexp))))))))
 
+(ert-deftest smtpmail-native-outbox-tests-too-long ()
+  "A message or draft that was made endless is not read."
+  (smtpmail-native-test-with-outbox
+    (let ((entry (smtpmail-native-test-commit nil nil "To: b@x\n")))
+      (unwind-protect
+          (progn
+            (dolist (name '("message" "draft"))
+              (should (= 0 (call-process
+                            "truncate" nil nil nil "-s" "40G"
+                            (smtpmail-native-outbox-file entry name)))))
+            (cl-letf (((symbol-function 'insert-file-contents)
+                       (lambda (&rest _) (error "It was read")))
+                      ((symbol-function 'insert-file-contents-literally)
+                       (lambda (&rest _) (error "It was read"))))
+              (should-not (smtpmail-native-outbox-draft entry))
+              (with-temp-buffer
+                (should-error (smtpmail-native-outbox-insert-message entry)
+                              :type 'file-error))))
+        (smtpmail-native-outbox-release entry)))))
+
 (provide 'smtpmail-native-outbox-tests)
 ;;; smtpmail-native-outbox-tests.el ends here
