@@ -205,17 +205,57 @@ A line that stays is not touched."
         (smtpmail-native-list--draw-line id now)))
     (set-buffer-modified-p nil)))
 
+(defun smtpmail-native-list--draw-here (id now)
+  "Draw the line at point, of the entry ID, as it is at the time NOW.
+Leave point after it."
+  (let* ((entry (smtpmail-native-index-entry id))
+         (columns (and entry (smtpmail-native-row-columns entry now))))
+    (if (and columns (equal-including-properties (tabulated-list-get-entry)
+                                                 columns))
+        (forward-line)
+      (delete-region (point) (line-beginning-position 2))
+      (when columns
+        (tabulated-list-print-entry id columns)))))
+
+(defun smtpmail-native-list--draw-sorted (until)
+  "Draw the lines again that have to be, until the time UNTIL, or all if nil.
+The lines are in an order that you have chosen, and each stays where it is;
+new ones come last, until \\[revert-buffer] sorts them."
+  (let ((inhibit-read-only t)
+        (now (float-time))
+        (enough nil))
+    (goto-char (point-min))
+    (while (not (or enough (eobp)))
+      (let ((id (tabulated-list-get-id)))
+        (if (not (and id (gethash id smtpmail-native-list--dirty)))
+            (forward-line)
+          (remhash id smtpmail-native-list--dirty)
+          (smtpmail-native-list--draw-here id now)
+          (setq enough (and until (> (float-time) until))))))
+    (unless enough
+      (smtpmail-native-list--append until now))
+    (set-buffer-modified-p nil)))
+
+(defun smtpmail-native-list--append (until now)
+  "Draw at point, the end, what has no line yet, as it is at the time NOW.
+Stop at the time UNTIL, if non-nil."
+  (dolist (id (sort (hash-table-keys smtpmail-native-list--dirty) #'string<))
+    (unless (and until (> (float-time) until))
+      (let ((entry (smtpmail-native-index-entry id)))
+        (remhash id smtpmail-native-list--dirty)
+        (when entry
+          (tabulated-list-print-entry
+           id (smtpmail-native-row-columns entry now)))))))
+
 (defun smtpmail-native-list--draw (buffer &optional until)
   "Show what is known in BUFFER, without moving point in any window.
-Stop at the time UNTIL, if non-nil.  Lines that you have sorted are drawn
-all together."
+Stop at the time UNTIL, if non-nil."
   (with-current-buffer buffer
     (when (> (hash-table-count smtpmail-native-list--dirty) 0)
       (let ((positions (smtpmail-native-list--positions)))
         (if (null tabulated-list-sort-key)
             (smtpmail-native-list--draw-lines until)
-          (clrhash smtpmail-native-list--dirty)
-          (tabulated-list-print))
+          (smtpmail-native-list--draw-sorted until))
         (smtpmail-native-list--go-back positions)))))
 
 (defun smtpmail-native-list--seen ()
@@ -343,15 +383,24 @@ sent		sent; only cleaning up remains
         (run-at-time 1 1 #'smtpmail-native-quiet-call
                      #'smtpmail-native-list--tick (current-buffer))))
 
+(defun smtpmail-native-list--sort ()
+  "Draw all lines in the order that you have chosen."
+  (let ((positions (smtpmail-native-list--positions)))
+    (clrhash smtpmail-native-list--dirty)
+    (tabulated-list-print)
+    (smtpmail-native-list--go-back positions)))
+
 (defun smtpmail-native-list--revert (&rest _)
   "Read the outbox anew and show it."
   (smtpmail-native-command-worded
     (smtpmail-native-list--look)
     (smtpmail-native-index-complete smtpmail-native-list--patience)
-    (smtpmail-native-list--all-dirty)
-    (smtpmail-native-list--draw (current-buffer)
-                                (+ (float-time)
-                                   smtpmail-native-list--patience))
+    (if tabulated-list-sort-key
+        (smtpmail-native-list--sort)
+      (smtpmail-native-list--all-dirty)
+      (smtpmail-native-list--draw (current-buffer)
+                                  (+ (float-time)
+                                     smtpmail-native-list--patience)))
     (smtpmail-native-list--later)
     (smtpmail-native-line-update)))
 

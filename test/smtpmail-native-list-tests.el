@@ -452,6 +452,31 @@ sending it? ")))
         (revert-buffer)
         (should (equal (tabulated-list-get-id) (nth 3 ids)))))))
 
+(ert-deftest smtpmail-native-list-tests-sorted-in-place ()
+  "A change in a sorted list draws one line again, not all; \"g\" sorts."
+  (smtpmail-native-list-tests--with nil
+    (let ((first (smtpmail-native-list-tests--commit '(:status ready)))
+          (second (smtpmail-native-list-tests--commit '(:status ready)))
+          (printed 0))
+      (setq tabulated-list-sort-key '("To" . t))
+      (revert-buffer)
+      (cl-letf* ((original (symbol-function 'tabulated-list-print-entry))
+                 ((symbol-function 'tabulated-list-print-entry)
+                  (lambda (&rest args)
+                    (setq printed (1+ printed))
+                    (apply original args))))
+        (smtpmail-native-act-hold first)
+        (smtpmail-native-list--update)
+        (should (= printed 1))
+        (smtpmail-native-act-delete second)
+        (smtpmail-native-list--update)
+        (should (= printed 1))
+        (should (= 1 (count-lines (point-min) (point-max))))
+        (should (string-match-p "held" (buffer-string)))
+        (setq second (smtpmail-native-list-tests--commit '(:status ready)))
+        (smtpmail-native-list--update)
+        (should (= 2 (count-lines (point-min) (point-max))))))))
+
 (ert-deftest smtpmail-native-list-tests-sorts ()
   "Numbers are sorted as numbers."
   (smtpmail-native-list-tests--with nil
