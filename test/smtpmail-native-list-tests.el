@@ -60,7 +60,9 @@ is on its line."
                        mail (smtpmail-native-job-account))
                       state)))
           (smtpmail-native-outbox-release entry)
-          (revert-buffer)
+          ;; A busy machine may take longer than users are kept waiting.
+          (let ((smtpmail-native-list--patience 60))
+            (revert-buffer))
           (goto-char (smtpmail-native-list--find
                       (smtpmail-native-entry-id entry)))
           (smtpmail-native-entry-id entry))
