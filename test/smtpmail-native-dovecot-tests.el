@@ -10,14 +10,11 @@
 
 ;;; Code:
 
-(require 'smtpmail-native-test-helper)
-(require 'cl-lib)
+(require 'smtpmail-native-server-helper)
 (require 'gnutls)
-(require 'smtpmail-native-load)
 
 (defconst smtpmail-native-dovecot-tests--program
-  (let ((exec-path (append exec-path '("/usr/sbin" "/usr/local/sbin"))))
-    (executable-find "dovecot"))
+  (smtpmail-native-server-program "dovecot")
   "The file of Dovecot, or nil.")
 
 (defconst smtpmail-native-dovecot-tests--submission
@@ -34,13 +31,6 @@
     "C: RCPT TO:<bob@example.org>*" "S: 250 fine" "C: DATA" "S: 354 go"
     "data" "S: 250 taken" "C: QUIT" "S: 221 bye")
   "What the server behind Dovecot does, once per connection.")
-
-(defun smtpmail-native-dovecot-tests--free-port ()
-  "Return a port of the loopback that nobody uses."
-  (let ((process (make-network-process :name "free" :server t :host 'local
-                                       :service t :family 'ipv4 :noquery t)))
-    (unwind-protect (process-contact process :service)
-      (delete-process process))))
 
 (defconst smtpmail-native-dovecot-tests--version
   (and smtpmail-native-dovecot-tests--program
@@ -167,16 +157,6 @@ Mail belongs to USER and GROUP."
 
 ;; Kerberos
 
-(defun smtpmail-native-dovecot-tests--call (input program &rest args)
-  "Run PROGRAM with ARGS and the string INPUT; an exit but 0 is an error."
-  (with-temp-buffer
-    (insert (or input ""))
-    (let ((exec-path (append exec-path '("/usr/sbin" "/usr/local/sbin"))))
-      (unless (eql (apply #'call-process-region (point-min) (point-max)
-                          program t t nil args)
-                   0)
-        (error "%s: %s" program (buffer-string))))))
-
 (defun smtpmail-native-dovecot-tests--realm (folder port)
   "Make a realm in FOLDER whose KDC is at PORT, with its principals."
   (with-temp-file (expand-file-name "krb5.conf" folder)
@@ -189,12 +169,12 @@ Mail belongs to USER and GROUP."
             (format "  kdc_listen = 127.0.0.1:%d\n" port)
             (format "  kdc_tcp_listen = 127.0.0.1:%d\n }\n" port)
             "[domain_realm]\n localhost = EXAMPLE.TEST\n"))
-  (smtpmail-native-dovecot-tests--call nil "kdb5_util" "create" "-s"
+  (smtpmail-native-server-call nil "kdb5_util" "create" "-s"
                                        "-P" "master")
   (dolist (query (list "addprinc -pw correct-horse tim"
                        "addprinc -randkey smtp/localhost"
                        (format "ktadd -k %s/keytab smtp/localhost" folder)))
-    (smtpmail-native-dovecot-tests--call nil "kadmin.local" "-q" query))
+    (smtpmail-native-server-call nil "kadmin.local" "-q" query))
   (set-file-modes (expand-file-name "keytab" folder) #o644))
 
 (defun smtpmail-native-dovecot-tests--key ()
@@ -241,20 +221,6 @@ Mail belongs to USER and GROUP."
       (call-process "chown" nil nil nil "-R" "dovecot"
                     (expand-file-name "home" folder)))))
 
-(defun smtpmail-native-dovecot-tests--greets (port)
-  "Return non-nil when somebody greets at PORT of the loopback."
-  (with-temp-buffer
-    (let ((process (ignore-errors
-                     (make-network-process
-                      :name "greeting" :host "127.0.0.1" :service port
-                      :buffer (current-buffer) :noquery t
-                      :sentinel #'ignore))))
-      (when process
-        (unwind-protect
-            (cl-loop repeat 40 thereis (> (buffer-size) 3)
-                     do (accept-process-output process 0.05))
-          (delete-process process))))))
-
 (defvar smtpmail-native-dovecot-tests--before nil
   "Functions that are called with the folder before Dovecot starts.")
 
@@ -262,8 +228,9 @@ Mail belongs to USER and GROUP."
   "Run BODY with a Dovecot at `port', its files in `folder'."
   (declare (debug t))
   `(let* ((folder (make-temp-file "smtpmail-native" t))
-          (port (smtpmail-native-dovecot-tests--free-port))
-          (relay-port (smtpmail-native-dovecot-tests--free-port))
+          (ports (smtpmail-native-server-ports 2))
+          (port (car ports))
+          (relay-port (cadr ports))
           relay dovecot)
      (unwind-protect
          (progn
@@ -277,31 +244,14 @@ Mail belongs to USER and GROUP."
                                        "--deliver" folder
                                        "--connections" "100"
                                        (expand-file-name "relay.smtp" folder)))
-                 dovecot (make-process
-                          :name "dovecot" :noquery t
-                          :buffer (generate-new-buffer " *dovecot*")
-                          :command (list smtpmail-native-dovecot-tests--program
-                                         "-F" "-c" (expand-file-name
-                                                    "dovecot.conf" folder))))
-           (unless (ignore-errors
-                     (smtpmail-native-test-wait
-                      (lambda ()
-                        (or (not (process-live-p dovecot))
-                            (smtpmail-native-dovecot-tests--greets port))))
-                     (process-live-p dovecot))
-             (message "Dovecot does not start: %s"
-                      (smtpmail-native-test--output dovecot))
-             (ert-skip "Dovecot does not start"))
+                 dovecot (smtpmail-native-server-start
+                          "Dovecot"
+                          (list smtpmail-native-dovecot-tests--program
+                                "-F" "-c" (expand-file-name "dovecot.conf"
+                                                            folder))
+                          (lambda () (smtpmail-native-server-greets-p port))))
            ,@body)
-       (when (and dovecot (process-live-p dovecot))
-         (interrupt-process dovecot)
-         (with-timeout (5 (delete-process dovecot))
-           (while (process-live-p dovecot)
-             (accept-process-output dovecot 0.05))))
-       (dolist (process (list relay dovecot))
-         (when process
-           (delete-process process)
-           (kill-buffer (process-buffer process))))
+       (mapc #'smtpmail-native-server-stop (list dovecot relay))
        (delete-directory folder t))))
 
 (defun smtpmail-native-dovecot-tests--send (port &rest job)
@@ -345,8 +295,8 @@ Mail belongs to USER and GROUP."
 
 (ert-deftest smtpmail-native-dovecot-tests-mechanisms ()
   "Every mechanism gets a mail through Dovecot."
-  (skip-unless (and smtpmail-native-dovecot-tests--program
-                    smtpmail-native-dovecot-tests--submission))
+  (smtpmail-native-server-need smtpmail-native-dovecot-tests--program
+                               smtpmail-native-dovecot-tests--submission)
   (smtpmail-native-dovecot-tests--with
    (let ((count 0))
      (pcase-dolist (`(,mechanism . ,job) (smtpmail-native-dovecot-tests--jobs))
@@ -360,8 +310,8 @@ Mail belongs to USER and GROUP."
 
 (ert-deftest smtpmail-native-dovecot-tests-refusals ()
   "What Dovecot refuses is told as it is."
-  (skip-unless (and smtpmail-native-dovecot-tests--program
-                    smtpmail-native-dovecot-tests--submission))
+  (smtpmail-native-server-need smtpmail-native-dovecot-tests--program
+                               smtpmail-native-dovecot-tests--submission)
   (smtpmail-native-dovecot-tests--with
    (dolist (mechanism smtpmail-native-dovecot-tests--passwords)
      (let ((result (smtpmail-native-dovecot-tests--send
@@ -404,14 +354,13 @@ process, which no Lisp can change."
 (ert-deftest smtpmail-native-dovecot-tests-gssapi ()
   "A ticket of Kerberos gets a mail through Dovecot, and none does not."
   (let ((exec-path (append exec-path '("/usr/sbin" "/usr/local/sbin"))))
-    (skip-unless (and smtpmail-native-dovecot-tests--program
-                      smtpmail-native-dovecot-tests--submission
-                      (file-exists-p
-                       "/usr/lib/dovecot/modules/auth/libmech_gssapi.so")
-                      (cl-every #'executable-find
-                                '("krb5kdc" "kdb5_util" "kadmin.local"
-                                  "kinit")))))
-  (let* ((kdc-port (smtpmail-native-dovecot-tests--free-port))
+    (smtpmail-native-server-need
+     smtpmail-native-dovecot-tests--program
+     smtpmail-native-dovecot-tests--submission
+     (file-exists-p "/usr/lib/dovecot/modules/auth/libmech_gssapi.so")
+     (cl-every #'executable-find
+               '("krb5kdc" "kdb5_util" "kadmin.local" "kinit"))))
+  (let* ((kdc-port (car (smtpmail-native-server-ports 1)))
          (process-environment (copy-sequence process-environment))
          (smtpmail-native-dovecot-tests--kerberos t)
          kdc
@@ -434,7 +383,7 @@ process, which no Lisp can change."
          (smtpmail-native-test-wait
           (lambda ()
             (ignore-errors
-              (smtpmail-native-dovecot-tests--call "correct-horse\n" "kinit"
+              (smtpmail-native-server-call "correct-horse\n" "kinit"
                                                    "tim")
               t)))
          ;; A KDC that does not answer is waited for no longer than a server.

@@ -9,24 +9,11 @@
 
 ;;; Code:
 
-(require 'smtpmail-native-test-helper)
-(require 'cl-lib)
+(require 'smtpmail-native-server-helper)
 
 (defconst smtpmail-native-exim-tests--program
-  (let ((exec-path (append exec-path '("/usr/sbin" "/usr/local/sbin"))))
-    (and (zerop (user-uid))
-         (or (executable-find "exim4") (executable-find "exim"))))
+  (and (zerop (user-uid)) (smtpmail-native-server-program "exim4" "exim"))
   "The file of Exim, or nil.")
-
-(defun smtpmail-native-exim-tests--ports ()
-  "Return two ports of the loopback that nobody uses."
-  (let ((processes (cl-loop repeat 2 collect
-                            (make-network-process
-                             :name "free" :server t :host 'local :service t
-                             :family 'ipv4 :noquery t))))
-    (prog1 (mapcar (lambda (process) (process-contact process :service))
-                   processes)
-      (mapc #'delete-process processes))))
 
 (defun smtpmail-native-exim-tests--configure (folder ports)
   "Write Exim's configuration for PORTS into FOLDER, and return its name.
@@ -75,70 +62,35 @@ cram:
     (set-file-modes file #o600)
     file))
 
-(defun smtpmail-native-exim-tests--up-p (port)
-  "Return non-nil if something listens on PORT."
-  (ignore-errors
-    (delete-process (make-network-process :name "look" :host "127.0.0.1"
-                                          :service port :noquery t))
-    t))
-
 (defmacro smtpmail-native-exim-tests--with (&rest body)
   "Run BODY with an Exim on `tls-port' and `clear-port', its files in `folder'."
   (declare (indent 0) (debug t))
   `(progn
-     (skip-unless smtpmail-native-exim-tests--program)
-     (let* ((folder (file-name-as-directory
-                     (make-temp-file "smtpmail-native" t)))
-            (ports (smtpmail-native-exim-tests--ports))
+     (smtpmail-native-server-need smtpmail-native-exim-tests--program)
+     (let* ((ports (smtpmail-native-server-ports 2))
             (tls-port (car ports))
             (clear-port (cadr ports))
-            (config (smtpmail-native-exim-tests--configure folder ports))
-            (exim (make-process
-                   :name "exim" :noquery t :buffer (generate-new-buffer " *exim*")
-                   :command (list smtpmail-native-exim-tests--program
-                                  "-C" config "-bdf"
-                                  "-oP" (expand-file-name "pid" folder))))
-            (user-mail-address "alice@example.org")
-            (user-full-name "Alice")
-            (auth-sources nil)
-            (mail-personal-alias-file "/nonexistent")
-            (smtpmail-smtp-server "localhost")
-            (smtpmail-smtp-user nil)
-            (smtpmail-queue-mail nil)
-            (smtpmail-debug-info t)
-            (smtpmail-local-domain "example")
-            (smtpmail-auth-credentials
-             (mapcar (lambda (port) (list "localhost" port "alice" "secret"))
-                     ports))
-            (smtpmail-starttls-credentials nil)
-            (smtpmail-native-outbox-directory
-             (expand-file-name "outbox/" folder))
-            (gnutls-trustfiles (list (smtpmail-native-test-cert "ca.pem")))
-            (inhibit-message t))
+            exim)
        (ignore tls-port clear-port)
-       (unwind-protect
-           (progn
-             (smtpmail-native-test-wait
-              (lambda ()
-                (or (not (process-live-p exim))
-                    (cl-every #'smtpmail-native-exim-tests--up-p ports))))
-             (unless (process-live-p exim)
-               (ert-skip (with-current-buffer (process-buffer exim)
-                           (buffer-string))))
-             ,@body)
-         (smtpmail-native-module-shutdown 5000)
-         (delete-process exim)
-         (kill-buffer (process-buffer exim))
-         (delete-directory folder t)))))
+       (smtpmail-native-server-with-client ports
+         (unwind-protect
+             (progn
+               (setq exim
+                     (smtpmail-native-server-start
+                      "Exim"
+                      (list smtpmail-native-exim-tests--program "-C"
+                            (smtpmail-native-exim-tests--configure folder ports)
+                            "-bdf" "-oP" (expand-file-name "pid" folder))
+                      (lambda ()
+                        (cl-every #'smtpmail-native-server-listens-p ports))))
+               ,@body)
+           (smtpmail-native-server-hang-up)
+           (smtpmail-native-server-stop exim))))))
 
 (defun smtpmail-native-exim-tests--send (port stream body &optional to)
   "Send BODY to TO by STREAM to PORT, and wait."
-  (let ((smtpmail-smtp-service port)
-        (smtpmail-stream-type stream))
-    (with-temp-buffer
-      (insert "To: " (or to "bob@example.org") "\nSubject: x\n"
-              mail-header-separator "\n" body)
-      (smtpmail-native-send-it))))
+  (smtpmail-native-server-send port body :stream stream
+                               :to (or to "bob@example.org")))
 
 (defun smtpmail-native-exim-tests--bodies (folder)
   "Return the bodies of the messages in the spool of FOLDER, sorted."
@@ -151,11 +103,6 @@ cram:
                 (file-expand-wildcards
                  (expand-file-name "spool/input/*-D" folder)))
         #'string<))
-
-(defun smtpmail-native-exim-tests--trace ()
-  "Return the dialogue of the last mail."
-  (with-current-buffer "*trace of SMTP session to localhost*"
-    (buffer-string)))
 
 (ert-deftest smtpmail-native-exim-tests-early ()
   "The second connection does not wait for the greeting.
@@ -177,7 +124,7 @@ inside TLS it does not wait for the reply to EHLO.  In clear AUTH waits."
                               ('starttls
                                "C: STARTTLS\n.*\nC: EHLO .*\nC: AUTH ")
                               ('plain "\\`C: EHLO .*\nS: 220 "))
-                            (smtpmail-native-exim-tests--trace))
+                            (smtpmail-native-server-trace))
                            t)
                       (= i 1)))))
       (should (equal (smtpmail-native-exim-tests--bodies folder)
@@ -198,7 +145,7 @@ inside TLS it does not wait for the reply to EHLO.  In clear AUTH waits."
         (should (equal (smtpmail-native-exim-tests--bodies folder)
                        (sort (copy-sequence bodies) #'string<)))
         (should (eq (and (string-match-p "^C: BDAT "
-                                         (smtpmail-native-exim-tests--trace))
+                                         (smtpmail-native-server-trace))
                          t)
                     smtpmail-native-chunking))))))
 
@@ -228,7 +175,7 @@ inside TLS it does not wait for the reply to EHLO.  In clear AUTH waits."
         (smtpmail-native-exim-tests--send clear-port 'starttls "x\n")
         (should (string-match-p
                  (concat "^C: AUTH " (upcase (symbol-name mechanism)))
-                 (smtpmail-native-exim-tests--trace)))
+                 (smtpmail-native-server-trace)))
         (setf (nth 3 (cadr smtpmail-auth-credentials)) "wrong")
         (should-error (smtpmail-native-exim-tests--send clear-port 'starttls "y\n")
                       :type 'smtpmail-native-auth-error)
