@@ -39,7 +39,7 @@ static bool reserve(struct smn_state *state) {
   struct smn_owed *owed = malloc(room * sizeof *owed);
   if (!owed)
     return false;
-  for (size_t i = 0; i < state->count; i++)
+  for (size_t i = 0; state->room > 0 && i < state->count; i++)
     owed[i] = *at(state, i);
   free(state->owed);
   state->owed = owed;
