@@ -80,6 +80,8 @@
       "service submission-login {" "  chroot ="
       "  inet_listener submission {" ,(format "    port = %d" port) "  }"
       "  inet_listener submissions {" "    port = 0" "  }" "}"
+      "service auth {" "  unix_listener auth-postfix {" "    mode = 0666" "  }"
+      "}"
       "service lmtp {" "  unix_listener lmtp {" "    mode = 0600" "  }" "}"
       "submission_relay_host = 127.0.0.1"
       ,(format "submission_relay_port = %d" relay-port)

@@ -320,5 +320,52 @@ end-later@example.org 451 4.7.1 not such content yet\n"))
                               message))
              (smtpmail-native-postfix-tests--delivered folder 3)))))
 
+;; Postfix in front of Dovecot, which alone knows passwords
+
+(defun smtpmail-native-postfix-tests--dovecot (folder)
+  "Start a Dovecot in FOLDER that tells Postfix who is who; return it."
+  (let ((ports (smtpmail-native-server-ports 2)))
+    (smtpmail-native-dovecot-tests--write (directory-file-name folder)
+                                          (car ports) (cadr ports))
+    (smtpmail-native-server-start
+     "Dovecot"
+     (list smtpmail-native-dovecot-tests--program "-F" "-c"
+           (expand-file-name "dovecot.conf" folder))
+     (lambda () (file-exists-p (expand-file-name "run/auth-postfix" folder))))))
+
+(defun smtpmail-native-postfix-tests--login (port password mechanisms)
+  "Send to PORT as tim with PASSWORD and MECHANISMS; return nil or the error."
+  (let ((smtpmail-auth-credentials
+         (list (list "localhost" port "tim" password)))
+        (smtpmail-native-auth-mechanisms mechanisms))
+    (condition-case err
+        (progn (smtpmail-native-server-send port "x\n") nil)
+      (smtpmail-native-error err))))
+
+(ert-deftest smtpmail-native-postfix-tests-dovecot ()
+  "Postfix takes each mechanism that Dovecot knows, with the right password.
+A mechanism that is named goes through also where Dovecot knows -PLUS, which
+Postfix does not offer, and a wrong password is told as such."
+  (smtpmail-native-server-need smtpmail-native-dovecot-tests--program)
+  (let ((smtpmail-native-postfix-tests--auth t)
+        (smtpmail-native-idle-seconds 0)
+        dovecot)
+    (smtpmail-native-postfix-tests--with
+      (setq dovecot (smtpmail-native-postfix-tests--dovecot folder))
+      (unwind-protect
+          (progn
+            (dolist (mechanism '(plain login cram-md5 digest-md5 scram-sha-1
+                                 scram-sha-256))
+              (ert-info ((symbol-name mechanism))
+                (should-not (smtpmail-native-postfix-tests--login
+                             port "correct-horse" (list mechanism)))
+                (should (eq 'smtpmail-native-auth-error
+                            (car (smtpmail-native-postfix-tests--login
+                                  port "wrong-horse" (list mechanism)))))))
+            (should-not (smtpmail-native-postfix-tests--login
+                         port "correct-horse" '(scram-sha-256 plain)))
+            (smtpmail-native-postfix-tests--delivered folder 7))
+        (smtpmail-native-server-stop dovecot)))))
+
 (provide 'smtpmail-native-postfix-tests)
 ;;; smtpmail-native-postfix-tests.el ends here

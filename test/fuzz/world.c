@@ -240,8 +240,8 @@ static void tick(void) {
 
 int __wrap_clock_gettime(clockid_t clock, struct timespec *now) {
   (void)clock;
-  now->tv_sec = world.now_ms / 1000;
-  now->tv_nsec = world.now_ms % 1000 * 1000000;
+  now->tv_sec = (time_t)(world.now_ms / 1000);
+  now->tv_nsec = (long)(world.now_ms % 1000 * 1000000);
   return 0;
 }
 
