@@ -15,6 +15,11 @@
 (defconst smtpmail-native-data--depth 12
   "How deep lists may be in each other.")
 
+(defconst smtpmail-native-data--parts 400000
+  "How many parts an object may have: atoms, quotes and ends of lists.
+What became of twenty thousand recipients has fewer.  Millions of them would
+keep Emacs busy for many seconds each time that the outbox is looked at.")
+
 (defconst smtpmail-native-data--atom 100
   "How many characters a number or symbol may have.")
 
@@ -85,8 +90,11 @@ Signal an error for a name of a character: the reader loads a file for it."
 (defun smtpmail-native-data--skip ()
   "Move over the object after point; signal an error if it is no plain data."
   (let ((depth 0)
+        (parts 0)
         (quoted nil))
     (while (progn
+             (when (> (setq parts (1+ parts)) smtpmail-native-data--parts)
+               (error "It has too many parts"))
              (skip-chars-forward " \t\n\r\f")
              (pcase (char-after)
                ('nil (error (if (and (= depth 0) (bobp))

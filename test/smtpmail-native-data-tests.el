@@ -110,5 +110,20 @@
             (should (string-match-p "another user" (cadr (funcall read))))))
       (delete-directory folder t))))
 
+(ert-deftest smtpmail-native-data-tests-parts ()
+  "An object of very many parts is refused, one of many recipients is read."
+  (with-temp-buffer
+    (insert "(:results (")
+    (dotimes (n 20000)
+      (insert (format "(\"user%d@example.org\" refused 550 \"5.1.1\" \"no\")"
+                      n)))
+    (insert "))")
+    (should (= 20000 (length (plist-get (smtpmail-native-data-read-buffer)
+                                        :results))))
+    (erase-buffer)
+    (insert "(" (apply #'concat (make-list 500000 "a ")) ")")
+    (should (equal (cadr (should-error (smtpmail-native-data-read-buffer)))
+                   "It has too many parts"))))
+
 (provide 'smtpmail-native-data-tests)
 ;;; smtpmail-native-data-tests.el ends here
