@@ -154,8 +154,8 @@ $(LOG)/kill.log: all $(SERVERS) $(BUILD)/plain/killer FORCE
 # there what the test needs is part of the test.
 SERVER_LOGS = $(LOG)/server-postfix.log $(LOG)/server-dovecot.log \
   $(LOG)/server-exim.log
-PACKAGES_postfix = postfix dovecot-submissiond dovecot-lmtpd
-PACKAGES_dovecot = dovecot-submissiond dovecot-lmtpd dovecot-gssapi krb5-kdc \
+PACKAGES_postfix = postfix dovecot-submissiond
+PACKAGES_dovecot = dovecot-submissiond dovecot-gssapi krb5-kdc \
   krb5-admin-server krb5-user
 PACKAGES_exim = exim4-daemon-light
 $(LOG)/server-%.log: test/smtpmail-native-%-tests.el all $(SERVERS) FORCE

@@ -67,7 +67,7 @@
     `(,(format "base_dir = %s/run" folder)
       ,(format "state_dir = %s/state" folder)
       ,(format "log_path = %s/log" folder)
-      "protocols = submission lmtp" "listen = 127.0.0.1"
+      "protocols = submission" "listen = 127.0.0.1"
       "hostname = dovecot.example" "auth_failure_delay = 0"
       "auth_username_chars ="
       ,@(unless root
@@ -82,7 +82,6 @@
       "  inet_listener submissions {" "    port = 0" "  }" "}"
       "service auth {" "  unix_listener auth-postfix {" "    mode = 0666" "  }"
       "}"
-      "service lmtp {" "  unix_listener lmtp {" "    mode = 0600" "  }" "}"
       "submission_relay_host = 127.0.0.1"
       ,(format "submission_relay_port = %d" relay-port)
       "ssl = required" "auth_ssl_username_from_cert = yes"
