@@ -113,9 +113,15 @@
         ((< seconds 86400) (format "%dh" (/ seconds 3600)))
         (t (format "%dd" (/ seconds 86400)))))
 
+(defun smtpmail-native-row--safe (text)
+  "Return the start of TEXT, a string or nil, safe to show in a line.
+To make megabytes of a planted file safe takes many seconds."
+  (smtpmail-native-error-text
+   (and text (substring text 0 (min (length text) 2000)))))
+
 (defun smtpmail-native-row-reason (entry)
   "Return why ENTRY is not sent yet, a string that is safe to show."
-  (smtpmail-native-error-text
+  (smtpmail-native-row--safe
    (or (smtpmail-native-entry-problem entry)
        (plist-get (smtpmail-native-entry-state entry) :text))))
 
@@ -166,7 +172,7 @@ of the time of drawing.")
              (tries (plist-get (smtpmail-native-entry-state entry) :tries)))
         (puthash entry
                  (list (smtpmail-native-row--to envelope)
-                       (smtpmail-native-error-text
+                       (smtpmail-native-row--safe
                         (plist-get envelope :subject))
                        (if size (file-size-human-readable size) "")
                        (if tries (number-to-string tries) "")

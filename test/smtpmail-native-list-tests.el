@@ -952,5 +952,15 @@ type u to see it" said))
                            (file-name-directory file)))
             (kill-buffer)))))))
 
+(ert-deftest smtpmail-native-list-tests-endless-text ()
+  "Of a text of megabytes only the start is made safe and shown."
+  (let ((entry (smtpmail-native-entry-make
+                :envelope (list :recipients '("b@x")
+                                :subject (make-string 3000000 ?s))
+                :state (list :status 'held :text (make-string 3000000 ?a)))))
+    (let ((columns (smtpmail-native-row-columns entry 0)))
+      (should (= 2000 (length (aref columns 2))))
+      (should (= 2000 (length (aref columns 7)))))))
+
 (provide 'smtpmail-native-list-tests)
 ;;; smtpmail-native-list-tests.el ends here
