@@ -399,7 +399,8 @@ int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex) {
 int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
                                   const struct timespec *until) {
   return wait_for(cond, mutex,
-                  until->tv_sec * 1000 + (until->tv_nsec + 999999) / 1000000);
+                  (int64_t)until->tv_sec * 1000 +
+                      (until->tv_nsec + 999999) / 1000000);
 }
 
 /* Those that wait for COND go on, or one of them.  */
