@@ -82,7 +82,7 @@
 
 (defmacro smtpmail-native-error-tests--with-messages (form &rest body)
   "Run BODY in a terminal whose Emacs has evaluated FORM.
-C-c 5 in it moves its messages to the file `messages'."
+Control-C and 5 in it move its messages to the file `messages'."
   (declare (indent 1) (debug t))
   `(let* ((messages (expand-file-name "messages" folder)))
      (smtpmail-native-test-with-terminal folder
@@ -111,7 +111,7 @@ It matches a line there, which may begin with the function that complains."
                      (smtpmail-native-test-text messages)))))
 
 (ert-deftest smtpmail-native-error-tests-keys ()
-  "What C-c C-c complains of stands in the echo area as it is."
+  "What a sending command complains of is in the echo area as it is."
   (pcase-dolist
       (`(,background ,header ,line)
        '((t "X-Smtpmail-Native: later \"soon\"\n"
