@@ -184,8 +184,9 @@ $(CHECKS):
 	@tools/summary $^
 check lint $(CHECKS): WERROR = -Werror
 
+# make torture ROUNDS=300 SEED=1 EMACSEN=2: so many share the outbox at once.
 torture: all $(SERVERS) $(BUILD)/plain/killer ## kill a sending Emacs 300 times
-	test/kill-test $(or $(ROUNDS),300) $(SEED)
+	test/kill-test $(or $(ROUNDS),300) $(or $(SEED),$$(date +%s)) $(EMACSEN)
 
 lint: all ## check formatting and style
 	@LINT=1 tools/configure $(BUILD)/lint.mk
