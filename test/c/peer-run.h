@@ -15,7 +15,8 @@ struct peer {
   const char *certs;   /* folder of certs.h, NULL: no TLS */
   const char *deliver; /* folder for messages, NULL: nowhere */
   int timeout_ms;
-  FILE *log;     /* the transcript */
+  bool own_clients; /* they are of this process; others are turned away */
+  FILE *log;        /* the transcript */
   int cancel_fd; /* the step `cancel' writes an octet to it; 0: nobody reads */
   /* The step `call WORDS'; false ends the script.  NULL: there is none.  */
   bool (*call)(void *context, const char *words);

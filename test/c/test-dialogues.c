@@ -392,6 +392,7 @@ static void run(struct dialogue *d) {
   d->peer = calloc(1, sizeof *d->peer);
   d->peer->certs = folder;
   d->peer->timeout_ms = 15000;
+  d->peer->own_clients = true;
   d->peer->cancel_fd = cancel[1];
   d->peer->log = open_memstream(&log, &log_size);
   d->trace = open_memstream(&trace, &trace_size);

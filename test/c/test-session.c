@@ -452,6 +452,7 @@ static void play_scene(const struct scene *scene, bool tls) {
       (struct peer){.certs = folder,
                     .deliver = deliver,
                     .timeout_ms = TIMEOUT_MS,
+                    .own_clients = true,
                     .call = on_call,
                     .context = play,
                     .log = open_memstream(&play->log, &play->log_size)};
