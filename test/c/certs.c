@@ -4,12 +4,15 @@
 #include "certs-weak.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <gnutls/abstract.h>
 #include <gnutls/crypto.h>
 #include <gnutls/x509.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define DAY 86400
 
@@ -348,4 +351,17 @@ bool certs_make(const char *directory) {
   gnutls_x509_crt_deinit(ca);
   gnutls_x509_privkey_deinit(ca_key);
   return good;
+}
+
+void certs_remove(const char *directory) {
+  struct dirent **entries = NULL;
+  int count = scandir(directory, &entries, NULL, NULL);
+  for (int i = 0; i < count; i++) {
+    char file[600];
+    snprintf(file, sizeof file, "%s/%s", directory, entries[i]->d_name);
+    unlink(file);
+    free(entries[i]);
+  }
+  free(entries);
+  rmdir(directory);
 }

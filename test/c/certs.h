@@ -17,4 +17,7 @@
    False when that fails.  */
 bool certs_make(const char *directory);
 
+/* Delete DIRECTORY and the files in it.  */
+void certs_remove(const char *directory);
+
 #endif

@@ -458,19 +458,6 @@ static void run_folder(const char *path) {
   free(entries);
 }
 
-static void remove_folder(void) {
-  struct dirent **entries = NULL;
-  int count = scandir(folder, &entries, NULL, NULL);
-  for (int i = 0; i < count; i++) {
-    char file[600];
-    snprintf(file, sizeof file, "%s/%s", folder, entries[i]->d_name);
-    unlink(file);
-    free(entries[i]);
-  }
-  free(entries);
-  rmdir(folder);
-}
-
 int main(int argc, char **argv) {
   struct stat stat_of;
   const char *path = argc > 1 ? argv[1] : "test/peer";
@@ -480,6 +467,6 @@ int main(int argc, char **argv) {
     run_folder(path);
   else
     run_file(path, strrchr(path, '/') ? strrchr(path, '/') + 1 : path);
-  remove_folder();
+  certs_remove(folder);
   return check_done("test-dialogues");
 }

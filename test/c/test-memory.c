@@ -11,7 +11,6 @@
 #include "peer-run.h"
 #include "smtp/session.h"
 
-#include <dirent.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -234,19 +233,6 @@ static void check_done_events(void) {
   close(listening);
 }
 
-static void remove_folder(void) {
-  struct dirent **entries = NULL;
-  int count = scandir(folder, &entries, NULL, NULL);
-  for (int i = 0; i < count; i++) {
-    char *file = in_folder(entries[i]->d_name);
-    unlink(file);
-    free(file);
-    free(entries[i]);
-  }
-  free(entries);
-  rmdir(folder);
-}
-
 int main(void) {
   if (!mkdtemp(folder) || !certs_make(folder))
     return 70;
@@ -257,6 +243,6 @@ int main(void) {
   check_events();
   check_queue();
   check_done_events();
-  remove_folder();
+  certs_remove(folder);
   return check_done("test-memory");
 }

@@ -10,7 +10,6 @@
 #include "peer-run.h"
 #include "smtp/session.h"
 
-#include <dirent.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
@@ -619,19 +618,6 @@ static void test_sessions(void) {
   free(message);
 }
 
-static void remove_folder(void) {
-  struct dirent **entries = NULL;
-  int count = scandir(folder, &entries, NULL, NULL);
-  for (int i = 0; i < count; i++) {
-    char file[600];
-    snprintf(file, sizeof file, "%s/%s", folder, entries[i]->d_name);
-    unlink(file);
-    free(entries[i]);
-  }
-  free(entries);
-  rmdir(folder);
-}
-
 int main(void) {
   if (!mkdtemp(folder) || !certs_make(folder))
     return 70;
@@ -646,6 +632,6 @@ int main(void) {
   test_cut_record();
   test_sessions();
   smn_tls_forget();
-  remove_folder();
+  certs_remove(folder);
   return check_done("test-records");
 }

@@ -12,7 +12,6 @@
 #include "peer-run.h"
 #include "smtp/session.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
@@ -360,19 +359,6 @@ static void check_send(const char *mechanism, enum smn_stream stream,
   check_search(&all);
 }
 
-static void remove_folder(void) {
-  struct dirent **entries = NULL;
-  int count = scandir(folder, &entries, NULL, NULL);
-  for (int i = 0; i < count; i++) {
-    char *file = in_folder(entries[i]->d_name);
-    unlink(file);
-    free(file);
-    free(entries[i]);
-  }
-  free(entries);
-  rmdir(folder);
-}
-
 int main(void) {
   static const char *const mechanisms[] = {"PLAIN", "LOGIN", "CRAM-MD5",
                                            "SCRAM-SHA-1", "SCRAM-SHA-256"};
@@ -392,6 +378,6 @@ int main(void) {
     check_send(mechanisms[i / 3], streams[i % 3], false, &given);
     check_send(mechanisms[i / 3], streams[i % 3], true, &given);
   }
-  remove_folder();
+  certs_remove(folder);
   return check_done("test-secrets");
 }

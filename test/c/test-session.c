@@ -11,7 +11,6 @@
 #include "peer-run.h"
 #include "smtp/session.h"
 
-#include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -856,19 +855,6 @@ static const struct scene refusals[] = {
      "A unwanted; A network greeting; ", NULL, 0},
 };
 
-static void remove_folder(void) {
-  struct dirent **entries = NULL;
-  int count = scandir(folder, &entries, NULL, NULL);
-  for (int i = 0; i < count; i++) {
-    char file[600];
-    snprintf(file, sizeof file, "%s/%s", folder, entries[i]->d_name);
-    unlink(file);
-    free(entries[i]);
-  }
-  free(entries);
-  rmdir(folder);
-}
-
 static void play_all(const struct scene *scenes, size_t count,
                      const char *which) {
   for (size_t i = 0; i < count; i++)
@@ -891,6 +877,6 @@ int main(int argc, char **argv) {
   PLAY_ALL(wishes, which);
   PLAY_ALL(unasked, which);
   PLAY_ALL(refusals, which);
-  remove_folder();
+  certs_remove(folder);
   return check_done("test-session");
 }

@@ -8,7 +8,6 @@
 #include "peer-run.h"
 #include "smtp/session.h"
 
-#include <dirent.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 #include <pthread.h>
@@ -410,19 +409,6 @@ static void test_no_tls(void) {
   close(listening);
 }
 
-static void remove_folder(void) {
-  struct dirent **entries = NULL;
-  int count = scandir(folder, &entries, NULL, NULL);
-  for (int i = 0; i < count; i++) {
-    char file[600];
-    snprintf(file, sizeof file, "%s/%s", folder, entries[i]->d_name);
-    unlink(file);
-    free(entries[i]);
-  }
-  free(entries);
-  rmdir(folder);
-}
-
 int main(void) {
   if (!mkdtemp(folder) || !certs_make(folder))
     return 70;
@@ -432,6 +418,6 @@ int main(void) {
   test_local_socket();
   test_cut_off();
   test_no_tls();
-  remove_folder();
+  certs_remove(folder);
   return check_done("test-tls");
 }
