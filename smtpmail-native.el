@@ -4,7 +4,7 @@
 
 ;; Author: The smtpmail-native developers <smtpmail-native@example.org>
 ;; URL: https://github.com/smtpmail-native/smtpmail-native
-;; Version: 0.3.0
+;; Version: 0.4.0
 ;; Package-Requires: ((emacs "28.1"))
 ;; Keywords: mail
 ;; SPDX-License-Identifier: GPL-3.0-or-later
