@@ -227,5 +227,51 @@
               (should (search-forward (concat "\n* " name ":") nil t)))))
       (delete-directory folder t))))
 
+;;;; Examples
+
+(defconst smtpmail-native-doc-tests--foreign
+  '(mu4e-sent-messages-behavior notmuch-fcc-dirs)
+  "Variables of packages outside of Emacs that the examples set.")
+
+(defun smtpmail-native-doc-tests--examples (file)
+  "Return the forms of all blocks of Emacs Lisp in FILE."
+  (let ((forms nil))
+    (with-temp-buffer
+      (insert-file-contents file)
+      (while (re-search-forward "^ *#\\+begin_src emacs-lisp\n" nil t)
+        (let ((text (buffer-substring
+                     (point) (progn (re-search-forward "^ *#\\+end_src")
+                                    (match-beginning 0)))))
+          (with-temp-buffer
+            (emacs-lisp-mode)
+            (insert text)
+            (goto-char (point-min))
+            (while (progn (forward-comment (buffer-size)) (not (eobp)))
+              (push (read (current-buffer)) forms))))))
+    (nreverse forms)))
+
+(ert-deftest smtpmail-native-doc-examples ()
+  "The examples can be read, and set variables that exist."
+  (require 'feedmail)
+  (require 'gnus-msg)
+  (require 'smtpmail)
+  (let ((names nil))
+    (dolist (file (list smtpmail-native-doc-tests--manual
+                        (expand-file-name "README.org"
+                                          smtpmail-native-test-folder)))
+      (let ((forms (smtpmail-native-doc-tests--examples file)))
+        (should forms)
+        (dolist (form forms)
+          (when (eq (car form) 'setq)
+            (let ((rest (cdr form)))
+              (while rest
+                (push (pop rest) names)
+                (should rest)
+                (pop rest)))))))
+    (should (memq 'smtpmail-smtp-server names))
+    (dolist (name names)
+      (should (or (boundp name)
+                  (memq name smtpmail-native-doc-tests--foreign))))))
+
 (provide 'smtpmail-native-doc-tests)
 ;;; smtpmail-native-doc-tests.el ends here
