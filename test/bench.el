@@ -16,7 +16,9 @@
 ;;   stock   `smtpmail-send-it', which keeps nothing on the disk
 ;;   msmtp, curl: a process
 ;;
-;; With QUICK in the environment there are fewer turns and no 100 MB.
+;; With QUICK in the environment there are fewer turns and no 100 MB; PARTS names
+;; the parts that are wanted, see `bench-parts', and MANY how many messages the
+;; part "many" has.
 
 ;;; Code:
 
@@ -439,24 +441,39 @@ connection and first mail, next mail\n")
                    (bench-spread "%.1f" (mapcar (lambda (s) (* 1e3 s))
                                                 seconds))))))
 
+;;;; All of it
+
+(defun bench-background ()
+  "Measure and print what a slow server costs Emacs meanwhile."
+  (bench-print "\nIn the background, to a server that is slow:\n")
+  (bench-gap-print))
+
+(defun bench-many ()
+  "Measure and print what an outbox with many messages costs."
+  (let ((server (bench-server 'tls)))
+    (unwind-protect
+        (bench-many-print (string-to-number
+                           (or (getenv "MANY") (if bench-quick "1000" "10000")))
+                          (cdr server) (bench-ca))
+      (bench-end server))))
+
+(defconst bench-parts
+  '(("sending" . bench-sending) ("small" . bench-small)
+    ("round-trips" . bench-round-trips) ("costs" . bench-costs)
+    ("loading" . bench-loading) ("background" . bench-background)
+    ("many" . bench-many))
+  "The parts of the benchmark, by the names that PARTS has in the environment.")
+
 (unwind-protect
-    (progn
+    (let ((wanted (split-string (or (getenv "PARTS") ""))))
       (dolist (program '("msmtp" "curl"))
         (unless (executable-find program)
           (bench-print "%s is not installed\n" program)))
       (smtpmail-native-load)
       (require 'smtpmail)
-      (bench-sending)
-      (bench-small)
-      (bench-round-trips)
-      (bench-costs)
-      (bench-loading)
-      (bench-print "\nIn the background, to a server that is slow:\n")
-      (bench-gap-print)
-      (let ((server (bench-server 'tls)))
-        (bench-many-print (if bench-quick 1000 10000) (cdr server)
-                          (bench-ca))
-        (bench-end server)))
+      (pcase-dolist (`(,name . ,function) bench-parts)
+        (when (or (null wanted) (member name wanted))
+          (funcall function))))
   (delete-directory bench-folder t))
 
 ;;; bench.el ends here
