@@ -51,6 +51,7 @@ A server that shows another one each time would be tried for ever.")
 (cl-defstruct (smtpmail-native-sending (:copier nil))
   "An attempt that is under way."
   (entry nil :documentation "Its entry, claimed.")
+  (key nil :documentation "The key of its account.")
   (job nil :documentation "Id of the module's job, nil before it has one.")
   (attempt 0 :documentation "Its number.")
   (partial nil :documentation "Non-nil if it is for those who are accepted.")
@@ -65,10 +66,38 @@ A server that shows another one each time would be tried for ever.")
 (defvar smtpmail-native-attempt--active (make-hash-table :test #'equal)
   "The attempts under way in this Emacs, by the id of their entry.")
 
+(defvar smtpmail-native-attempt--counts (make-hash-table :test #'equal)
+  "How many attempts of an account are under way, by its key; none is nil.")
+
+(defun smtpmail-native-attempt--enter (sending)
+  "Note that SENDING is under way."
+  (let ((id (smtpmail-native-entry-id (smtpmail-native-sending-entry sending)))
+        (key (smtpmail-native-sending-key sending)))
+    (smtpmail-native-attempt--leave id)
+    (puthash id sending smtpmail-native-attempt--active)
+    (cl-incf (gethash key smtpmail-native-attempt--counts 0))))
+
+(defun smtpmail-native-attempt--leave (id)
+  "Note that the attempt for the entry ID is over, if there is one."
+  (let ((sending (gethash id smtpmail-native-attempt--active)))
+    (when sending
+      (remhash id smtpmail-native-attempt--active)
+      (let ((key (smtpmail-native-sending-key sending)))
+        (when (= 0 (cl-decf (gethash key smtpmail-native-attempt--counts)))
+          (remhash key smtpmail-native-attempt--counts))))))
+
+(defun smtpmail-native-attempt-count (key)
+  "Return how many attempts for the account KEY are under way in this Emacs."
+  (gethash key smtpmail-native-attempt--counts 0))
+
 (defun smtpmail-native-attempt-sending (id)
   "Return the `smtpmail-native-sending' of the entry ID, or nil.
 There is one while this Emacs sends the entry."
   (gethash id smtpmail-native-attempt--active))
+
+(defun smtpmail-native-attempt-any-p ()
+  "Return non-nil if an attempt is under way in this Emacs."
+  (> (hash-table-count smtpmail-native-attempt--active) 0))
 
 (defun smtpmail-native-attempt-sendings ()
   "Return all attempts that are under way in this Emacs."
@@ -160,7 +189,7 @@ If that will do it is tried again at once, else the question waits."
                   (list :second-chance
                         (smtpmail-native-mechanism-second-chance-p
                          result found)))))
-    (remhash (smtpmail-native-entry-id entry) smtpmail-native-attempt--active)
+    (smtpmail-native-attempt--leave (smtpmail-native-entry-id entry))
     (setq smtpmail-native-queue-last-result result)
     (unless certificate
       (smtpmail-native-outbox-note entry :certificates nil))
@@ -230,14 +259,14 @@ On an error the entry is as it was."
                 (smtpmail-native-sending-partial sending)
                 (plist-get job :partial))
           (smtpmail-native-tell-new-trace (plist-get job :host) id)
-          (puthash id sending smtpmail-native-attempt--active)
+          (smtpmail-native-attempt--enter sending)
           (setf (smtpmail-native-sending-job sending)
                 (smtpmail-native-channel-submit
                  job (lambda (kind plist)
                        (smtpmail-native-attempt--handle sending kind plist))))
           (setq done t))
       (unless done
-        (remhash id smtpmail-native-attempt--active)
+        (smtpmail-native-attempt--leave id)
         (when undo
           (ignore-errors
             (apply #'smtpmail-native-outbox-set entry undo)))))))
@@ -247,6 +276,8 @@ On an error the entry is as it was."
 WAITER non-nil means that the caller waits for its end."
   (make-smtpmail-native-sending
    :entry entry :waiter waiter :start (float-time)
+   :key (smtpmail-native-entry-account-key
+         (smtpmail-native-entry-envelope entry))
    :total (or (plist-get (smtpmail-native-entry-envelope entry) :size) 0)))
 
 (defun smtpmail-native-attempt--go (sending found change)
@@ -345,7 +376,7 @@ FOUND are the credentials, or nil.  TRIAL is as in
   "Go on with SENDING, whose secret has come: FOUND, or the error ERR.
 KEYS as in `smtpmail-native-attempt'."
   (let ((entry (smtpmail-native-sending-entry sending)))
-    (remhash (smtpmail-native-entry-id entry) smtpmail-native-attempt--active)
+    (smtpmail-native-attempt--leave (smtpmail-native-entry-id entry))
     (if (smtpmail-native-sending-cancelled sending)
         (progn
           (smtpmail-native-auth-release found)
@@ -357,8 +388,7 @@ KEYS as in `smtpmail-native-attempt'."
 (defun smtpmail-native-attempt--fetch (sending found keys)
   "Let the secret of FOUND come, and go on with SENDING then.
 KEYS as in `smtpmail-native-attempt'."
-  (puthash (smtpmail-native-entry-id (smtpmail-native-sending-entry sending))
-           sending smtpmail-native-attempt--active)
+  (smtpmail-native-attempt--enter sending)
   (smtpmail-native-auth-complete
    found
    (lambda (found err)

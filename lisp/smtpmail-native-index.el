@@ -84,8 +84,7 @@ The value is `read', or `check' to read only what has changed.")
 
 (defun smtpmail-native-index--here ()
   "Forget everything if the outbox is another one now."
-  (let ((directory (file-name-as-directory
-                    (expand-file-name smtpmail-native-outbox-directory))))
+  (let ((directory (smtpmail-native-outbox-root)))
     (unless (equal directory smtpmail-native-index--directory)
       (smtpmail-native-index-clear)
       (setq smtpmail-native-index--directory directory))))

@@ -26,6 +26,7 @@
 (declare-function smtpmail-query-smtp-server "smtpmail" ())
 (declare-function gnutls-trustfiles "gnutls" ())
 (defvar gnutls-algorithm-priority)
+(defvar gnutls-trustfiles)
 (defvar gnutls-crlfiles)
 (defvar gnutls-min-prime-bits)
 (defvar smtpmail-default-smtp-server)
@@ -114,9 +115,30 @@ tls: %S" smtpmail-stream-type)))
   (let ((priority gnutls-algorithm-priority))
     (if (functionp priority) (funcall priority 'gnutls-x509pki) priority)))
 
+(defconst smtpmail-native-job--tls-seconds 2
+  "Seconds for which the files that the options of gnutls.el name are known.
+To look for them takes longer than all else that a job needs.")
+
+(defvar smtpmail-native-job--tls-known nil
+  "What the options of gnutls.el said: (TIME OPTIONS . PLIST).")
+
 (defun smtpmail-native-job--tls ()
   "Return what the options of gnutls.el say, as part of a job."
   (require 'gnutls)
+  (let ((now (float-time))
+        (options (list gnutls-trustfiles gnutls-crlfiles
+                       gnutls-algorithm-priority gnutls-min-prime-bits))
+        (known smtpmail-native-job--tls-known))
+    (unless (and known
+                 (<= 0 (- now (car known)) smtpmail-native-job--tls-seconds)
+                 (equal options (cadr known)))
+      (setq known (cons now (cons options (smtpmail-native-job--read-tls)))
+            smtpmail-native-job--tls-known known))
+    (cddr known)))
+
+(defun smtpmail-native-job--read-tls ()
+  "Look for the files that the options of gnutls.el name.
+Return a plist that is part of a job."
   (list :trustfiles (mapcar #'smtpmail-native-disk-encode
                             (gnutls-trustfiles))
         :crlfiles (mapcar #'smtpmail-native-disk-encode

@@ -196,8 +196,8 @@ The value and the rest are as in `smtpmail-native-outbox-wait'."
               (list (list 'sync-all
                           (directory-file-name
                            (smtpmail-native-outbox-file entry)))
-                    (list 'sync (expand-file-name
-                                 "queue" smtpmail-native-outbox-directory)))
+                    (list 'sync (concat (smtpmail-native-outbox-root)
+                                        "queue")))
               (mapcar (lambda (directory)
                         (list 'sync (directory-file-name directory)))
                       above)))
@@ -307,25 +307,27 @@ they cannot be written."
 (defun smtpmail-native-outbox--origin (entry)
   "Return the files of smtpmail's queue that ENTRY was made from.
 A name that leads elsewhere is none of them, whatever the entry says."
-  (let ((queue (and (bound-and-true-p smtpmail-queue-dir)
-                    (file-name-as-directory
-                     (expand-file-name smtpmail-queue-dir)))))
-    (seq-filter
-     (lambda (file)
-       (and queue
+  (let* ((origin (plist-get (smtpmail-native-entry-envelope entry) :origin))
+         (queue (and origin
+                     (bound-and-true-p smtpmail-queue-dir)
+                     (file-name-as-directory
+                      (expand-file-name smtpmail-queue-dir)))))
+    (and queue
+         (seq-filter
+          (lambda (file)
             (member (file-name-directory (expand-file-name file))
                     (mapcar (lambda (name)
                               (file-name-as-directory
                                (expand-file-name name queue)))
-                            '("." "../cur" "../new")))))
-     (plist-get (smtpmail-native-entry-envelope entry) :origin))))
+                            '("." "../cur" "../new"))))
+          origin))))
 
 (defun smtpmail-native-outbox-remove (entry)
   "Delete ENTRY, which must be claimed, and let go of it.
 Call `smtpmail-native-outbox-wait' before you tell the user of it.  Signal
 `smtpmail-native-outbox-error' if it cannot be deleted."
   (let* ((trash (smtpmail-native-outbox-make-area "trash"))
-         (gone (expand-file-name (smtpmail-native-entry-id entry) trash))
+         (gone (concat trash (smtpmail-native-entry-id entry)))
          (origin (smtpmail-native-outbox--origin entry)))
     (condition-case err
         (progn

@@ -40,6 +40,8 @@
 (require 'smtpmail-native-load)
 
 (declare-function smtpmail-native-module-claim "smtpmail-native-module" (file))
+(declare-function smtpmail-native-module-entry "smtpmail-native-module"
+                  (directory max))
 (declare-function smtpmail-native-module-release "smtpmail-native-module"
                   (claim))
 
@@ -109,12 +111,24 @@ to it, or if something else has its name."
                  problem (abbreviate-file-name directory))))
       directory)))
 
+(defvar smtpmail-native-outbox--root nil
+  "What `smtpmail-native-outbox-directory' last was: (VALUE . EXPANDED).")
+
+(defun smtpmail-native-outbox-root ()
+  "Return the directory of the outbox, expanded, with its slash."
+  (unless (eq (car smtpmail-native-outbox--root)
+              smtpmail-native-outbox-directory)
+    (setq smtpmail-native-outbox--root
+          (cons smtpmail-native-outbox-directory
+                (file-name-as-directory
+                 (expand-file-name smtpmail-native-outbox-directory "~/")))))
+  (cdr smtpmail-native-outbox--root))
+
 (defun smtpmail-native-outbox-area (name &optional checked)
   "Return the directory NAME of the outbox, or nil if it is missing.
 Signal `smtpmail-native-outbox-error' if it is not to be trusted, or the
 outbox is not, unless that was CHECKED before."
-  (let ((outbox (file-name-as-directory
-                 (expand-file-name smtpmail-native-outbox-directory))))
+  (let ((outbox (smtpmail-native-outbox-root)))
     (when (file-remote-p outbox)
       (smtpmail-native-error-signal
        'smtpmail-native-usage-error
@@ -123,7 +137,7 @@ outbox is not, unless that was CHECKED before."
     (smtpmail-native-outbox-locally
       (and (or checked (smtpmail-native-outbox--check outbox))
            (smtpmail-native-outbox--check
-            (file-name-as-directory (expand-file-name name outbox)))))))
+            (concat outbox name "/"))))))
 
 (defun smtpmail-native-outbox-make-area (name &optional checked)
   "Return the directory NAME of the outbox, made if it is missing.
@@ -131,16 +145,13 @@ CHECKED is as in `smtpmail-native-outbox-area'."
   (or (smtpmail-native-outbox-area name checked)
       (progn
         (smtpmail-native-outbox--make-directory
-         (expand-file-name name smtpmail-native-outbox-directory))
+         (concat (smtpmail-native-outbox-root) name))
         (smtpmail-native-outbox-area name))))
 
 (defun smtpmail-native-outbox-file (entry &optional name)
   "Return the file NAME of ENTRY, or its directory."
-  (expand-file-name
-   (or name "")
-   (expand-file-name (smtpmail-native-entry-id entry)
-                     (expand-file-name (smtpmail-native-entry-area entry)
-                                       smtpmail-native-outbox-directory))))
+  (concat (smtpmail-native-outbox-root) (smtpmail-native-entry-area entry) "/"
+          (smtpmail-native-entry-id entry) (and name "/") name))
 
 (defun smtpmail-native-outbox-pending (entry)
   "Return what the disk has still to do for ENTRY, or nil."
@@ -177,13 +188,32 @@ an error if it has another form."
   (smtpmail-native-entry-stock-variables
    (smtpmail-native-data-read file 'utf-8-emacs)))
 
-(defun smtpmail-native-outbox--read-envelope (entry)
-  "Return the envelope in the files of ENTRY, or nil, and note the problem."
+(defun smtpmail-native-outbox--files (entry)
+  "Return what the module reads of ENTRY, see `smtpmail-native-module-entry'.
+The value is nil without the module, and where that does not use them."
+  (and (featurep 'smtpmail-native-module)
+       (smtpmail-native-module-entry
+        (smtpmail-native-disk-encode (smtpmail-native-outbox-file entry))
+        smtpmail-native-data-max)))
+
+(defun smtpmail-native-outbox--data (entry name octets coding)
+  "Return the Lisp object in the file NAME of ENTRY, in the coding system CODING.
+OCTETS are what the module has read, if that is a string; else the file is
+looked at here, by which an error says what is wrong with it."
+  (if (stringp octets)
+      (smtpmail-native-data-parse octets coding)
+    (smtpmail-native-data-read (smtpmail-native-outbox-file entry name)
+                               coding)))
+
+(defun smtpmail-native-outbox--read-envelope (entry octets)
+  "Return the envelope of ENTRY, or nil, and note the problem.
+OCTETS are as in `smtpmail-native-outbox--data'."
   (condition-case err
       (let* ((envelope (cdr (assq 'smtpmail-native-envelope
-                                  (smtpmail-native-outbox-read-stock
-                                   (smtpmail-native-outbox-file
-                                    entry "message.el")))))
+                                  (smtpmail-native-entry-stock-variables
+                                   (smtpmail-native-outbox--data
+                                    entry "message.el" octets
+                                    'utf-8-emacs)))))
              (wrong (smtpmail-native-entry-type-problem envelope 'envelope)))
         (if wrong
             (error "%s" wrong)
@@ -194,8 +224,8 @@ an error if it has another form."
                                       (error-message-string err))
      nil)))
 
-(defun smtpmail-native-outbox--read-state (entry)
-  "Return the state in the files of ENTRY.
+(defun smtpmail-native-outbox--read-state (entry octets)
+  "Return the state of ENTRY; OCTETS are as in `smtpmail-native-outbox--data'.
 One that is missing or cut off was lost with the machine's power before
 anybody was told of it, or by accident.  The message is not harmed, and
 nothing says that it was sent, but it may have been held: the user decides.
@@ -204,9 +234,8 @@ One with wrong types is nothing that Emacs wrote, and a problem."
                 (list :status 'held :hold 'interrupted
                       :text (format "its state cannot be read: %s" reason)))))
     (condition-case err
-        (let* ((state (smtpmail-native-data-read
-                       (smtpmail-native-outbox-file entry "state")
-                       'utf-8-emacs))
+        (let* ((state (smtpmail-native-outbox--data entry "state" octets
+                                                    'utf-8-emacs))
                (wrong (smtpmail-native-entry-type-problem state 'state)))
           (if (null wrong)
               state
@@ -215,13 +244,18 @@ One with wrong types is nothing that Emacs wrote, and a problem."
             (funcall held wrong)))
       (error (funcall held (error-message-string err))))))
 
-(defun smtpmail-native-outbox--read-receipt (entry)
-  "Return the receipt in the files of ENTRY, or nil if it has none.
-Where it cannot be used there was an attempt, and its outcome is unknown."
-  (let ((file (smtpmail-native-outbox-file entry "receipt")))
-    (and (file-attributes file)
+(defun smtpmail-native-outbox--read-receipt (entry files)
+  "Return the receipt of ENTRY, or nil if it has none.
+FILES is a value of `smtpmail-native-outbox--files'.  Where it cannot be used
+there was an attempt, and its outcome is unknown."
+  (let ((octets (and files (aref files 2))))
+    (and (or octets
+             (and (null files)
+                  (file-attributes
+                   (smtpmail-native-outbox-file entry "receipt"))))
          (condition-case nil
-             (let ((receipt (smtpmail-native-data-read file 'no-conversion)))
+             (let ((receipt (smtpmail-native-outbox--data
+                             entry "receipt" octets 'no-conversion)))
                (if (smtpmail-native-entry-type-problem receipt 'receipt)
                    (error "Wrong types")
                  receipt))
@@ -240,13 +274,19 @@ Where it cannot be used there was an attempt, and its outcome is unknown."
   (or (plist-get (smtpmail-native-entry-state entry) :ascii)
       (plist-get (smtpmail-native-entry-envelope entry) :size)))
 
-(defun smtpmail-native-outbox--check-message (entry)
-  "Note in ENTRY if its message is not all there."
+(defun smtpmail-native-outbox--check-message (entry files)
+  "Note in ENTRY if its message is not all there.
+FILES is a value of `smtpmail-native-outbox--files'."
   (let* ((file (smtpmail-native-outbox-message-file entry))
          (state (smtpmail-native-entry-state entry))
-         (size (file-attribute-size (file-attributes file)))
+         (known (and files
+                     (null (plist-get state :ascii))
+                     (integerp (aref files 3))
+                     (aref files 3)))
+         (size (or known (file-attribute-size (file-attributes file))))
          (wanted (smtpmail-native-outbox--message-size entry))
-         (wrong (and size (smtpmail-native-data-file-problem file))))
+         (wrong (and size (null known)
+                     (smtpmail-native-data-file-problem file))))
     (cond
      (wrong
       (smtpmail-native-outbox--problem entry "its message: %s" wrong))
@@ -266,9 +306,10 @@ from its own queue")))))
 (defun smtpmail-native-outbox-load (entry)
   "Read the files of ENTRY anew, and return it."
   (smtpmail-native-outbox-locally
-    (let ((problem (smtpmail-native-data-file-problem
-                    (directory-file-name (smtpmail-native-outbox-file entry))
-                    t)))
+    (let* ((files (smtpmail-native-outbox--files entry))
+           (problem (and (null files)
+                         (smtpmail-native-data-file-problem
+                          (smtpmail-native-outbox-file entry) t))))
       (setf (smtpmail-native-entry-problem entry) problem
             (smtpmail-native-entry-envelope entry) nil
             (smtpmail-native-entry-receipt entry) nil
@@ -276,13 +317,15 @@ from its own queue")))))
             (list :status 'held :hold 'interrupted :text problem))
       (unless problem
         (setf (smtpmail-native-entry-envelope entry)
-              (smtpmail-native-outbox--read-envelope entry)
+              (smtpmail-native-outbox--read-envelope
+               entry (and files (aref files 0)))
               (smtpmail-native-entry-state entry)
               (or (smtpmail-native-outbox--unwritten entry "state")
-                  (smtpmail-native-outbox--read-state entry))
+                  (smtpmail-native-outbox--read-state
+                   entry (and files (aref files 1))))
               (smtpmail-native-entry-receipt entry)
-              (smtpmail-native-outbox--read-receipt entry))
-        (smtpmail-native-outbox--check-message entry))))
+              (smtpmail-native-outbox--read-receipt entry files))
+        (smtpmail-native-outbox--check-message entry files))))
   entry)
 
 (defun smtpmail-native-outbox-get (id &optional area)
@@ -334,17 +377,17 @@ One that is empty or zeros, or has not all bytes, was lost with the power."
             (size (plist-get (smtpmail-native-entry-envelope entry)
                              :draft-size)))
         (condition-case nil
-            (with-temp-buffer
-              (smtpmail-native-outbox-locally
-                (and (memql size (list nil (file-attribute-size
-                                            (file-attributes file))))
-                     (progn
+            (smtpmail-native-outbox-locally
+              (let ((there (file-attribute-size (file-attributes file))))
+                (and there
+                     (memql size (list nil there))
+                     (with-temp-buffer
                        (smtpmail-native-data-insert
                         file 'utf-8-emacs-unix (or size
                                                    smtpmail-native-data-max))
                        (goto-char (point-min))
-                       (re-search-forward "[^\0 \t\n\r]" nil t))
-                     (buffer-string))))
+                       (and (re-search-forward "[^\0 \t\n\r]" nil t)
+                            (buffer-string))))))
           (error nil)))))
 
 ;;;; Claims

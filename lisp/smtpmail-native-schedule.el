@@ -28,7 +28,7 @@
 (defconst smtpmail-native-schedule--rescan 300
   "Seconds after which the outbox is looked through again.")
 
-(defconst smtpmail-native-schedule--in-flight 32
+(defconst smtpmail-native-schedule--in-flight 64
   "How many messages of an account the module has at a time.
 It needs to know the next one before the last one is done, to send both
 without a pause.")
@@ -101,19 +101,9 @@ the result"))
 
 ;;;; Sessions
 
-(defun smtpmail-native-schedule--count (key)
-  "Return how many messages for the account KEY the module has."
-  (let ((count 0))
-    (dolist (sending (smtpmail-native-attempt-sendings))
-      (when (equal key (smtpmail-native-entry-account-key
-                        (smtpmail-native-entry-envelope
-                         (smtpmail-native-sending-entry sending))))
-        (setq count (1+ count))))
-    count))
-
 (defun smtpmail-native-schedule--key-free-p (key)
   "Return non-nil if one more message for the account KEY may begin."
-  (< (smtpmail-native-schedule--count key) smtpmail-native-schedule--in-flight))
+  (< (smtpmail-native-attempt-count key) smtpmail-native-schedule--in-flight))
 
 (defun smtpmail-native-schedule-free-p (envelope)
   "Return non-nil if one more message for the account of ENVELOPE may begin."
@@ -224,7 +214,7 @@ Return the key of its account if that has no free session, else nil."
       smtpmail-native-schedule--waiting
       (and smtpmail-native-schedule--looking
            (smtpmail-native-index-busy-p))
-      (smtpmail-native-attempt-sendings)))
+      (smtpmail-native-attempt-any-p)))
 
 (defun smtpmail-native-schedule-look-at (ids)
   "Have the entries IDS sent if they are due, after all others, and soon."

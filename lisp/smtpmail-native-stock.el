@@ -51,8 +51,7 @@
   "Return non-nil if LINE of the index is for an entry of the outbox.
 QUEUE is the directory of entries, if the caller has expanded it already."
   (let ((queue (or queue
-                   (expand-file-name "queue/"
-                                     smtpmail-native-outbox-directory))))
+                   (concat (smtpmail-native-outbox-root) "queue/"))))
     (string-prefix-p queue (if (and (string-prefix-p queue line)
                                     (not (string-match-p "/\\.\\.?/" line)))
                                line ; as it nearly always is
@@ -142,7 +141,7 @@ those in the list GONE.  The directory of the queue is made only when a
 message is queued.  Signal `smtpmail-native-outbox-error' if the index
 cannot be written."
   (let* ((old (smtpmail-native-stock--lines))
-         (queue (expand-file-name "queue/" smtpmail-native-outbox-directory))
+         (queue (concat (smtpmail-native-outbox-root) "queue/"))
          (ours (seq-filter (lambda (line)
                              (smtpmail-native-stock--ours-p line queue))
                            old))

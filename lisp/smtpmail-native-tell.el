@@ -231,27 +231,31 @@ Keep its message, which may be all that there is of it."
 ;;;; Traces of SMTP sessions
 
 (defvar smtpmail-native-tell--traces (make-hash-table :test #'equal)
-  "The trace of the last attempt, a reversed list of lines, by entry id.")
+  "The trace of the last attempt, a reversed list of plists, by entry id.
+Each is a line as the module tells it: few traces are ever shown.")
 
 (defun smtpmail-native-tell--trace-buffer (host)
   "Return the buffer for the trace of sessions with HOST."
   (get-buffer-create (format "*trace of SMTP session to %s*" host)))
 
+(defun smtpmail-native-tell--trace-text (plist)
+  "Return the line of a trace in the event PLIST, safe to show."
+  (concat (if (plist-get plist :from-server) "S: " "C: ")
+          (smtpmail-native-error-text (plist-get plist :text))
+          "\n"))
+
 (defun smtpmail-native-tell-trace-line (host id plist)
   "Keep the line of the trace of a session with HOST in the event PLIST.
 ID is the entry's, or nil.  It goes into the trace buffer if the user wants
 to see that."
-  (let ((line (concat (if (plist-get plist :from-server) "S: " "C: ")
-                      (smtpmail-native-error-text (plist-get plist :text))
-                      "\n")))
-    (when id
-      (push line (gethash id smtpmail-native-tell--traces)))
-    (when smtpmail-debug-info
-      (with-current-buffer (smtpmail-native-tell--trace-buffer host)
-        (let ((inhibit-read-only t))
-          (save-excursion
-            (goto-char (point-max))
-            (insert line)))))))
+  (when id
+    (push plist (gethash id smtpmail-native-tell--traces)))
+  (when smtpmail-debug-info
+    (with-current-buffer (smtpmail-native-tell--trace-buffer host)
+      (let ((inhibit-read-only t))
+        (save-excursion
+          (goto-char (point-max))
+          (insert (smtpmail-native-tell--trace-text plist)))))))
 
 (defun smtpmail-native-tell-new-trace (host id)
   "Forget the trace of an earlier session with HOST and for the entry ID."
@@ -265,7 +269,8 @@ to see that."
   "Return the trace of the last attempt for the entry ID, a string or nil.
 Only this Emacs's own attempts are known."
   (let ((lines (gethash id smtpmail-native-tell--traces)))
-    (and lines (apply #'concat (reverse lines)))))
+    (and lines (mapconcat #'smtpmail-native-tell--trace-text
+                          (reverse lines) ""))))
 
 (defun smtpmail-native-tell-forget-trace (id)
   "Forget the trace of the last attempt for the entry ID."

@@ -37,7 +37,7 @@
 (defun smtpmail-native-watch--gone-p ()
   "Return non-nil if the outbox is not there, but was; tell that once.
 It may be on a file system that comes back."
-  (let ((directory (expand-file-name smtpmail-native-outbox-directory))
+  (let ((directory (smtpmail-native-outbox-root))
         (names nil))
     (if (file-directory-p directory)
         (ignore (smtpmail-native-tell-again (list 'gone directory)))

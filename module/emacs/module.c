@@ -12,6 +12,7 @@
 #include "engine/engine.h"
 #include "engine/events.h"
 #include "mail/claim.h"
+#include "mail/entry.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -337,6 +338,46 @@ static emacs_value Frelease(emacs_env *env, ptrdiff_t count, emacs_value *args,
   return smn_lisp_bool(env, smn_claim_release((int)claim));
 }
 
+static const char entry_doc[] =
+    "Read the files of the entry of the outbox in DIRECTORY, which is "
+    "encoded.\n"
+    "Return [MESSAGE.EL STATE RECEIPT SIZE]: unibyte strings, and the octets "
+    "of\n"
+    "the file message, which is not read.  An element is nil if its file is\n"
+    "missing, and t if it is no file that may be used, has more than MAX "
+    "octets,\n"
+    "or cannot be read.  Return nil if DIRECTORY is missing or may not be "
+    "used.\n"
+    "\n(fn DIRECTORY MAX)";
+
+static emacs_value Fentry(emacs_env *env, ptrdiff_t count, emacs_value *args,
+                          void *unused) {
+  struct smn_entry entry;
+  emacs_value items[SMN_ENTRY_FILES + 1], value = smn_lisp_nil(env);
+  (void)count;
+  (void)unused;
+  intmax_t max = env->extract_integer(env, args[1]);
+  char *directory = smn_lisp_string(env, args[0], "DIRECTORY");
+  if (!directory)
+    return NULL;
+  if (smn_entry_read(directory, max < 0 ? 0 : (size_t)max, &entry)) {
+    for (int i = 0; i < SMN_ENTRY_FILES; i++)
+      items[i] =
+          entry.files[i].found == SMN_ENTRY_READ
+              ? smn_lisp_octets(env, entry.files[i].content.data,
+                                entry.files[i].content.len)
+              : smn_lisp_bool(env, entry.files[i].found == SMN_ENTRY_ODD);
+    items[SMN_ENTRY_FILES] =
+        entry.message == SMN_ENTRY_READ
+            ? integer(env, (intmax_t)entry.size)
+            : smn_lisp_bool(env, entry.message == SMN_ENTRY_ODD);
+    value = smn_lisp_call(env, "vector", SMN_ENTRY_FILES + 1, items);
+  }
+  smn_entry_free(&entry);
+  free(directory);
+  return value;
+}
+
 static const char shutdown_doc[] =
     "Wait at most MS milliseconds for all jobs to end.\n"
     "After half of that time those that are left are cancelled.  Return nil "
@@ -384,6 +425,7 @@ int emacs_module_init(struct emacs_runtime *runtime) {
       {"smtpmail-native-module-cancel", 1, 1, Fcancel, cancel_doc},
       {"smtpmail-native-module-claim", 1, 1, Fclaim, claim_doc},
       {"smtpmail-native-module-release", 1, 1, Frelease, release_doc},
+      {"smtpmail-native-module-entry", 2, 2, Fentry, entry_doc},
       {"smtpmail-native-module-disk", 1, 1, Fdisk, disk_doc},
       {"smtpmail-native-module-events", 1, 2, Fevents, events_doc},
       {"smtpmail-native-module-open", 1, 1, Fopen, open_doc},
