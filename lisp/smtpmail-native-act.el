@@ -67,7 +67,7 @@ may have been, which the user could not know."
     (unwind-protect
         (progn
           (when (smtpmail-native-entry-unsettled-p entry)
-            (smtpmail-native-schedule-recover entry)
+            (smtpmail-native-go-recover entry)
             (cond
              ((eq (smtpmail-native-entry-status entry) 'sent)
               (smtpmail-native-act--fail

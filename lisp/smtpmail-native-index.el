@@ -12,6 +12,7 @@
 
 (require 'seq)
 (require 'smtpmail-native-entry)
+(require 'smtpmail-native-fifo)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-tell)
 
@@ -34,8 +35,8 @@ The argument is its id, or nil when it may concern all of them.")
 (defvar smtpmail-native-index--stamps (make-hash-table :test #'equal)
   "When the directory of an entry had last been changed as it was read, by id.")
 
-(defvar smtpmail-native-index--unread nil
-  "Ids of entries that have to be looked at, in order.")
+(defvar smtpmail-native-index--unread (smtpmail-native-fifo-make)
+  "Ids of entries that have to be looked at.")
 
 (defvar smtpmail-native-index--wanted (make-hash-table :test #'equal)
   "How the entries in `smtpmail-native-index--unread' are looked at, by id.
@@ -91,8 +92,8 @@ The value is `read', or `check' to read only what has changed.")
 
 (defun smtpmail-native-index-clear ()
   "Forget all that is known."
-  (setq smtpmail-native-index--directory nil
-        smtpmail-native-index--unread nil)
+  (setq smtpmail-native-index--directory nil)
+  (smtpmail-native-fifo-clear smtpmail-native-index--unread)
   (clrhash smtpmail-native-index--entries)
   (clrhash smtpmail-native-index--stamps)
   (clrhash smtpmail-native-index--wanted))
@@ -130,7 +131,7 @@ The value is `read', or `check' to read only what has changed.")
 
 (defun smtpmail-native-index-busy-p ()
   "Return non-nil if there are entries that have to be looked at."
-  smtpmail-native-index--unread)
+  (not (smtpmail-native-fifo-empty-p smtpmail-native-index--unread)))
 
 ;;;; For those who change something
 
@@ -176,8 +177,7 @@ the same time."
   "Have the entry ID looked at; HOW is as in `smtpmail-native-index--wanted'."
   (smtpmail-native-index--here)
   (unless (gethash id smtpmail-native-index--wanted)
-    (setq smtpmail-native-index--unread
-          (nconc smtpmail-native-index--unread (list id))))
+    (smtpmail-native-fifo-put smtpmail-native-index--unread id))
   (unless (and (eq how 'check)
                (gethash id smtpmail-native-index--wanted))
     (puthash id (or how 'read) smtpmail-native-index--wanted)))
@@ -194,7 +194,8 @@ Return the number of those that are gone.  Signal
       (puthash id t there)
       (unless (gethash id smtpmail-native-index--wanted)
         (puthash id 'check smtpmail-native-index--wanted)))
-    (setq smtpmail-native-index--unread ids)
+    (smtpmail-native-fifo-clear smtpmail-native-index--unread)
+    (setcar smtpmail-native-index--unread ids)
     (maphash (lambda (id _entry)
                (unless (gethash id there)
                  (push id gone)))
@@ -237,16 +238,16 @@ Return its id if others have to hear of it."
 A few are looked at in any case."
   (smtpmail-native-index--here)
   (let ((count 0))
-    (while (and smtpmail-native-index--unread
+    (while (and (smtpmail-native-index-busy-p)
                 (or (< count smtpmail-native-index--least)
                     (< (float-time) until)))
-      (let* ((id (pop smtpmail-native-index--unread))
+      (let* ((id (smtpmail-native-fifo-take smtpmail-native-index--unread))
              (how (gethash id smtpmail-native-index--wanted)))
         (remhash id smtpmail-native-index--wanted)
         (setq count (1+ count))
         (when (smtpmail-native-index--read id (eq how 'check))
           (smtpmail-native-index-changed id))))
-    smtpmail-native-index--unread))
+    (smtpmail-native-index-busy-p)))
 
 (defun smtpmail-native-index-complete (seconds)
   "Look at all entries now, for SECONDS at most; return non-nil if that is all.

@@ -144,7 +144,7 @@ Return the entry's id."
 It waits if the account has no free session; FOUND is cleared then."
   (let ((id (smtpmail-native-entry-id entry)))
     (if (or (plist-get found :typed)
-            (smtpmail-native-schedule-free-p
+            (smtpmail-native-go-free-p
              (smtpmail-native-entry-envelope entry)))
         (smtpmail-native-attempt-begin entry found)
       (smtpmail-native-auth-release found)

@@ -261,7 +261,7 @@ attempts.  Signal `smtpmail-native-error' if the outbox cannot be used."
                                (max gc-cons-threshold
                                     smtpmail-native-wait--garbage)
                              gc-cons-threshold)))
-    (setq smtpmail-native-schedule-draining noninteractive)
+    (setq smtpmail-native-go-draining noninteractive)
     (unwind-protect
         (progn
           (smtpmail-native-act-flush)
@@ -269,7 +269,7 @@ attempts.  Signal `smtpmail-native-error' if the outbox cannot be used."
            (lambda ()
              (not (smtpmail-native-schedule-busy-p)))
            nil))
-      (setq smtpmail-native-schedule-draining nil))))
+      (setq smtpmail-native-go-draining nil))))
 
 (defun smtpmail-native-wait-probe (account &optional unpinned)
   "Look at the server of ACCOUNT and return the result, a plist.

@@ -11,6 +11,7 @@
 (require 'seq)
 (require 'smtpmail-native-attempt)
 (require 'smtpmail-native-entry)
+(require 'smtpmail-native-fifo)
 (require 'smtpmail-native-index)
 (require 'smtpmail-native-leftovers)
 (require 'smtpmail-native-load)
@@ -159,9 +160,9 @@ module, and no error is signalled."
   "Send nothing by itself any more; what is being sent goes on."
   (setq smtpmail-native-schedule--started nil
         smtpmail-native-schedule--looking nil
-        smtpmail-native-schedule--ready nil
-        smtpmail-native-schedule--waiting nil
-        smtpmail-native-schedule--permits nil)
+        smtpmail-native-schedule--waiting nil)
+  (smtpmail-native-fifo-clear smtpmail-native-schedule--ready)
+  (smtpmail-native-fifo-clear smtpmail-native-schedule--permits)
   (smtpmail-native-watch--stop)
   (dolist (timer (list smtpmail-native-schedule--timer
                        smtpmail-native-schedule--look-timer

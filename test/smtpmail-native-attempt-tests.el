@@ -149,12 +149,12 @@ A password that is typed for another message does not send it."
             ;; Now this one knows it.
             (let ((smtpmail-auth-credentials
                    (list (list "localhost" port "user" "pass"))))
-              (clrhash smtpmail-native-schedule--tried)
+              (clrhash smtpmail-native-go--tried)
               (smtpmail-native-watch-look)
               (smtpmail-native-attempt-tests--settle))
             (should-not (smtpmail-native-outbox-ids))
             (smtpmail-native-test-verdict server)))
-      (clrhash smtpmail-native-schedule--tried)
+      (clrhash smtpmail-native-go--tried)
       (smtpmail-native-sink-settle-down))))
 
 (ert-deftest smtpmail-native-attempt-tests-not-the-same-again ()
@@ -172,7 +172,7 @@ A password that is typed for another message does not send it."
           (should (eq (smtpmail-native-attempt-tests--state id :hold)
                       'password))
           (should-not (smtpmail-native-tell-trace id)))
-      (clrhash smtpmail-native-schedule--tried)
+      (clrhash smtpmail-native-go--tried)
       (smtpmail-native-sink-settle-down))))
 
 (ert-deftest smtpmail-native-attempt-tests-look-up-error ()
@@ -396,9 +396,9 @@ A password that is typed for another message does not send it."
                      entry :by (funcall by (if (cl-evenp n) "a-1-1" "b-1-1")))))
               (smtpmail-native-index-want id)
               (smtpmail-native-index-complete 10)
-              (smtpmail-native-schedule--try id))
+              (smtpmail-native-go-try id))
             (should (= tries 2)))
-        (clrhash smtpmail-native-schedule--tried)))))
+        (clrhash smtpmail-native-go--tried)))))
 
 (provide 'smtpmail-native-attempt-tests)
 ;;; smtpmail-native-attempt-tests.el ends here
