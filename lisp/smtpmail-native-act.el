@@ -14,10 +14,12 @@
 (require 'smtpmail-native-channel)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
+(require 'smtpmail-native-flush)
 (require 'smtpmail-native-identity)
 (require 'smtpmail-native-index)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-outbox-write)
+(require 'smtpmail-native-quiet)
 (require 'smtpmail-native-schedule)
 (require 'smtpmail-native-settle)
 (require 'smtpmail-native-tell)
@@ -121,17 +123,13 @@ before sending it again")))
 What the user holds, what was refused and what may have been delivered is
 left alone.  It goes on by itself if you quit.  Return the number of entries
 that are known to be sent."
-  (let ((ids (smtpmail-native-outbox-ids)))
-    (when ids
-      (smtpmail-native-watch-look)
-      (smtpmail-native-schedule-permit ids
-                                       #'smtpmail-native-entry-flushable-p)
-      (smtpmail-native-index-complete 1)))
-  (smtpmail-native-index-count
-   (lambda (entry)
-     (and (smtpmail-native-entry-flushable-p entry)
-          (not (smtpmail-native-attempt-sending
-                (smtpmail-native-entry-id entry)))))))
+  (smtpmail-native-flush-begin)
+  (if (and (smtpmail-native-index-known-p) (not noninteractive))
+      ;; Few have come since then, and those are read in a moment.
+      (smtpmail-native-quiet-timer 0 #'smtpmail-native-watch-look)
+    (smtpmail-native-watch-look)
+    (smtpmail-native-index-complete 1))
+  (smtpmail-native-flush-count))
 
 ;;;; Do not send it
 

@@ -38,6 +38,9 @@ The argument is its id, or nil when it may concern all of them.")
 (defvar smtpmail-native-index--unread (smtpmail-native-fifo-make)
   "Ids of entries that have to be looked at.")
 
+(defvar smtpmail-native-index--known nil
+  "Non-nil if all entries of the outbox have been read once.")
+
 (defvar smtpmail-native-index--wanted (make-hash-table :test #'equal)
   "How the entries in `smtpmail-native-index--unread' are looked at, by id.
 The value is `read', or `check' to read only what has changed.")
@@ -92,7 +95,8 @@ The value is `read', or `check' to read only what has changed.")
 
 (defun smtpmail-native-index-clear ()
   "Forget all that is known."
-  (setq smtpmail-native-index--directory nil)
+  (setq smtpmail-native-index--directory nil
+        smtpmail-native-index--known nil)
   (smtpmail-native-fifo-clear smtpmail-native-index--unread)
   (clrhash smtpmail-native-index--entries)
   (clrhash smtpmail-native-index--stamps)
@@ -128,6 +132,12 @@ The value is `read', or `check' to read only what has changed.")
        (when (funcall predicate entry)
          (setq count (1+ count)))))
     count))
+
+(defun smtpmail-native-index-known-p ()
+  "Return non-nil if all entries have been read, but for those that are new."
+  (smtpmail-native-index--here)
+  (and smtpmail-native-index--known
+       (not (smtpmail-native-index-busy-p))))
 
 (defun smtpmail-native-index-busy-p ()
   "Return non-nil if there are entries that have to be looked at."
@@ -196,6 +206,7 @@ Return the number of those that are gone.  Signal
         (puthash id 'check smtpmail-native-index--wanted)))
     (smtpmail-native-fifo-clear smtpmail-native-index--unread)
     (setcar smtpmail-native-index--unread ids)
+    (setq smtpmail-native-index--known t)
     (maphash (lambda (id _entry)
                (unless (gethash id there)
                  (push id gone)))

@@ -39,6 +39,9 @@ An alist of (KEY . FIFO); an item is as in `smtpmail-native-schedule--go'.")
 (defvar smtpmail-native-schedule--permits (smtpmail-native-fifo-make)
   "Entries that may go on if they are what was meant: (ID . PREDICATE).")
 
+(defvar smtpmail-native-schedule-idle-hook nil
+  "Hook that is run when all that could be sent has had its turn.")
+
 (defvar smtpmail-native-schedule--tell-held nil
   "Non-nil if it is still to be told how many entries need the user.")
 
@@ -148,8 +151,15 @@ Give Emacs back after a moment, and go on from a timer."
     (while (and more (or noninteractive (< (float-time) until)))
       (setq more (smtpmail-native-schedule--step until)))
     (smtpmail-native-schedule--tell-held)
-    (when more
-      (smtpmail-native-schedule--later))))
+    (if more
+        (smtpmail-native-schedule--later)
+      (smtpmail-native-schedule--idle))))
+
+(defun smtpmail-native-schedule--idle ()
+  "Run `smtpmail-native-schedule-idle-hook' if there is nothing to do."
+  (unless (or (smtpmail-native-schedule-busy-p)
+              (smtpmail-native-index-busy-p))
+    (smtpmail-native-tell-each 'smtpmail-native-schedule-idle-hook)))
 
 (defun smtpmail-native-schedule--later ()
   "Go on with `smtpmail-native-schedule--advance' in a moment."
@@ -222,8 +232,9 @@ For `smtpmail-native-attempt-ended-functions'."
       (smtpmail-native-schedule-look-at (list id))))
     (when (plist-get plist :secret)
       (smtpmail-native-schedule-unlock (smtpmail-native-entry-envelope entry)))
-    (when smtpmail-native-schedule--waiting
-      (smtpmail-native-schedule--later))))
+    (if smtpmail-native-schedule--waiting
+        (smtpmail-native-schedule--later)
+      (smtpmail-native-schedule--idle))))
 
 (add-hook 'smtpmail-native-changed-functions #'smtpmail-native-schedule-note)
 (add-hook 'smtpmail-native-attempt-ended-functions

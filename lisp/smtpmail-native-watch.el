@@ -12,6 +12,7 @@
 (require 'smtpmail-native-attempt)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-fifo)
+(require 'smtpmail-native-flush)
 (require 'smtpmail-native-index)
 (require 'smtpmail-native-leftovers)
 (require 'smtpmail-native-load)
@@ -131,6 +132,7 @@ What this Emacs did itself is known already."
     (smtpmail-native-leftovers-empty-trash)
     (smtpmail-native-leftovers-adopt)
     (setq smtpmail-native-schedule--tell-held t)
+    (smtpmail-native-flush-resume)
     (smtpmail-native-watch--try-look)
     (smtpmail-native-index-changed nil)))
 

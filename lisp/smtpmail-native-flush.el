@@ -1,0 +1,138 @@
+;;; smtpmail-native-flush.el --- All that waits is sent now  -*- lexical-binding: t; -*-
+;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+;; A flush is one decision of yours about all messages that wait at that moment,
+;; and it is kept as one: a mark in the outbox, and not a word in each entry.
+;; Each entry that the mark covers may go on once.  Should Emacs end before that
+;; is done, the next session finds the mark and goes on.
+
+;;; Code:
+
+(require 'smtpmail-native-attempt)
+(require 'smtpmail-native-data)
+(require 'smtpmail-native-disk)
+(require 'smtpmail-native-entry)
+(require 'smtpmail-native-index)
+(require 'smtpmail-native-outbox)
+(require 'smtpmail-native-schedule)
+
+(defvar smtpmail-native-flush--mark nil
+  "What the flush that goes on covers, or nil: a plist.
+:last is a string that sorts after the entries it covers, and :time the
+seconds after which no other one that it covers was made.")
+
+(defvar smtpmail-native-flush--taken (make-hash-table :test #'equal)
+  "Ids of the entries that the flush has let go on: once each.")
+
+(defvar smtpmail-native-flush--count 0
+  "How many entries the last flush has let go on.")
+
+(defun smtpmail-native-flush-count ()
+  "Return how many entries the last flush has let go on so far."
+  smtpmail-native-flush--count)
+
+(defun smtpmail-native-flush-covers-p (entry)
+  "Return non-nil if the flush that goes on covers ENTRY and sends it."
+  (and smtpmail-native-flush--mark
+       (let ((id (smtpmail-native-entry-id entry)))
+         (if (string-match-p "\\`[0-9]" id)
+             (string< id (plist-get smtpmail-native-flush--mark :last))
+           ;; The name of what smtpmail has queued tells no time.
+           (<= (or (plist-get (smtpmail-native-entry-envelope entry) :created)
+                   0)
+               (plist-get smtpmail-native-flush--mark :time))))
+       (smtpmail-native-entry-flushable-p entry)))
+
+;;;; The mark
+
+(defun smtpmail-native-flush--file ()
+  "Return the file of the mark."
+  (concat (smtpmail-native-outbox-root) "flush"))
+
+(defun smtpmail-native-flush--steps (step)
+  "Have the disk do STEP with the file of the mark, durably."
+  (smtpmail-native-disk-submit
+   (list step (list 'sync (directory-file-name (smtpmail-native-outbox-root))))
+   ;; Without the mark only this Emacs goes on with the flush.
+   #'ignore))
+
+(defun smtpmail-native-flush--read ()
+  "Return what the mark of an earlier session says, or nil."
+  (let ((mark (ignore-errors
+                (smtpmail-native-outbox-locally
+                  (smtpmail-native-data-read (smtpmail-native-flush--file)
+                                             'utf-8-emacs)))))
+    (and (proper-list-p mark)
+         (stringp (plist-get mark :last))
+         (numberp (plist-get mark :time))
+         (list :last (plist-get mark :last) :time (plist-get mark :time)))))
+
+;;;; Going on
+
+(defun smtpmail-native-flush--take (entry)
+  "Return non-nil if ENTRY may go on, for the first time in this flush."
+  (let ((id (smtpmail-native-entry-id entry)))
+    (unless (or (gethash id smtpmail-native-flush--taken)
+                (smtpmail-native-attempt-sending id)
+                (not (smtpmail-native-flush-covers-p entry)))
+      (setq smtpmail-native-flush--count (1+ smtpmail-native-flush--count))
+      (puthash id t smtpmail-native-flush--taken))))
+
+(defun smtpmail-native-flush--permit (ids)
+  "Let the entries IDS go on."
+  (smtpmail-native-schedule-permit ids #'smtpmail-native-entry-flushable-p))
+
+(defun smtpmail-native-flush-note (id)
+  "Let the entry ID go on if the flush covers it.
+For `smtpmail-native-changed-functions'."
+  (let ((entry (and smtpmail-native-flush--mark
+                    id
+                    (smtpmail-native-index-entry id))))
+    (when (and entry (smtpmail-native-flush--take entry))
+      (smtpmail-native-flush--permit (list id)))))
+
+(defun smtpmail-native-flush--go-on (mark)
+  "Let all entries that MARK covers go on."
+  (setq smtpmail-native-flush--mark mark
+        smtpmail-native-flush--count 0)
+  (clrhash smtpmail-native-flush--taken)
+  (smtpmail-native-flush--permit
+   (smtpmail-native-index-select #'smtpmail-native-flush--take)))
+
+(defun smtpmail-native-flush-begin ()
+  "Send all that waits now; what is not known yet is sent when it is read."
+  (let ((now (current-time)))
+    (smtpmail-native-flush--go-on
+     (list :last (format-time-string "%Y%m%dT%H%M%S.%6N" now t)
+           :time (float-time now))))
+  (when (smtpmail-native-outbox-area "queue")
+    (smtpmail-native-flush--steps
+     (list 'write (smtpmail-native-flush--file)
+           (smtpmail-native-data-print smtpmail-native-flush--mark))))
+  ;; None of them is one that only a flush sends any more.
+  (smtpmail-native-index-changed nil))
+
+(defun smtpmail-native-flush-resume ()
+  "Go on with the flush that an earlier session has not finished, if any."
+  (let ((mark (and (null smtpmail-native-flush--mark)
+                   (smtpmail-native-flush--read))))
+    (when mark
+      (smtpmail-native-flush--go-on mark))))
+
+(defun smtpmail-native-flush-end ()
+  "End the flush: each entry that it covers has had its turn.
+For `smtpmail-native-schedule-idle-hook'."
+  (when smtpmail-native-flush--mark
+    (setq smtpmail-native-flush--mark nil)
+    (clrhash smtpmail-native-flush--taken)
+    (ignore-errors
+      (smtpmail-native-flush--steps
+       (list 'delete (smtpmail-native-flush--file))))
+    (smtpmail-native-index-changed nil)))
+
+(add-hook 'smtpmail-native-changed-functions #'smtpmail-native-flush-note)
+(add-hook 'smtpmail-native-schedule-idle-hook #'smtpmail-native-flush-end)
+
+(provide 'smtpmail-native-flush)
+;;; smtpmail-native-flush.el ends here
