@@ -19,6 +19,7 @@
 (require 'smtpmail-native-message)
 (require 'smtpmail-native-queue)
 (require 'smtpmail-native-stock)
+(require 'smtpmail-native-stock-index)
 (require 'smtpmail-native-wait)
 (require 'smtpmail-native-watch)
 
@@ -111,7 +112,7 @@ that tells what went wrong."
   "Take what smtpmail has queued into the outbox.
 Nothing is asked, and no error is signaled."
   (condition-case err
-      (when (and (smtpmail-native-stock-queued-p)
+      (when (and (smtpmail-native-stock-index-any-p)
                  (smtpmail-native-mode--ready-p))
         (smtpmail-native-stock-adopt))
     (error (display-warning 'smtpmail-native (error-message-string err)))))
@@ -129,7 +130,7 @@ Nothing is asked, and no error is signaled."
   (if (not (smtpmail-native-mode--ready-p))
       (funcall stock)
     (smtpmail-native-error-leaving
-      (unless (or noninteractive (not (smtpmail-native-stock-queued-p)))
+      (unless (or noninteractive (not (smtpmail-native-stock-index-any-p)))
         ;; Where the server is not known it is asked for, as stock does.
         (smtpmail-native-job-account))
       (smtpmail-native-mode--adopt)
@@ -163,10 +164,10 @@ waiting messages of the outbox in the background."
       (advice-remove function around)))
   (if (not smtpmail-native-mode)
       (remove-hook 'smtpmail-native-changed-functions
-                   #'smtpmail-native-stock-note-change)
+                   #'smtpmail-native-stock-index-note)
     (setq smtpmail-native-mode--told nil)
     (add-hook 'smtpmail-native-changed-functions
-              #'smtpmail-native-stock-note-change)
+              #'smtpmail-native-stock-index-note)
     ;; The rest of the init file may have more to say of the server.
     (if after-init-time
         (smtpmail-native-mode--begin)

@@ -1,18 +1,13 @@
-;;; smtpmail-native-stock.el --- The queue that is shared with smtpmail  -*- lexical-binding: t; -*-
+;;; smtpmail-native-stock.el --- What smtpmail has queued  -*- lexical-binding: t; -*-
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; smtpmail keeps queued mail in `smtpmail-queue-dir': a file of octets, a file
-;; of the same name with ".el" appended, and a line with the name in an index.
-;; Programs count these lines, and smtpmail sends what they name.  So the index
-;; has a line for each message of the outbox that only a flush sends, and what
-;; smtpmail itself has queued becomes an entry.  Whatever is sent by itself, now
-;; or later, or may have arrived has no line: smtpmail would send it again.
+;; What smtpmail itself has queued becomes an entry of the outbox, which a flush
+;; sends.  Its files go when that entry is safe.
 
 ;;; Code:
 
 (require 'seq)
-(require 'smtpmail-native-attempt)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-index)
@@ -21,185 +16,10 @@
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-queue)
-(require 'smtpmail-native-quiet)
-(require 'smtpmail-native-tell)
+(require 'smtpmail-native-stock-index)
 
-(defvar smtpmail-queue-dir)
-(defvar smtpmail-queue-index-file)
 (defvar smtpmail-default-smtp-server)
 (defvar smtpmail-smtp-server)
-
-(defvar smtpmail-native-stock--timer nil
-  "The timer that writes the index, or nil.")
-
-;;;; The index
-
-(defun smtpmail-native-stock--index ()
-  "Return the file name of the index."
-  (require 'smtpmail)
-  (expand-file-name smtpmail-queue-index-file smtpmail-queue-dir))
-
-(defun smtpmail-native-stock--lines ()
-  "Return the lines of the index, without empty ones."
-  (let ((index (smtpmail-native-stock--index)))
-    (and (file-readable-p index)
-         (with-temp-buffer
-           (insert-file-contents index)
-           (split-string (buffer-string) "\n" t "[ \t\r]+")))))
-
-(defun smtpmail-native-stock--ours-p (line &optional queue)
-  "Return non-nil if LINE of the index is for an entry of the outbox.
-QUEUE is the directory of entries, if the caller has expanded it already."
-  (let ((queue (or queue
-                   (concat (smtpmail-native-outbox-root) "queue/"))))
-    (string-prefix-p queue (if (and (string-prefix-p queue line)
-                                    (not (string-match-p "/\\.\\.?/" line)))
-                               line ; as it nearly always is
-                             (expand-file-name line)))))
-
-(defun smtpmail-native-stock--queued-p (line)
-  "Return non-nil if LINE of the index is for a mail that smtpmail has queued.
-It may also be for one of an outbox, this one or that of another Emacs."
-  (not (or (smtpmail-native-stock--ours-p line)
-           (and (equal (file-name-nondirectory line) "message")
-                (file-exists-p (expand-file-name
-                                "state" (file-name-directory
-                                         (expand-file-name line))))))))
-
-(defun smtpmail-native-stock-queued-p ()
-  "Return non-nil if there is a mail that smtpmail itself has queued."
-  (seq-some #'smtpmail-native-stock--queued-p (smtpmail-native-stock--lines)))
-
-(defun smtpmail-native-stock--waiting-p (entry)
-  "Return non-nil if only a flush sends ENTRY, which may be nil.
-smtpmail would send to all recipients, also to those that have got it."
-  (and entry
-       (smtpmail-native-entry-queued-p entry)
-       (not (smtpmail-native-entry-unsettled-p entry))
-       (null (plist-get (smtpmail-native-entry-state entry) :results))))
-
-(defun smtpmail-native-stock--line (id)
-  "Return the line of the index for the entry ID."
-  (smtpmail-native-outbox-file (smtpmail-native-entry-make :id id) "message"))
-
-(defun smtpmail-native-stock--replace (lines)
-  "Replace the index by LINES.
-Signal `smtpmail-native-outbox-error' if it cannot be written."
-  (let* ((index (file-truename (smtpmail-native-stock--index)))
-         (fresh (make-temp-name (concat index ".")))
-         (coding-system-for-write 'utf-8-unix)
-         ;; It names what smtpmail itself has queued, too.
-         (write-region-inhibit-fsync nil))
-    (condition-case err
-        (unwind-protect
-            (progn
-              (with-file-modes #o700
-                (make-directory (file-name-directory index) t))
-              (with-file-modes #o600
-                (write-region (mapconcat (lambda (line) (concat line "\n"))
-                                         lines "")
-                              nil fresh nil 'silent))
-              (rename-file fresh index t))
-          (ignore-errors (delete-file fresh)))
-      (file-error
-       (smtpmail-native-error-signal
-        'smtpmail-native-outbox-error
-        (format "Cannot write the index of queued mail: %s"
-                (error-message-string err)))))))
-
-(defun smtpmail-native-stock--without (lines others)
-  "Return LINES without OTHERS."
-  (let ((table (make-hash-table :test #'equal)))
-    (dolist (line others)
-      (puthash line t table))
-    (seq-remove (lambda (line) (gethash line table)) lines)))
-
-(defun smtpmail-native-stock--waiting-lines (changed lines)
-  "Return the lines of the index for the entries of the outbox that wait.
-CHANGED is a list of the ids of those that may have changed, or t for all;
-LINES are those so far."
-  (if (eq changed t)
-      (mapcar (lambda (entry)
-                (smtpmail-native-stock--line (smtpmail-native-entry-id entry)))
-              (seq-filter #'smtpmail-native-stock--waiting-p
-                          (smtpmail-native-outbox-list)))
-    (append
-     (smtpmail-native-stock--without
-      lines (mapcar #'smtpmail-native-stock--line changed))
-     (mapcar #'smtpmail-native-stock--line
-             (seq-filter (lambda (id)
-                           (smtpmail-native-stock--waiting-p
-                            (or (smtpmail-native-index-entry id)
-                                (smtpmail-native-outbox-get id))))
-                         changed)))))
-
-(defun smtpmail-native-stock-write-index (changed &optional gone)
-  "Bring the index of smtpmail's queue up to date.
-CHANGED is a list of the ids of entries that may have changed, or t for all:
-only for that the outbox is read.  Lines that are not ours stay, but for
-those in the list GONE.  The directory of the queue is made only when a
-message is queued.  Signal `smtpmail-native-outbox-error' if the index
-cannot be written."
-  (let* ((old (smtpmail-native-stock--lines))
-         (queue (concat (smtpmail-native-outbox-root) "queue/"))
-         (ours (seq-filter (lambda (line)
-                             (smtpmail-native-stock--ours-p line queue))
-                           old))
-         (new (append (smtpmail-native-stock--without old (append ours gone))
-                      (sort (smtpmail-native-stock--waiting-lines changed ours)
-                            #'string<))))
-    (unless (equal old new)
-      (smtpmail-native-stock--replace new))))
-
-(defconst smtpmail-native-stock--pause 0.5
-  "Least seconds between a change and the index that tells of it.")
-
-(defvar smtpmail-native-stock--cost 0
-  "Seconds that the last writing of the index took.")
-
-(defvar smtpmail-native-stock--changed nil
-  "Ids of entries that may have changed since the index was written.
-The value is t for all.")
-
-(defun smtpmail-native-stock--known ()
-  "Return the ids of all entries that are known or have a line in the index.
-What else there is has yet to be looked at, and is told then."
-  (append (mapcar (lambda (line)
-                    (file-name-nondirectory
-                     (directory-file-name (file-name-directory line))))
-                  (seq-filter #'smtpmail-native-stock--ours-p
-                              (smtpmail-native-stock--lines)))
-          (smtpmail-native-index-select #'identity)))
-
-(defun smtpmail-native-stock--on-timer ()
-  "Write the index."
-  (let ((changed smtpmail-native-stock--changed)
-        (start (float-time)))
-    (setq smtpmail-native-stock--changed nil)
-    (smtpmail-native-stock-write-index
-     (delete-dups (if (eq changed t)
-                      (smtpmail-native-stock--known)
-                    changed)))
-    (setq smtpmail-native-stock--cost (- (float-time) start))))
-
-(defun smtpmail-native-stock-note-change (id)
-  "Have the index written soon, as the entry ID, or nil for all, has changed.
-For `smtpmail-native-changed-functions', which runs often."
-  (let ((sending (and id (smtpmail-native-attempt-sending id))))
-    ;; Mere progress is no change.
-    (unless (and sending (> (smtpmail-native-sending-sent sending) 0))
-      (cond ((null id) (setq smtpmail-native-stock--changed t))
-            ((not (eq smtpmail-native-stock--changed t))
-             (push id smtpmail-native-stock--changed)))
-      (unless (memq smtpmail-native-stock--timer timer-list)
-        (setq smtpmail-native-stock--timer
-              (smtpmail-native-quiet-timer
-               ;; While many are sent it must not be written all the time.
-               (max smtpmail-native-stock--pause
-                    (* 10 smtpmail-native-stock--cost))
-               #'smtpmail-native-stock--on-timer))))))
-
-;;;; Adoption
 
 (defun smtpmail-native-stock--find (file)
   "Return where the data of the queued mail FILE are now, or nil.
@@ -382,11 +202,11 @@ Return the number of mails that were taken.  Signal
 `smtpmail-native-outbox-error' if the index cannot be written."
   (smtpmail-native-load)
   (let ((adopted (seq-filter #'smtpmail-native-stock--adopt-one
-                             (seq-filter #'smtpmail-native-stock--queued-p
-                                         (smtpmail-native-stock--lines)))))
+                             (seq-filter #'smtpmail-native-stock-index-queued-p
+                                         (smtpmail-native-stock-index-lines)))))
     (when adopted
       (smtpmail-native-index-changed nil))
-    (smtpmail-native-stock-write-index t adopted)
+    (smtpmail-native-stock-index-write t adopted)
     (length adopted)))
 
 (provide 'smtpmail-native-stock)
