@@ -18,10 +18,12 @@
 
 (defun smtpmail-native-disk-encode (file)
   "Return FILE expanded and in the coding system of file names."
-  (encode-coding-string (expand-file-name file)
-                        (or file-name-coding-system
-                            default-file-name-coding-system
-                            'utf-8)))
+  (let ((file (if (eq (aref file 0) ?/) file (expand-file-name file))))
+    (if (multibyte-string-p file)
+        (encode-coding-string file (or file-name-coding-system
+                                       default-file-name-coding-system
+                                       'utf-8))
+      file)))
 
 (defun smtpmail-native-disk--encode-step (step)
   "Return STEP with file names as the module wants them."

@@ -32,7 +32,7 @@
 (defun smtpmail-native-entry--texts-p (object)
   "Return non-nil if OBJECT is a list of strings."
   (and (proper-list-p object)
-       (seq-every-p #'stringp object)))
+       (cl-every #'stringp object)))
 
 (defun smtpmail-native-entry--text-p (object)
   "Return non-nil if OBJECT is a string or nil."
@@ -47,7 +47,7 @@
   "Return non-nil if OBJECT is a list of what became of recipients.
 Each element is (ADDRESS SYMBOL CODE ENHANCED TEXT)."
   (and (proper-list-p object)
-       (seq-every-p (lambda (result)
+       (cl-every (lambda (result)
                       (and (proper-list-p result)
                            (stringp (nth 0 result))
                            (symbolp (nth 1 result))
@@ -60,10 +60,10 @@ Each element is (ADDRESS SYMBOL CODE ENHANCED TEXT)."
   "Return non-nil if OBJECT is a plan of how the sent copy is filed."
   (and (smtpmail-native-entry--plist-p object)
        (smtpmail-native-entry--texts-p (plist-get object :fcc))
-       (seq-every-p (lambda (key)
+       (cl-every (lambda (key)
                       (smtpmail-native-entry--text-p (plist-get object key)))
                     '(:gcc :message-id))
-       (seq-every-p (lambda (key)
+       (cl-every (lambda (key)
                       (symbolp (plist-get object key)))
                     '(:function :handler :begun :filed))))
 
@@ -114,10 +114,11 @@ A property that has no line here may be any plain data.")
 KIND is `envelope', `state' or `receipt'."
   (if (not (smtpmail-native-entry--plist-p object))
       "it is no property list"
-    (let ((wrong (seq-find (lambda (pair)
-                             (not (smtpmail-native-entry--typed-p
-                                   (plist-get object (car pair)) (cdr pair))))
-                           (cdr (assq kind smtpmail-native-entry--types)))))
+    (let ((wrong (cl-find-if
+                  (lambda (pair)
+                    (not (smtpmail-native-entry--typed-p
+                          (plist-get object (car pair)) (cdr pair))))
+                  (cdr (assq kind smtpmail-native-entry--types)))))
       (and wrong
            (format "its %s is not what it must be" (car wrong))))))
 
@@ -156,20 +157,24 @@ if FORM has another shape."
   "Return a hash table of RESULTS, an alist of recipients.
 Its keys are octets: what was read back from a receipt may be another
 string for the same address."
-  (let ((table (make-hash-table :test #'equal)))
+  ;; A table has room for many without its size, which makes much garbage.
+  (let ((table (make-hash-table :test #'equal :size (1+ (length results)))))
     (dolist (result results)
       (puthash (encode-coding-string (car result) 'utf-8) result table))
     table))
 
 (defun smtpmail-native-entry-unanswered (entry results)
   "Return the recipients of ENTRY that RESULTS leave to be sent to."
-  (let ((table (smtpmail-native-entry-by-address results)))
-    (seq-remove (lambda (address)
-                  (memq (cadr (gethash (encode-coding-string address 'utf-8)
-                                       table))
-                        '(sent refused)))
-                (plist-get (smtpmail-native-entry-envelope entry)
-                           :recipients))))
+  (let ((recipients (plist-get (smtpmail-native-entry-envelope entry)
+                               :recipients))
+        (table (and results (smtpmail-native-entry-by-address results))))
+    (if (null table)
+        recipients
+      (seq-remove (lambda (address)
+                    (memq (cadr (gethash (encode-coding-string address 'utf-8)
+                                         table))
+                          '(sent refused)))
+                  recipients))))
 
 (defun smtpmail-native-entry-remaining (entry)
   "Return the recipients of ENTRY that the mail is still to be sent to.

@@ -349,7 +349,7 @@ Call `smtpmail-native-outbox-wait' before you tell the user of it.  Signal
                    (seq-uniq
                     (append (mapcar #'file-name-directory origin)
                             (list trash
-                                  (smtpmail-native-outbox-area "queue")))))
+                                  (smtpmail-native-outbox-area "queue" t)))))
            ;; What comes back then is settled again by its receipt.
            #'ignore)
           (smtpmail-native-outbox-release entry)
@@ -364,7 +364,7 @@ power be lost in between, what comes back is whole."
    directory
    (list (list 'sync (directory-file-name (file-name-directory directory)))
          (list 'sync (directory-file-name
-                      (smtpmail-native-outbox-make-area "queue")))
+                      (smtpmail-native-outbox-make-area "queue" t)))
          (list 'remove (directory-file-name directory)))
    #'ignore)) ; the next session deletes it
 

@@ -348,12 +348,14 @@ The value is an alist as in :results of `smtpmail-native-outbox-set'."
 
 (defun smtpmail-native-verdict-merge (results answers)
   "Return RESULTS, an alist of recipients, brought up to date by ANSWERS."
-  (let ((new (smtpmail-native-entry-by-address answers)))
-    (append (seq-remove (lambda (result)
-                          (gethash (encode-coding-string (car result) 'utf-8)
-                                   new))
-                        results)
-            answers)))
+  (if (null results)
+      answers
+    (let ((new (smtpmail-native-entry-by-address answers)))
+      (append (seq-remove (lambda (result)
+                            (gethash (encode-coding-string (car result) 'utf-8)
+                                     new))
+                          results)
+              answers))))
 
 ;;;; The new state
 
