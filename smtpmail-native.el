@@ -239,9 +239,9 @@ saves that option if possible.  This sends no secrets.  Signal a child of
 ;;;###autoload
 (autoload 'smtpmail-native-start "smtpmail-native-command"
   "Send the waiting messages of the outbox in the background." t)
-(autoload 'smtpmail-native-list-note "smtpmail-native-list")
+(autoload 'smtpmail-native-draw-note "smtpmail-native-draw")
 
-(add-hook 'smtpmail-native-changed-functions #'smtpmail-native-list-note)
+(add-hook 'smtpmail-native-changed-functions #'smtpmail-native-draw-note)
 
 ;;;; Scripts
 

@@ -124,7 +124,7 @@ What the user holds, what was refused and what may have been delivered is
 left alone.  It goes on by itself if you quit.  Return the number of entries
 that are known to be sent."
   (smtpmail-native-flush-begin)
-  (if (and (smtpmail-native-index-known-p) (not noninteractive))
+  (if (and (smtpmail-native-index-fresh-p) (not noninteractive))
       ;; Few have come since then, and those are read in a moment.
       (smtpmail-native-quiet-timer 0 #'smtpmail-native-watch-look)
     (smtpmail-native-watch-look)

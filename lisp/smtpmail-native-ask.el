@@ -146,8 +146,7 @@ could not be asked while no command was behind that."
 (defun smtpmail-native-ask-all ()
   "Ask for all that entries of the outbox are held for, once for each account.
 Return the number of these entries."
-  (smtpmail-native-index-look)
-  (smtpmail-native-index-complete 2)
+  (smtpmail-native-index-ensure 2)
   (let ((ids (smtpmail-native-index-select #'smtpmail-native-ask--wanted-p))
         (seen nil))
     (smtpmail-native-auth-save-pending)

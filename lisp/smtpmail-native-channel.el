@@ -34,7 +34,7 @@
 (defvar smtpmail-native-channel--handlers (make-hash-table)
   "Handlers of the jobs under way, by id.")
 
-(defconst smtpmail-native-channel--slice 0.02
+(defconst smtpmail-native-channel--slice 0.01
   "Seconds for which events are handed on at a time.")
 
 (defun smtpmail-native-channel--hand-on (event)

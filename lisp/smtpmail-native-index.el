@@ -16,7 +16,7 @@
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-tell)
 
-(defconst smtpmail-native-index-slice 0.02
+(defconst smtpmail-native-index-slice 0.01
   "Seconds for which Emacs is kept busy with the outbox at a time.")
 
 (defconst smtpmail-native-index--least 8
@@ -39,7 +39,13 @@ The argument is its id, or nil when it may concern all of them.")
   "Ids of entries that have to be looked at.")
 
 (defvar smtpmail-native-index--known nil
-  "Non-nil if all entries of the outbox have been read once.")
+  "When the entries of the outbox were last looked through, seconds, or nil.")
+
+(defvar smtpmail-native-index-watched nil
+  "Non-nil while the system tells which entries come and go.")
+
+(defconst smtpmail-native-index--fresh 2
+  "Seconds for which what was seen counts without that.")
 
 (defvar smtpmail-native-index--wanted (make-hash-table :test #'equal)
   "How the entries in `smtpmail-native-index--unread' are looked at, by id.
@@ -139,6 +145,13 @@ The value is `read', or `check' to read only what has changed.")
   (and smtpmail-native-index--known
        (not (smtpmail-native-index-busy-p))))
 
+(defun smtpmail-native-index-fresh-p ()
+  "Return non-nil if all entries are known as they were a moment ago."
+  (and (smtpmail-native-index-known-p)
+       (or smtpmail-native-index-watched
+           (<= 0 (- (float-time) smtpmail-native-index--known)
+               smtpmail-native-index--fresh))))
+
 (defun smtpmail-native-index-busy-p ()
   "Return non-nil if there are entries that have to be looked at."
   (not (smtpmail-native-fifo-empty-p smtpmail-native-index--unread)))
@@ -206,7 +219,7 @@ Return the number of those that are gone.  Signal
         (puthash id 'check smtpmail-native-index--wanted)))
     (smtpmail-native-fifo-clear smtpmail-native-index--unread)
     (setcar smtpmail-native-index--unread ids)
-    (setq smtpmail-native-index--known t)
+    (setq smtpmail-native-index--known (float-time))
     (maphash (lambda (id _entry)
                (unless (gethash id there)
                  (push id gone)))
@@ -271,6 +284,12 @@ Emacs stays alive meanwhile."
       (unless noninteractive
         (redisplay)))
     (not more)))
+
+(defun smtpmail-native-index-ensure (seconds)
+  "Have all entries known, as they were a moment ago; take SECONDS at most."
+  (unless (smtpmail-native-index-fresh-p)
+    (smtpmail-native-index-look)
+    (smtpmail-native-index-complete seconds)))
 
 (provide 'smtpmail-native-index)
 ;;; smtpmail-native-index.el ends here

@@ -15,6 +15,7 @@
 (require 'smtpmail-native-attempt)
 (require 'smtpmail-native-command)
 (require 'smtpmail-native-draft)
+(require 'smtpmail-native-draw)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-index)
@@ -27,247 +28,17 @@
 (require 'smtpmail-native-tell)
 (require 'smtpmail-native-watch)
 
-(defconst smtpmail-native-list--pause 0.2
-  "Least seconds between two updates.")
-
 (defconst smtpmail-native-list--rescan 10
   "Seconds after which a list that is seen looks for entries of other sessions.")
 
 (defconst smtpmail-native-list--patience 0.1
   "Seconds that a command takes to read, and to draw; the rest comes later.")
 
-(defvar smtpmail-native-list--dirty (make-hash-table :test #'equal)
-  "Ids of entries whose lines have to be drawn again.")
-
-(defvar smtpmail-native-list--timer nil
-  "The timer that shows what has happened, or nil.")
-
-(defvar smtpmail-native-list--cost 0
-  "Seconds that the last update has taken.")
-
 (defvar-local smtpmail-native-list--ticker nil
   "The timer that keeps ages and the like right while the list is seen.")
 
 (defvar-local smtpmail-native-list--rescanned 0
   "When this list has last looked for entries of other sessions.")
-
-(defun smtpmail-native-list--buffer ()
-  "Return the buffer of the list, or nil."
-  (get-buffer "*smtpmail-native outbox*"))
-
-;;;; What has happened
-
-;; This is loaded when first something has happened.
-(defun smtpmail-native-list-note (id)
-  "Note that the entry ID has changed; if ID is nil, any entry may have.
-For `smtpmail-native-changed-functions'; it costs next to nothing."
-  (when (or (not noninteractive) (smtpmail-native-list--buffer))
-    (when (smtpmail-native-list--buffer)
-      (if id
-          (puthash id t smtpmail-native-list--dirty)
-        (smtpmail-native-list--all-dirty)))
-    (smtpmail-native-list--later)))
-
-(defun smtpmail-native-list--all-dirty ()
-  "Have all lines drawn again."
-  (smtpmail-native-index-map
-   (lambda (entry)
-     (puthash (smtpmail-native-entry-id entry) t smtpmail-native-list--dirty)))
-  (with-current-buffer (smtpmail-native-list--buffer)
-    (save-excursion
-      (goto-char (point-min))
-      (while (not (eobp))
-        (let ((id (tabulated-list-get-id)))
-          (when id
-            (puthash id t smtpmail-native-list--dirty)))
-        (forward-line)))))
-
-(defun smtpmail-native-list--later ()
-  "Schedule an update of the outbox buffer and the mode line."
-  (unless (memq smtpmail-native-list--timer timer-list)
-    (setq smtpmail-native-list--timer
-          (smtpmail-native-quiet-timer
-           (max smtpmail-native-list--pause (* 10 smtpmail-native-list--cost))
-           #'smtpmail-native-list--on-timer))))
-
-(defun smtpmail-native-list--on-timer ()
-  "Show what has happened."
-  (let ((start (float-time)))
-    (smtpmail-native-list--update (+ start smtpmail-native-index-slice))
-    (setq smtpmail-native-list--cost (- (float-time) start))))
-
-(defun smtpmail-native-list--update (&optional until)
-  "Bring the mode line and the outbox buffer up to date.
-Stop drawing at the time UNTIL, if non-nil, and go on later."
-  (smtpmail-native-line-update)
-  (let ((buffer (smtpmail-native-list--buffer)))
-    (when (and buffer
-               (or (null until) (get-buffer-window buffer 'visible)))
-      (smtpmail-native-list--draw buffer until)
-      (when (> (hash-table-count smtpmail-native-list--dirty) 0)
-        (smtpmail-native-list--later)))))
-
-;;;; Drawing
-
-(defun smtpmail-native-list--positions ()
-  "Return where the windows of the current buffer are, for later.
-The value is a list of (WINDOW ID COLUMN LINE START-ID), WINDOW being nil
-for point itself."
-  (mapcar (lambda (window)
-            (save-excursion
-              (when window
-                (goto-char (window-point window)))
-              (list window (tabulated-list-get-id) (current-column)
-                    (line-number-at-pos)
-                    (and window
-                         (tabulated-list-get-id (window-start window))))))
-          (cons nil (get-buffer-window-list nil nil t))))
-
-(defun smtpmail-native-list--search (id)
-  "Move to the line of the entry ID; return nil, at the next one, if none is.
-The lines must be in the order of ids."
-  (let ((low (point-min))
-        (high (point-max)))
-    (while (< low high)
-      (goto-char (/ (+ low high) 2))
-      (beginning-of-line)
-      (let ((here (or (tabulated-list-get-id) "")))
-        (if (string< here id)
-            (setq low (line-beginning-position 2))
-          (setq high (if (< (point) high) (point) low)))))
-    (goto-char low)
-    (equal (tabulated-list-get-id) id)))
-
-(defun smtpmail-native-list--find (id)
-  "Return where the line of the entry ID begins, or nil."
-  (save-excursion
-    (if (null tabulated-list-sort-key)
-        (and (smtpmail-native-list--search id) (point))
-      (goto-char (point-min))
-      (let ((found nil))
-        (while (and (not found) (not (eobp)))
-          (if (equal (tabulated-list-get-id) id)
-              (setq found (point))
-            (forward-line)))
-        found))))
-
-(defun smtpmail-native-list--go-back (positions)
-  "Bring the windows of the current buffer to POSITIONS again.
-Where the entry is gone, it is the same line."
-  (pcase-dolist (`(,window ,id ,column ,line ,start) positions)
-    (let ((point (save-excursion
-                   (let ((found (and id (smtpmail-native-list--find id))))
-                     (goto-char (or found (point-min)))
-                     (unless found
-                       (forward-line (1- line)))
-                     (move-to-column column)
-                     (point)))))
-      (if (null window)
-          (goto-char point)
-        (let ((found (and start (smtpmail-native-list--find start))))
-          (when found
-            (set-window-start window found t)))
-        (set-window-point window point)))))
-
-(defun smtpmail-native-list--rows ()
-  "Return the rows of the list, in the order of the entries.
-Each is (ID COLUMNS)."
-  (let ((now (float-time)))
-    (mapcar (lambda (id)
-              (list id (smtpmail-native-row-columns
-                        (smtpmail-native-index-entry id) now)))
-            (smtpmail-native-index-select #'identity))))
-
-(defun smtpmail-native-list--draw-line (id now)
-  "Draw the line of the entry ID again, as it is at the time NOW.
-A line that stays is not touched."
-  (let* ((there (smtpmail-native-list--search id))
-         (entry (smtpmail-native-index-entry id))
-         (columns (and entry (smtpmail-native-row-columns entry now))))
-    (unless (and there columns
-                 (equal-including-properties (tabulated-list-get-entry)
-                                             columns))
-      (when there
-        (delete-region (point) (line-beginning-position 2)))
-      (when columns
-        (tabulated-list-print-entry id columns)))))
-
-(defun smtpmail-native-list--draw-lines (until)
-  "Draw the lines again that have to be, until the time UNTIL, or all if nil."
-  (let ((inhibit-read-only t)
-        (now (float-time)))
-    (catch 'enough
-      (dolist (id (sort (hash-table-keys smtpmail-native-list--dirty)
-                        #'string<))
-        (when (and until (> (float-time) until))
-          (throw 'enough nil))
-        (remhash id smtpmail-native-list--dirty)
-        (smtpmail-native-list--draw-line id now)))
-    (set-buffer-modified-p nil)))
-
-(defun smtpmail-native-list--draw-here (id now)
-  "Draw the line at point, of the entry ID, as it is at the time NOW.
-Leave point after it."
-  (let* ((entry (smtpmail-native-index-entry id))
-         (columns (and entry (smtpmail-native-row-columns entry now))))
-    (if (and columns (equal-including-properties (tabulated-list-get-entry)
-                                                 columns))
-        (forward-line)
-      (delete-region (point) (line-beginning-position 2))
-      (when columns
-        (tabulated-list-print-entry id columns)))))
-
-(defun smtpmail-native-list--draw-sorted (until)
-  "Draw the lines again that have to be, until the time UNTIL, or all if nil.
-The lines are in an order that you have chosen, and each stays where it is;
-new ones come last, until \\[revert-buffer] sorts them."
-  (let ((inhibit-read-only t)
-        (now (float-time))
-        (enough nil))
-    (goto-char (point-min))
-    (while (not (or enough (eobp)))
-      (let ((id (tabulated-list-get-id)))
-        (if (not (and id (gethash id smtpmail-native-list--dirty)))
-            (forward-line)
-          (remhash id smtpmail-native-list--dirty)
-          (smtpmail-native-list--draw-here id now)
-          (setq enough (and until (> (float-time) until))))))
-    (unless enough
-      (smtpmail-native-list--append until now))
-    (set-buffer-modified-p nil)))
-
-(defun smtpmail-native-list--append (until now)
-  "Draw at point, the end, what has no line yet, as it is at the time NOW.
-Stop at the time UNTIL, if non-nil."
-  (dolist (id (sort (hash-table-keys smtpmail-native-list--dirty) #'string<))
-    (unless (and until (> (float-time) until))
-      (let ((entry (smtpmail-native-index-entry id)))
-        (remhash id smtpmail-native-list--dirty)
-        (when entry
-          (tabulated-list-print-entry
-           id (smtpmail-native-row-columns entry now)))))))
-
-(defun smtpmail-native-list--draw (buffer &optional until)
-  "Show what is known in BUFFER, without moving point in any window.
-Stop at the time UNTIL, if non-nil."
-  (with-current-buffer buffer
-    (when (> (hash-table-count smtpmail-native-list--dirty) 0)
-      (let ((positions (smtpmail-native-list--positions)))
-        (if (null tabulated-list-sort-key)
-            (smtpmail-native-list--draw-lines until)
-          (smtpmail-native-list--draw-sorted until))
-        (smtpmail-native-list--go-back positions)))))
-
-(defun smtpmail-native-list--seen ()
-  "Have the lines that are seen in some window drawn again, for their ages."
-  (dolist (window (get-buffer-window-list nil nil 'visible))
-    (save-excursion
-      (goto-char (window-start window))
-      (let ((lines (window-height window)))
-        (while (and (> lines 0) (not (eobp)))
-          (puthash (tabulated-list-get-id) t smtpmail-native-list--dirty)
-          (forward-line)
-          (setq lines (1- lines)))))))
 
 (defun smtpmail-native-list--look ()
   "Look at the outbox for what other sessions have done."
@@ -284,8 +55,8 @@ Stop at the time UNTIL, if non-nil."
                smtpmail-native-list--rescan)
         (smtpmail-native-list--look))
       (smtpmail-native-index-step (+ (float-time) smtpmail-native-index-slice))
-      (smtpmail-native-list--seen))
-    (smtpmail-native-list--later)))
+      (smtpmail-native-draw-seen))
+    (smtpmail-native-draw-later)))
 
 (defun smtpmail-native-list--stop-ticking ()
   "End the ticker of this buffer, which is about to be killed."
@@ -311,17 +82,15 @@ Stop at the time UNTIL, if non-nil."
     map)
   "Keymap of `smtpmail-native-outbox-mode'.")
 
-(defun smtpmail-native-list--by (what)
-  "Return a predicate for sorting rows by WHAT.
-WHAT is as in `smtpmail-native-row-number'."
+(defun smtpmail-native-list--by (column)
+  "Return a predicate for sorting the rows that are drawn at once by COLUMN."
   (lambda (a b)
-    (apply #'<
-           (mapcar (lambda (row)
-                     (let ((entry (smtpmail-native-index-entry (car row))))
-                       (if entry
-                           (smtpmail-native-row-number entry what)
-                         0)))
-                   (list a b)))))
+    (let ((a (smtpmail-native-index-entry (car a)))
+          (b (smtpmail-native-index-entry (car b))))
+      (and a b
+           (smtpmail-native-draw-less-p
+            (smtpmail-native-draw-key a column)
+            (smtpmail-native-draw-key b column))))))
 
 (define-derived-mode smtpmail-native-outbox-mode tabulated-list-mode "Outbox"
   "Major mode for the list of messages that have not been sent yet.
@@ -365,14 +134,14 @@ sent		sent; only cleaning up remains
         (vector '("State" 14 t)
                 '("To" 20 t)
                 '("Subject" 18 t)
-                (list "Size" 5 (smtpmail-native-list--by 'size)
+                (list "Size" 5 (smtpmail-native-list--by "Size")
                       :right-align t)
-                (list "Age" 4 (smtpmail-native-list--by 'age) :right-align t)
-                (list "Tries" 5 (smtpmail-native-list--by 'tries) :right-align t)
-                (list "Next" 4 (smtpmail-native-list--by 'next)
+                (list "Age" 4 (smtpmail-native-list--by "Age") :right-align t)
+                (list "Tries" 5 (smtpmail-native-list--by "Tries") :right-align t)
+                (list "Next" 4 (smtpmail-native-list--by "Next")
                       :right-align t)
                 '("Reason" 0 nil))
-        tabulated-list-entries #'smtpmail-native-list--rows
+        tabulated-list-entries #'smtpmail-native-draw-rows
         tabulated-list-padding 0)
   (tabulated-list-init-header)
   (setq-local revert-buffer-function #'smtpmail-native-list--revert)
@@ -383,26 +152,17 @@ sent		sent; only cleaning up remains
         (run-at-time 1 1 #'smtpmail-native-quiet-call
                      #'smtpmail-native-list--tick (current-buffer))))
 
-(defun smtpmail-native-list--sort ()
-  "Draw all lines in the order that you have chosen."
-  (let ((positions (smtpmail-native-list--positions)))
-    (clrhash smtpmail-native-list--dirty)
-    (tabulated-list-print)
-    (smtpmail-native-list--go-back positions)))
+(defun smtpmail-native-list--show ()
+  "Draw what is known of the outbox."
+  (smtpmail-native-draw-all)
+  (smtpmail-native-line-update))
 
 (defun smtpmail-native-list--revert (&rest _)
   "Read the outbox anew and show it."
   (smtpmail-native-command-worded
     (smtpmail-native-list--look)
     (smtpmail-native-index-complete smtpmail-native-list--patience)
-    (if tabulated-list-sort-key
-        (smtpmail-native-list--sort)
-      (smtpmail-native-list--all-dirty)
-      (smtpmail-native-list--draw (current-buffer)
-                                  (+ (float-time)
-                                     smtpmail-native-list--patience)))
-    (smtpmail-native-list--later)
-    (smtpmail-native-line-update)))
+    (smtpmail-native-list--show)))
 
 (defun smtpmail-native-list--eldoc (&rest _)
   "Return why the message at point is not sent yet, in full, or nil."
@@ -421,7 +181,11 @@ sent		sent; only cleaning up remains
         (smtpmail-native-outbox-mode))
       (unless noninteractive
         (smtpmail-native-watch-ensure))
-      (smtpmail-native-list--revert))
+      (if (and (smtpmail-native-index-fresh-p) (not noninteractive))
+          (progn
+            (smtpmail-native-list--show)
+            (smtpmail-native-quiet-timer 0.1 #'smtpmail-native-list--look))
+        (smtpmail-native-list--revert)))
     (pop-to-buffer buffer)
     (smtpmail-native-list--tell-unfiled)))
 
@@ -455,7 +219,7 @@ They are kept until you delete them there."
   (declare (indent 0) (debug t))
   `(unwind-protect
        (smtpmail-native-command-worded ,@body)
-     (smtpmail-native-list--update)))
+     (smtpmail-native-draw-update)))
 
 (defun smtpmail-native-list--id ()
   "Return the id of the entry at point; signal an error if there is none."

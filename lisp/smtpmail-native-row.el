@@ -179,6 +179,14 @@ of the time of drawing.")
                        (smtpmail-native-row-reason entry))
                  smtpmail-native-row--texts))))
 
+(defun smtpmail-native-row-to (entry)
+  "Return the recipients of ENTRY as its line shows them, a string."
+  (nth 0 (smtpmail-native-row--texts entry)))
+
+(defun smtpmail-native-row-subject (entry)
+  "Return the subject of ENTRY as its line shows it, a string."
+  (nth 1 (smtpmail-native-row--texts entry)))
+
 (defun smtpmail-native-row-columns (entry now)
   "Return the columns of ENTRY at the time NOW, a vector of strings."
   (pcase-let ((`(,to ,subject ,size ,tries ,reason)

@@ -165,7 +165,7 @@ Give Emacs back after a moment, and go on from a timer."
   "Go on with `smtpmail-native-schedule--advance' in a moment."
   (unless (memq smtpmail-native-schedule--advance-timer timer-list)
     (setq smtpmail-native-schedule--advance-timer
-          (smtpmail-native-quiet-timer 0.01
+          (smtpmail-native-quiet-timer 0.001
                                        #'smtpmail-native-schedule--advance))))
 
 (defun smtpmail-native-schedule-at (time)

@@ -101,7 +101,8 @@ What this Emacs did itself is known already."
   (when smtpmail-native-watch--descriptor
     (ignore-errors (file-notify-rm-watch smtpmail-native-watch--descriptor)))
   (setq smtpmail-native-watch--descriptor nil
-        smtpmail-native-watch--directory nil))
+        smtpmail-native-watch--directory nil
+        smtpmail-native-index-watched nil))
 
 (defun smtpmail-native-watch--watch ()
   "Have the system tell of changes of the outbox, where it can."
@@ -122,7 +123,8 @@ What this Emacs did itself is known already."
                  (lambda (event)
                    (smtpmail-native-quiet-call
                     #'smtpmail-native-watch--on-event event)))
-                smtpmail-native-watch--directory directory))))))
+                smtpmail-native-watch--directory directory
+                smtpmail-native-index-watched t))))))
 
 ;;;; Begin and end
 

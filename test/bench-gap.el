@@ -127,7 +127,12 @@ the process."
      :name "bench-gap" :buffer nil :noquery t :connection-type 'pty
      :filter #'ignore
      :command (list (expand-file-name invocation-name invocation-directory)
-                    "-Q" "-nw" "-L" top "-L" (expand-file-name "lisp" top)
+                    "-Q" "-nw"
+                    ;; Emacs compiles what it loads for the first time, beside
+                    ;; what is measured.
+                    "--eval" "(setq native-comp-deferred-compilation nil \
+native-comp-jit-compilation nil)"
+                    "-L" top "-L" (expand-file-name "lisp" top)
                     "-L" (expand-file-name "test" top) "-l" feature
                     "--eval"
                     (format "(run-at-time 0.5 nil #'%s %S)" function file)))))

@@ -40,7 +40,11 @@
     (with-file-modes #o700
       (dotimes (i (1- count))
         (let ((entry (expand-file-name
-                      (format "20260101T000000.%06d-1-0000/" i) queue)))
+                      ;; As names are: Emacs's hash of strings that differ in
+                      ;; few places is slow.
+                      (format "20260101T%06d.%06d-1-%04x/" (/ i 100)
+                              (mod (* i 7919) 1000000) (mod i 65536))
+                      queue)))
           (make-directory entry)
           (pcase-dolist (`(,name . ,text) files)
             (let ((coding-system-for-write 'no-conversion))

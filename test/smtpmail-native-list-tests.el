@@ -39,10 +39,10 @@ The current buffer is that of the list."
       (with-current-buffer buffer
         (set-buffer-modified-p nil))
       (kill-buffer buffer)))
-  (when smtpmail-native-list--timer
-    (cancel-timer smtpmail-native-list--timer))
+  (when smtpmail-native-draw--timer
+    (cancel-timer smtpmail-native-draw--timer))
   (smtpmail-native-index-clear)
-  (clrhash smtpmail-native-list--dirty)
+  (clrhash smtpmail-native-draw--dirty)
   (setq smtpmail-native-mode-line ""))
 
 (defun smtpmail-native-list-tests--commit (state &optional text)
@@ -63,7 +63,7 @@ is on its line."
           ;; A busy machine may take longer than users are kept waiting.
           (let ((smtpmail-native-list--patience 60))
             (revert-buffer))
-          (goto-char (smtpmail-native-list--find
+          (goto-char (smtpmail-native-draw-find
                       (smtpmail-native-entry-id entry)))
           (smtpmail-native-entry-id entry))
       (kill-buffer (plist-get mail :buffer)))))
@@ -71,7 +71,7 @@ is on its line."
 (defun smtpmail-native-list-tests--cell (id column)
   "Return what stands in COLUMN, a number, of the line of the entry ID."
   (save-excursion
-    (goto-char (smtpmail-native-list--find id))
+    (goto-char (smtpmail-native-draw-find id))
     (aref (tabulated-list-get-entry) column)))
 
 (defun smtpmail-native-list-tests--status (id)
@@ -208,7 +208,7 @@ Return the questions."
                                         "^Recipient: bob@example.org"
                                       "^Hello")
                                     (buffer-string))))
-          (pop-to-buffer (smtpmail-native-list--buffer))
+          (pop-to-buffer (smtpmail-native-draw-buffer))
           (dolist (key '("e" "s" "m"))
             (should-error (smtpmail-native-list-tests--key key)
                           :type 'user-error))
@@ -433,12 +433,12 @@ sending it? ")))
         (dolist (key '(nil ("State") ("Subject" . t)))
           (setq tabulated-list-sort-key key)
           (revert-buffer)
-          (goto-char (+ 3 (smtpmail-native-list--find (nth 2 ids))))
-          (set-window-point other (+ 5 (smtpmail-native-list--find
+          (goto-char (+ 3 (smtpmail-native-draw-find (nth 2 ids))))
+          (set-window-point other (+ 5 (smtpmail-native-draw-find
                                         (nth 3 ids))))
           (smtpmail-native-act-delete
            (smtpmail-native-list-tests--commit '(:status refused)))
-          (goto-char (+ 3 (smtpmail-native-list--find (nth 2 ids))))
+          (goto-char (+ 3 (smtpmail-native-draw-find (nth 2 ids))))
           (revert-buffer)
           (should (equal (tabulated-list-get-id) (nth 2 ids)))
           (should (= (current-column) 3))
@@ -449,7 +449,7 @@ sending it? ")))
         ;; Its own line goes: point stays where it was.
         (setq tabulated-list-sort-key nil)
         (revert-buffer)
-        (goto-char (smtpmail-native-list--find (nth 2 ids)))
+        (goto-char (smtpmail-native-draw-find (nth 2 ids)))
         (smtpmail-native-act-delete (nth 2 ids))
         (revert-buffer)
         (should (equal (tabulated-list-get-id) (nth 3 ids)))))))
@@ -468,15 +468,15 @@ sending it? ")))
                     (setq printed (1+ printed))
                     (apply original args))))
         (smtpmail-native-act-hold first)
-        (smtpmail-native-list--update)
+        (smtpmail-native-draw-update)
         (should (= printed 1))
         (smtpmail-native-act-delete second)
-        (smtpmail-native-list--update)
+        (smtpmail-native-draw-update)
         (should (= printed 1))
         (should (= 1 (count-lines (point-min) (point-max))))
         (should (string-match-p "held" (buffer-string)))
         (setq second (smtpmail-native-list-tests--commit '(:status ready)))
-        (smtpmail-native-list--update)
+        (smtpmail-native-draw-update)
         (should (= 2 (count-lines (point-min) (point-max))))))))
 
 (ert-deftest smtpmail-native-list-tests-sorts ()
@@ -512,12 +512,12 @@ sending it? ")))
                                :id))
                 (looks 0)
                 (reads 0))
-            (smtpmail-native-list--update)
+            (smtpmail-native-draw-update)
             (let ((count-look (lambda (&rest _) (setq looks (1+ looks))))
                   (count-read (lambda (&rest _) (setq reads (1+ reads)))))
               (unwind-protect
                   (progn
-                    (advice-add 'smtpmail-native-list--update :before
+                    (advice-add 'smtpmail-native-draw-update :before
                                 count-look)
                     (advice-add 'smtpmail-native-outbox-load :before
                                 count-read)
@@ -536,7 +536,7 @@ sending it? ")))
                     (should (equal (substring-no-properties
                                     (smtpmail-native-list-tests--cell id 0))
                                    "sending 100%")))
-                (advice-remove 'smtpmail-native-list--update count-look)
+                (advice-remove 'smtpmail-native-draw-update count-look)
                 (advice-remove 'smtpmail-native-outbox-load count-read))))
         (smtpmail-native-sink-settle-down)))))
 
@@ -545,8 +545,8 @@ sending it? ")))
   (smtpmail-native-list-tests--with nil
     (cl-letf (((symbol-function 'smtpmail-native-outbox-ids)
                (lambda () (error "No")))
-              (smtpmail-native-list--all t))
-      (smtpmail-native-list--on-timer)
+              (smtpmail-native-draw--all t))
+      (smtpmail-native-draw--on-timer)
       (smtpmail-native-list--tick (current-buffer)))
     (let ((ticker smtpmail-native-list--ticker))
       (should (memq ticker timer-list))
@@ -650,7 +650,7 @@ sending it? ")))
           (should (equal (smtpmail-native-list-tests--field "Gcc") "sent"))
           (unless there
             (should (equal (smtpmail-native-list-tests--body) "Hello\n")))
-          (pop-to-buffer (smtpmail-native-list--buffer)))))))
+          (pop-to-buffer (smtpmail-native-draw-buffer)))))))
 
 (ert-deftest smtpmail-native-list-tests-edit-kept ()
   "What this Emacs keeps of a mail makes its draft, and is forgotten then."
@@ -754,7 +754,7 @@ sending it? ")))
     (should (string-match-p
              "\\`<#secure method=pgpmime mode=sign>\nHello\n*\\'"
              (smtpmail-native-list-tests--body)))
-    (pop-to-buffer (smtpmail-native-list--buffer))
+    (pop-to-buffer (smtpmail-native-draw-buffer))
     (let ((id (smtpmail-native-list-tests--commit
                '(:status refused)
                (concat "To: bob@example.org\nSubject: x\nMIME-Version: 1.0\n"
