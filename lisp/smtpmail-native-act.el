@@ -241,7 +241,10 @@ Nothing of it would be lost."
                ((smtpmail-native-attempt-sending
                  (smtpmail-native-entry-id entry))
                 "being sent")
-               ((smtpmail-native-entry-queued-p entry) "queued")
+               ((and (smtpmail-native-entry-queued-p entry)
+                     (not (smtpmail-native-flush-covers-p entry)))
+                "queued")
+               ((smtpmail-native-entry-queued-p entry) "waiting to be sent")
                ((or (not (eq (smtpmail-native-entry-status entry) 'ready))
                     (smtpmail-native-entry-doubt-p entry))
                 nil)

@@ -21,13 +21,13 @@
 (require 'smtpmail-native-job)
 (require 'smtpmail-native-mechanism)
 (require 'smtpmail-native-options)
+(require 'smtpmail-native-outcome)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-quiet)
 (require 'smtpmail-native-settle)
 (require 'smtpmail-native-tell)
 (require 'smtpmail-native-trust)
-(require 'smtpmail-native-verdict)
 
 (defvar smtpmail-native-queue-last-result nil
   "What the module told of the last message, a plist; for scripts.
@@ -346,7 +346,7 @@ FOUND are the credentials, or nil.  TRIAL is as in
      ;; A place that cannot be asked now may be asked later.
      ((memq 'smtpmail-native-lookup-error conditions)
       (smtpmail-native-attempt-hold
-       entry (append (smtpmail-native-verdict-deferral entry text (float-time))
+       entry (append (smtpmail-native-outcome-deferral entry text (float-time))
                      (list :by (append who '(:why lookup))))))
      ((memq 'smtpmail-native-auth-error conditions)
       (smtpmail-native-attempt-hold

@@ -42,7 +42,8 @@ seconds after which no other one that it covers was made.")
            (<= (or (plist-get (smtpmail-native-entry-envelope entry) :created)
                    0)
                (plist-get smtpmail-native-flush--mark :time))))
-       (smtpmail-native-entry-flushable-p entry)))
+       (smtpmail-native-entry-flushable-p entry)
+       t))
 
 ;;;; The mark
 
@@ -130,6 +131,11 @@ For `smtpmail-native-schedule-idle-hook'."
       (smtpmail-native-flush--steps
        (list 'delete (smtpmail-native-flush--file))))
     (smtpmail-native-index-changed nil)))
+
+(defun smtpmail-native-flush-stop ()
+  "Do not go on with the flush in this session; the next one goes on."
+  (setq smtpmail-native-flush--mark nil)
+  (clrhash smtpmail-native-flush--taken))
 
 (add-hook 'smtpmail-native-changed-functions #'smtpmail-native-flush-note)
 (add-hook 'smtpmail-native-schedule-idle-hook #'smtpmail-native-flush-end)

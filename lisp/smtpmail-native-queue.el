@@ -20,12 +20,12 @@
 (require 'smtpmail-native-load)
 (require 'smtpmail-native-message)
 (require 'smtpmail-native-options)
+(require 'smtpmail-native-outcome)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-quiet)
 (require 'smtpmail-native-schedule)
 (require 'smtpmail-native-tell)
-(require 'smtpmail-native-verdict)
 (require 'smtpmail-native-wait)
 (require 'smtpmail-native-watch)
 (require 'smtpmail-native-wishes)
@@ -226,9 +226,9 @@ module, (:id ID) where nothing was waited for.  Signal a child of
 
 (defun smtpmail-native-queue--rest (result)
   "Return the answers in RESULT to recipients who did not get the message.
-They are those of `smtpmail-native-verdict-answers'."
+They are those of `smtpmail-native-outcome-answers'."
   (seq-remove (lambda (answer) (eq (cadr answer) 'sent))
-              (smtpmail-native-verdict-answers result)))
+              (smtpmail-native-outcome-answers result)))
 
 (defun smtpmail-native-queue--people (addresses)
   "Return the first of ADDRESSES, and how many there are besides."

@@ -14,12 +14,12 @@
 (require 'smtpmail-native-identity)
 (require 'smtpmail-native-index)
 (require 'smtpmail-native-options)
+(require 'smtpmail-native-outcome)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-quiet)
 (require 'smtpmail-native-seven-bit)
 (require 'smtpmail-native-tell)
-(require 'smtpmail-native-verdict)
 
 (defvar smtpmail-native-settle-file-functions nil
   "Functions that file copies of a message when a recipient has got it.
@@ -42,11 +42,11 @@ cannot be encoded."
 (defun smtpmail-native-settle (entry &optional receipt cancelled who)
   "Record the outcome of the last attempt for ENTRY, which is claimed.
 RECEIPT defaults to the one on the disk.  CANCELLED and WHO are as in
-`smtpmail-native-verdict-settle'.  Return nil, and do nothing, if it is
+`smtpmail-native-outcome-settle'.  Return nil, and do nothing, if it is
 recorded already.  All changes are written in one step: if Emacs is killed
 before that, the next session repeats it."
   (let* ((receipt (or receipt (smtpmail-native-entry-receipt entry)))
-         (change (smtpmail-native-verdict-settle entry receipt cancelled who
+         (change (smtpmail-native-outcome-settle entry receipt cancelled who
                                                  (float-time))))
     (when change
       (when (plist-get change :encode)

@@ -15,10 +15,10 @@
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-options)
+(require 'smtpmail-native-outcome)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-quiet)
-(require 'smtpmail-native-verdict)
 
 (defvar smtpmail-debug-info)
 
@@ -211,7 +211,7 @@ Keep its message, which may be all that there is of it."
                   :status (plist-get state :status)
                   :hold (plist-get state :hold)
                   :text (plist-get state :text)
-                  :results (smtpmail-native-verdict-merge
+                  :results (smtpmail-native-outcome-merge
                             (plist-get state :results)
                             (plist-get state :replies)))
             envelope)))

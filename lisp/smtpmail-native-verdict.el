@@ -2,15 +2,13 @@
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; Pure: from what the module tells of an attempt, and the state of the entry, to
-;; the new state of the entry, the words for people, the condition and the exit
-;; code.  Policy on outcomes is here and nowhere else: a new kind of outcome is a
-;; new row of one table.
+;; Pure: from what the module tells of an attempt to the verdict on it, the words
+;; for people, the condition and the exit code.  A new kind of outcome is a new
+;; row of one table.
 
 ;;; Code:
 
 (require 'seq)
-(require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-options)
 
@@ -319,157 +317,6 @@ control characters escaped, then what you can do where that is known."
          (format " (%s)" (replace-regexp-in-string "\\<HOST\\>" server hint
                                                    t t))
        ""))))
-
-;;;; Each recipient
-
-(defun smtpmail-native-verdict--fate (code)
-  "Return what the reply CODE to one recipient means for the recipient."
-  (cond ((and code (>= code 500)) 'refused)
-        ((and code (>= code 400)) 'deferred)))
-
-(defun smtpmail-native-verdict-answers (receipt)
-  "Return what RECEIPT tells of each recipient that the server answered for.
-The value is an alist as in :results of `smtpmail-native-outbox-set'."
-  (let ((sent (eq (plist-get receipt :kind) 'ok))
-        (doubt (plist-get receipt :in-doubt))
-        (answers nil))
-    (pcase-dolist (`(,address ,accepted ,code ,enhanced ,text)
-                   (plist-get receipt :recipients))
-      (let ((outcome (cond ((eq accepted 'delivered) 'sent) ; LMTP
-                           ((and accepted doubt) 'unknown)
-                           ((and accepted sent) 'sent)
-                           ((not accepted)
-                            (smtpmail-native-verdict--fate code)))))
-        (when outcome
-          (push (list (decode-coding-string address 'utf-8) outcome code
-                      enhanced (smtpmail-native-error-text text))
-                answers))))
-    (nreverse answers)))
-
-(defun smtpmail-native-verdict-merge (results answers)
-  "Return RESULTS, an alist of recipients, brought up to date by ANSWERS."
-  (if (null results)
-      answers
-    (let ((new (smtpmail-native-entry-by-address answers)))
-      (append (seq-remove (lambda (result)
-                            (gethash (encode-coding-string (car result) 'utf-8)
-                                     new))
-                          results)
-              answers))))
-
-;;;; The new state
-
-(defconst smtpmail-native-verdict-back-off '(60 120 300 900 1800 3600)
-  "Seconds until the next try after each failure; the last one for all others.")
-
-(defun smtpmail-native-verdict-deferral (entry text now)
-  "Return the change of state that lets ENTRY be tried again later.
-TEXT says what failed at the time NOW.  After `smtpmail-native-expire' it is
-held, and you decide."
-  (let* ((tries (1+ (or (plist-get (smtpmail-native-entry-state entry) :tries)
-                        0)))
-         (pause (or (nth (1- tries) smtpmail-native-verdict-back-off)
-                    (car (last smtpmail-native-verdict-back-off)))))
-    (if (smtpmail-native-entry-old-p entry now)
-        (list :status 'held :hold 'expired :next nil :tries tries :text text)
-      (list :status 'ready :hold nil :next (truncate (+ now pause))
-            :tries tries :text text))))
-
-(defun smtpmail-native-verdict--why (receipt)
-  "Return why RECEIPT holds its entry for a secret, a symbol."
-  (cond ((plist-get receipt :passphrase-wanted) 'passphrase)
-        ((eq (plist-get receipt :kind) 'auth) 'refused)
-        (t 'demanded)))
-
-(defun smtpmail-native-verdict--failure (entry receipt cancelled who now)
-  "Return the change of state of ENTRY after the failed attempt of RECEIPT.
-CANCELLED, WHO and NOW are as in `smtpmail-native-verdict-settle'."
-  (let* ((envelope (smtpmail-native-entry-envelope entry))
-         (text (smtpmail-native-verdict-describe
-                (append receipt (list :stream (plist-get envelope :stream)))
-                (plist-get envelope :host) (plist-get envelope :port)))
-         (verdict (smtpmail-native-verdict receipt)))
-    (cond
-     ;; A token that has expired is fetched anew, once.
-     ((and (plist-get receipt :second-chance)
-           (not cancelled)
-           (not (plist-get (smtpmail-native-entry-state entry) :renewed)))
-      (list :status 'ready :hold nil :next nil :renewed t :text text))
-     ;; The server does not keep it until it is time; we do.
-     ((and (plist-get receipt :release-unsupported) (not cancelled))
-      (list :status 'ready :hold nil :next nil :here t :text nil))
-     ((and (plist-get receipt :eight-bit-unsupported) (not cancelled))
-      (list :encode t))
-     ((eq verdict 'unknown)
-      (list :status 'unknown :hold nil :next nil :doubt t :text text))
-     ((eq verdict 'refused)
-      (list :status 'refused :hold nil :next nil :text text))
-     (cancelled
-      (list :status 'held :hold 'user :next nil :text text))
-     ((memq verdict '(password certificate settings))
-      (list :status 'held :hold verdict :next nil :text text
-            :by (append who
-                        (and (eq verdict 'password)
-                             (list :why (smtpmail-native-verdict--why
-                                         receipt))))))
-     ((eq verdict 'cancelled)
-      (list :status 'ready :next nil :text text))
-     (t (smtpmail-native-verdict-deferral entry text now)))))
-
-(defun smtpmail-native-verdict--amount (entry results more now)
-  "Return the change of the state of ENTRY that RESULTS amount to.
-They are the answers for its recipients.  MORE non-nil means that the
-server takes no more of them at a time.  NOW is the time."
-  (let* ((rest (seq-remove (lambda (result) (eq (cadr result) 'sent)) results))
-         (text (mapconcat (lambda (result)
-                            (format "<%s>: %s %s" (nth 0 result) (nth 2 result)
-                                    (nth 4 result)))
-                          rest "; ")))
-    (cond
-     (more
-      (list :status 'ready :hold nil :next nil :more t :text nil))
-     ((smtpmail-native-entry-unanswered entry results)
-      (smtpmail-native-verdict-deferral
-       entry (concat "Not yet accepted for all recipients: " text) now))
-     (rest
-      (list :status 'refused :hold nil :next nil
-            :text (concat "Not accepted for all recipients: " text)))
-     (t (list :status 'sent :hold nil :next nil :doubt nil :text nil)))))
-
-(defun smtpmail-native-verdict-settle (entry receipt cancelled who now)
-  "Return what RECEIPT means for ENTRY: a change of its state, or nil.
-CANCELLED non-nil means that the user has cancelled the attempt, as does a
-state of `held' that was set during it.  WHO is a plist that tells who made
-it, see :by of `smtpmail-native-outbox-set'; NOW is the time.  The value is
-nil if the receipt has been settled before.  An attempt without a receipt
-has led to nothing: the end of data has never been sent.  A change with
-:encode non-nil is for an entry whose message has to be encoded first."
-  (let* ((state (smtpmail-native-entry-state entry))
-         (settled (or (plist-get state :settled) 0))
-         (attempt (and receipt
-                       ;; One that cannot be read is the last one.
-                       (or (plist-get receipt :attempt) (1+ settled)))))
-    (when (and receipt (> attempt settled))
-      ;; In an all-or-nothing attempt, a refusal is not final for its
-      ;; recipient: the next attempt is again for all recipients.
-      (let* ((each (or (eq (plist-get receipt :kind) 'ok)
-                       (plist-get receipt :in-doubt)
-                       (and (plist-get receipt :partial)
-                            (eq (plist-get receipt :stage) 'rcpt))))
-             (all (smtpmail-native-verdict-answers receipt))
-             (answers (and each all))
-             (results (smtpmail-native-verdict-merge (plist-get state :results)
-                                                     answers)))
-        (append
-         (list :settled attempt :undo nil :more nil :results results
-               :replies (and (not each) all))
-         (if (and answers (not (plist-get receipt :in-doubt)))
-             (smtpmail-native-verdict--amount
-              entry results (plist-get receipt :more) now)
-           (smtpmail-native-verdict--failure
-            entry receipt
-            (or cancelled (eq (plist-get state :status) 'held))
-            who now)))))))
 
 (provide 'smtpmail-native-verdict)
 ;;; smtpmail-native-verdict.el ends here

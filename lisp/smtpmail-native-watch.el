@@ -167,6 +167,7 @@ module, and no error is signalled."
         smtpmail-native-schedule--waiting nil)
   (smtpmail-native-fifo-clear smtpmail-native-schedule--ready)
   (smtpmail-native-fifo-clear smtpmail-native-schedule--permits)
+  (smtpmail-native-flush-stop)
   (smtpmail-native-watch--stop)
   (dolist (timer (list smtpmail-native-schedule--timer
                        smtpmail-native-schedule--look-timer

@@ -43,7 +43,7 @@
         user-full-name "Alice"
         auth-sources nil
         ;; A deferred mail is tried again while this Emacs lives.
-        smtpmail-native-verdict-back-off '(0)))
+        smtpmail-native-outcome-back-off '(0)))
 
 (defun kill-test-mail (id size)
   "Return a prepared mail with the Message-ID ID and a body of SIZE octets."

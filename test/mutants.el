@@ -163,7 +163,8 @@ The environment has N and SEED.  Print those that no test notices."
                     (append (file-expand-wildcards "module/[bmnse]*/*.c")
                             (mapcar (lambda (name)
                                       (format "lisp/smtpmail-native-%s.el" name))
-                                    '("entry" "verdict" "schedule" "outbox")))))
+                                    '("entry" "verdict" "outcome" "go"
+                                      "schedule" "outbox")))))
          (files (seq-remove (lambda (file) (string-prefix-p "module/emacs" file))
                             files))
          (sites (vconcat (mapcan #'mutants--sites files)))

@@ -42,7 +42,7 @@ It does not show the password."
 (ert-deftest smtpmail-native-job-tests-lmtp-answers ()
   "Who is known to have the mail has it, however the others fare."
   (should (equal (mapcar (lambda (answer) (list (car answer) (cadr answer)))
-                         (smtpmail-native-verdict-answers
+                         (smtpmail-native-outcome-answers
                           '(:kind network :in-doubt t
                             :recipients (("a" delivered 250 "" "ok")
                                          ("b" nil 550 "" "no")

@@ -121,7 +121,7 @@ waits after it."
   (let ((unlinked (smtpmail-native-power-tests--check-order
                    (smtpmail-native-recorder-scene
                     '("--defer" "200" "--seed" "3")
-                    '(setq smtpmail-native-verdict-back-off '(0))
+                    '(setq smtpmail-native-outcome-back-off '(0))
                     '(scenes-send "a") '(scenes-send "b") '(scenes-send "c")
                     '(scenes-sent)
                     '(setq smtpmail-native-undo-seconds 600)

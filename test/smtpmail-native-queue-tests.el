@@ -163,7 +163,7 @@ SLOW is a form that is evaluated first."
                  (lambda (tries)
                    (setf (smtpmail-native-entry-state entry)
                          (list :status 'ready :tries tries))
-                   (- (plist-get (smtpmail-native-verdict-deferral entry "x" now)
+                   (- (plist-get (smtpmail-native-outcome-deferral entry "x" now)
                                  :next)
                       1000000000))
                  (number-sequence 0 7))
@@ -198,7 +198,7 @@ SLOW is a form that is evaluated first."
 (ert-deftest smtpmail-native-queue-tests-deferred-then-sent ()
   "A mail that was put off is sent when its time comes."
   (smtpmail-native-sink-with nil
-    (let ((smtpmail-native-verdict-back-off '(0)))
+    (let ((smtpmail-native-outcome-back-off '(0)))
       (let ((smtpmail-smtp-service 1)) ; nobody listens there
         (smtpmail-native-sink-send "<1@x>" 'background)
         (smtpmail-native-test-wait
@@ -304,7 +304,7 @@ SLOW is a form that is evaluated first."
                 :envelope '(:recipients ("j\303\266rg@x" "jörg@y")))))
     (should-not (smtpmail-native-entry-unanswered
                  entry '(("jörg@x" sent) ("j\303\266rg@y" sent))))
-    (should (equal (smtpmail-native-verdict-merge
+    (should (equal (smtpmail-native-outcome-merge
                     '(("j\303\266rg@x" deferred)) '(("jörg@x" sent)))
                    '(("jörg@x" sent))))))
 
@@ -317,7 +317,7 @@ SLOW is a form that is evaluated first."
                  :envelope (list :recipients addresses)))
          (seconds (car (benchmark-run 1
                          (should-not (smtpmail-native-entry-unanswered
-                                      entry (smtpmail-native-verdict-merge
+                                      entry (smtpmail-native-outcome-merge
                                              results results)))))))
     (should (< seconds 1))))
 

@@ -8,6 +8,8 @@
 ;;; Code:
 
 (require 'ert)
+(require 'smtpmail-native-entry)
+(require 'smtpmail-native-outcome)
 (require 'smtpmail-native-verdict)
 
 (defconst smtpmail-native-verdict-tests--now 1000000000.0
@@ -67,7 +69,7 @@
 
 (defun smtpmail-native-verdict-tests--settled (entry receipt cancelled)
   "Settle ENTRY by RECEIPT, with CANCELLED; return the change."
-  (let ((change (smtpmail-native-verdict-settle
+  (let ((change (smtpmail-native-outcome-settle
                  entry receipt cancelled '(:instance "i" :user "u")
                  smtpmail-native-verdict-tests--now))
         (state (copy-sequence (smtpmail-native-entry-state entry)))
@@ -104,7 +106,7 @@
      ((and (memq (plist-get change :hold) '(password certificate settings))
            (not (equal (plist-get (plist-get change :by) :instance) "i")))
       "held for what one Emacs lacks, and not said which")
-     ((smtpmail-native-verdict-settle
+     ((smtpmail-native-outcome-settle
        entry receipt nil nil smtpmail-native-verdict-tests--now)
       "settled twice"))))
 

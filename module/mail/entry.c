@@ -30,8 +30,10 @@ static bool read_all(int fd, size_t size, struct smn_buf *content) {
     if (!into) /* it grows, or no memory */
       return false;
     ssize_t n = read(fd, into, room);
-    if (n == 0)
+    if (n == 0) {
+      *into = '\0';
       return true;
+    }
     if (n > 0)
       content->len += (size_t)n;
     else if (errno != EINTR)

@@ -24,11 +24,11 @@
     (silent ("--stall" "1000" "--silence" "60000")
             (scenes-send "a") (scenes-send "b"))
     (dropped ("--drop" "120" "--seed" "5")
-             (setq smtpmail-native-verdict-back-off '(0))
+             (setq smtpmail-native-outcome-back-off '(0))
              (scenes-send "a") (scenes-send "b") (scenes-send "c")
              (scenes-pause 1))
     (deferred ("--defer" "300" "--seed" "2")
-              (setq smtpmail-native-verdict-back-off '(0))
+              (setq smtpmail-native-outcome-back-off '(0))
               (scenes-send "a") (scenes-send "b") (scenes-sent))
     (word nil
           (setq smtpmail-native-undo-seconds 600)

@@ -1,0 +1,122 @@
+;;; smtpmail-native-flush-tests.el --- All that waits is sent now  -*- lexical-binding: t; -*-
+;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+;; What a flush covers, that each entry has one turn, and that the next session
+;; goes on with one that was not finished.
+
+;;; Code:
+
+(require 'cl-lib)
+(require 'ert)
+(require 'smtpmail-native-command)
+(require 'smtpmail-native-sink)
+(require 'smtpmail-native-stock-index)
+
+(defun smtpmail-native-flush-tests--queue (id)
+  "Queue a message whose Message-ID is ID, as `smtpmail-queue-mail' does."
+  (let ((smtpmail-queue-mail t))
+    (with-temp-buffer
+      (insert "To: bob@example.org\nMessage-ID: " id "\n" mail-header-separator
+              "\nx\n")
+      (smtpmail-native-send-it))))
+
+(defmacro smtpmail-native-flush-tests--begun (&rest body)
+  "Begin a flush that lets nothing go on, and run BODY then."
+  (declare (indent 0) (debug t))
+  `(cl-letf (((symbol-function 'smtpmail-native-schedule-permit) #'ignore))
+     (smtpmail-native-index-look)
+     (smtpmail-native-index-complete smtpmail-native-test-seconds)
+     (smtpmail-native-flush-begin)
+     ,@body))
+
+(defun smtpmail-native-flush-tests--file ()
+  "Return the file of the mark."
+  (expand-file-name "flush" smtpmail-native-outbox-directory))
+
+(defun smtpmail-native-flush-tests--holds ()
+  "Return what the entries of the outbox are held for, in order."
+  (mapcar (lambda (state) (plist-get state :hold))
+          (smtpmail-native-sink-states)))
+
+(ert-deftest smtpmail-native-flush-tests-resume ()
+  "The next session goes on with a flush that was not finished."
+  (smtpmail-native-sink-with nil
+    (smtpmail-native-flush-tests--queue "<1@x>")
+    (smtpmail-native-flush-tests--queue "<2@x>")
+    (smtpmail-native-flush-tests--begun
+      (smtpmail-native-test-wait
+       (lambda () (file-exists-p (smtpmail-native-flush-tests--file))))
+      (should (= 2 (smtpmail-native-flush-count))))
+    ;; This Emacs forgets all, as if it had ended.
+    (smtpmail-native-watch-stop)
+    (smtpmail-native-index-clear)
+    (should (equal '(queue queue) (smtpmail-native-flush-tests--holds)))
+    (smtpmail-native-flush-tests--queue "<3@x>")
+    (smtpmail-native-watch-start)
+    (smtpmail-native-test-wait
+     (lambda ()
+       (and (not (smtpmail-native-schedule-busy-p))
+            (not (file-exists-p (smtpmail-native-flush-tests--file))))))
+    (should (equal '("<1@x>" "<2@x>")
+                   (sort (smtpmail-native-sink-log folder "arrived")
+                         #'string<)))
+    ;; What was queued later waits for the next flush.
+    (should (equal '(queue) (smtpmail-native-flush-tests--holds)))))
+
+(ert-deftest smtpmail-native-flush-tests-later ()
+  "What is queued while a flush goes on waits for the next one."
+  (smtpmail-native-sink-with nil
+    (smtpmail-native-flush-tests--queue "<1@x>")
+    (smtpmail-native-flush-tests--begun
+      (smtpmail-native-flush-tests--queue "<2@x>")
+      (should (equal '(t nil)
+                     (mapcar (lambda (id)
+                               (smtpmail-native-flush-covers-p
+                                (smtpmail-native-index-entry id)))
+                             (smtpmail-native-outbox-ids)))))))
+
+(ert-deftest smtpmail-native-flush-tests-index ()
+  "What a flush is about to send has no line for smtpmail any more."
+  (smtpmail-native-sink-with nil
+    (smtpmail-native-flush-tests--queue "<1@x>")
+    (smtpmail-native-stock-index-write 'known)
+    (should (= 1 (length (smtpmail-native-stock-index-lines))))
+    (smtpmail-native-flush-tests--begun
+      (smtpmail-native-stock-index-write 'known)
+      (should-not (smtpmail-native-stock-index-lines))
+      ;; It gets it back if it was not sent.
+      (smtpmail-native-flush-end)
+      (smtpmail-native-stock-index-write 'known)
+      (should (= 1 (length (smtpmail-native-stock-index-lines)))))))
+
+(ert-deftest smtpmail-native-flush-tests-once ()
+  "An entry that fails has had its turn; the flush ends."
+  (smtpmail-native-sink-with '("--defer" "1000")
+    (smtpmail-native-flush-tests--queue "<1@x>")
+    (cl-letf (((symbol-function 'display-warning) #'ignore))
+      (should (= 1 (smtpmail-native-act-flush)))
+      (smtpmail-native-test-wait
+       (lambda () (not (smtpmail-native-schedule-busy-p)))))
+    (should-not smtpmail-native-flush--mark)
+    (let ((state (car (smtpmail-native-sink-states))))
+      (should (eq 'ready (plist-get state :status)))
+      (should (= 1 (plist-get state :tries))))))
+
+(ert-deftest smtpmail-native-flush-tests-mark ()
+  "A mark that is damaged, or somebody else's, covers nothing."
+  (smtpmail-native-sink-with nil
+    (smtpmail-native-flush-tests--queue "<1@x>")
+    (dolist (text '("" "(" "(:last 5 :time 1)" "(:last \"9\" :time \"x\")"
+                    "#1=(:last #1#)" "(:last \"9\" . 7)"))
+      (write-region text nil (smtpmail-native-flush-tests--file) nil 'silent)
+      (smtpmail-native-flush-resume)
+      (should-not smtpmail-native-flush--mark))
+    (write-region "(:last \"9\" :time 1)" nil
+                  (smtpmail-native-flush-tests--file) nil 'silent)
+    (set-file-modes (smtpmail-native-flush-tests--file) #o666)
+    (smtpmail-native-flush-resume)
+    (should-not smtpmail-native-flush--mark)))
+
+(provide 'smtpmail-native-flush-tests)
+;;; smtpmail-native-flush-tests.el ends here
