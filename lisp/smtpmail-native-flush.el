@@ -52,11 +52,15 @@ seconds after which no other one that it covers was made.")
   (concat (smtpmail-native-outbox-root) "flush"))
 
 (defun smtpmail-native-flush--steps (step)
-  "Have the disk do STEP with the file of the mark, durably."
-  (smtpmail-native-disk-submit
-   (list step (list 'sync (directory-file-name (smtpmail-native-outbox-root))))
-   ;; Without the mark only this Emacs goes on with the flush.
-   #'ignore))
+  "Have the disk do STEP with the file of the mark, durably.
+Without the mark only this Emacs goes on with the flush, and so a failure is
+no error."
+  (ignore-errors
+    (smtpmail-native-disk-hand-in
+     (smtpmail-native-flush--file)
+     (list step (list 'sync
+                      (directory-file-name (smtpmail-native-outbox-root))))
+     #'ignore)))
 
 (defun smtpmail-native-flush--read ()
   "Return what the mark of an earlier session says, or nil."
@@ -127,9 +131,8 @@ For `smtpmail-native-schedule-idle-hook'."
   (when smtpmail-native-flush--mark
     (setq smtpmail-native-flush--mark nil)
     (clrhash smtpmail-native-flush--taken)
-    (ignore-errors
-      (smtpmail-native-flush--steps
-       (list 'delete (smtpmail-native-flush--file))))
+    (smtpmail-native-flush--steps
+     (list 'delete (smtpmail-native-flush--file)))
     (smtpmail-native-index-changed nil)))
 
 (defun smtpmail-native-flush-stop ()
