@@ -12,6 +12,7 @@
 ;;; Code:
 
 (require 'seq)
+(require 'subr-x)
 (require 'smtpmail-native-attempt)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-fifo)
@@ -42,8 +43,8 @@ An alist of (KEY . FIFO); an item is as in `smtpmail-native-schedule--go'.")
 (defvar smtpmail-native-schedule-idle-hook nil
   "Hook that is run when all that could be sent has had its turn.")
 
-(defvar smtpmail-native-schedule--tell-held nil
-  "Non-nil if it is still to be told how many entries need the user.")
+(defvar smtpmail-native-schedule--tell-left nil
+  "Non-nil if it is still to be told what an earlier session has left.")
 
 (defvar smtpmail-native-schedule--timer nil
   "The timer of the next entry that is due, or nil.")
@@ -94,18 +95,36 @@ It does not wait any more then."
           (setq smtpmail-native-schedule--waiting
                 (delq account smtpmail-native-schedule--waiting)))))))
 
-(defun smtpmail-native-schedule--tell-held ()
-  "Say how many messages need the user, once all have been looked at."
-  (when (and smtpmail-native-schedule--tell-held
+(defun smtpmail-native-schedule--counted (count singular plural)
+  "Return COUNT with the noun and verb SINGULAR or PLURAL, or nil if it is 0."
+  (pcase count
+    (0 nil)
+    (1 (concat "1 " singular))
+    (_ (format "%d %s" count plural))))
+
+(defun smtpmail-native-schedule--tell-left ()
+  "Say what an earlier session has left, once all has been looked at."
+  (when (and smtpmail-native-schedule--tell-left
              (not (smtpmail-native-index-busy-p)))
-    (setq smtpmail-native-schedule--tell-held nil)
-    (let ((count (smtpmail-native-index-count
-                  #'smtpmail-native-entry-needs-user-p)))
-      (when (> count 0)
+    (setq smtpmail-native-schedule--tell-left nil)
+    (let* ((needy (smtpmail-native-index-count
+                   #'smtpmail-native-entry-needs-user-p))
+           (waiting (smtpmail-native-index-count
+                     (lambda (entry)
+                       (or (smtpmail-native-entry-queued-p entry)
+                           (and (eq (smtpmail-native-entry-status entry) 'ready)
+                                (not (smtpmail-native-attempt-sending
+                                      (smtpmail-native-entry-id entry))))))))
+           (parts (delq nil
+                        (list (smtpmail-native-schedule--counted
+                               waiting "message waits" "messages wait")
+                              (smtpmail-native-schedule--counted
+                               needy "message needs attention"
+                               "messages need attention")))))
+      (when parts
         (smtpmail-native-tell-say
-         "%d message%s in the outbox need%s attention; \
-type M-x smtpmail-native-outbox"
-         count (if (= count 1) "" "s") (if (= count 1) "s" ""))))))
+         "%s in the outbox; type M-x smtpmail-native-outbox"
+         (string-join parts ", "))))))
 
 ;;;; Going on
 
@@ -150,7 +169,7 @@ Give Emacs back after a moment, and go on from a timer."
         (more t))
     (while (and more (or noninteractive (< (float-time) until)))
       (setq more (smtpmail-native-schedule--step until)))
-    (smtpmail-native-schedule--tell-held)
+    (smtpmail-native-schedule--tell-left)
     (if more
         (smtpmail-native-schedule--later)
       (smtpmail-native-schedule--idle))))

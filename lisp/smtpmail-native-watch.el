@@ -133,7 +133,7 @@ What this Emacs did itself is known already."
   (when (smtpmail-native-outbox-area "queue")
     (smtpmail-native-leftovers-empty-trash)
     (smtpmail-native-leftovers-adopt)
-    (setq smtpmail-native-schedule--tell-held t)
+    (setq smtpmail-native-schedule--tell-left t)
     (smtpmail-native-flush-resume)
     (smtpmail-native-watch--try-look)
     (smtpmail-native-index-changed nil)))

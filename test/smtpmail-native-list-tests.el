@@ -212,7 +212,7 @@ Return the questions."
           (dolist (key '("e" "s" "m"))
             (should-error (smtpmail-native-list-tests--key key)
                           :type 'user-error))
-          (should (= 1 (nth 2 (smtpmail-native-line-counts))))
+          (should (= 1 (plist-get (smtpmail-native-line-counts) :needy)))
           (smtpmail-native-list-tests--key "d" t)
           (should-not (smtpmail-native-outbox-ids)))))))
 
@@ -856,9 +856,7 @@ smtpmail-native-undo-send to undo"))))
   "The mode line counts what is under way and what needs the user."
   (smtpmail-native-list-tests--with nil
     (should (equal smtpmail-native-mode-line ""))
-    (smtpmail-native-list-tests--commit '(:status held :hold queue))
-    (smtpmail-native-list-tests--commit
-     (list :status 'ready :next (+ 1000 (truncate (float-time)))))
+    (smtpmail-native-list-tests--commit '(:status held :hold user))
     (should (equal smtpmail-native-mode-line ""))
     (smtpmail-native-list-tests--commit '(:status ready))
     (should (equal smtpmail-native-mode-line " Mail:1"))
@@ -884,6 +882,26 @@ smtpmail-native-undo-send to undo"))))
     (smtpmail-native-test-wait
      (lambda () (equal smtpmail-native-mode-line "")))
     (should (equal global-mode-string '("" smtpmail-native-mode-line)))))
+
+(ert-deftest smtpmail-native-list-tests-mode-line-waiting ()
+  "What waits for another try, a flush or its undo time is in the mode line."
+  (smtpmail-native-list-tests--with nil
+    (let ((later (+ 1000 (truncate (float-time)))))
+      (smtpmail-native-list-tests--commit '(:status held :hold queue))
+      (should (equal smtpmail-native-mode-line " Mail:1 queued"))
+      (should (eq (get-text-property (string-match "1" smtpmail-native-mode-line)
+                                     'face smtpmail-native-mode-line)
+                  'shadow))
+      (smtpmail-native-list-tests--commit
+       (list :status 'ready :tries 1 :next later))
+      (should (equal smtpmail-native-mode-line " Mail:1 waiting 1 queued"))
+      (smtpmail-native-list-tests--commit
+       (list :status 'ready :undo t :next later))
+      (should (equal smtpmail-native-mode-line
+                     " Mail:1 undo 1 waiting 1 queued"))
+      (should (string-match-p "1 to be sent, 1 waiting for another try, 1 queued"
+                              (get-text-property 1 'help-echo
+                                                 smtpmail-native-mode-line))))))
 
 (ert-deftest smtpmail-native-list-tests-mode-line-quiet ()
   "The mode line is drawn again only when its text has changed."

@@ -74,7 +74,7 @@ smtpmail lead to it, and the outbox is empty and nobody's else."
    (lambda () (= 0 (hash-table-count smtpmail-native-attempt--active))))
   (smtpmail-native-test-disk-idle)
   (smtpmail-native-watch-stop)
-  (setq smtpmail-native-schedule--tell-held nil)
+  (setq smtpmail-native-schedule--tell-left nil)
   (clrhash smtpmail-native-tell--once)
   (smtpmail-native-index-clear))
 

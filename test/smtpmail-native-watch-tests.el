@@ -80,6 +80,36 @@ No one is told of it, as if another Emacs had put it there."
       (smtpmail-native-watch-tests--settle)
       (should (= 1 (length (smtpmail-native-sink-log folder "arrived")))))))
 
+;;;; The beginning
+
+(ert-deftest smtpmail-native-watch-tests-told-at-start ()
+  "What an earlier session has left is told once all has been looked at."
+  (pcase-dolist
+      (`(,states ,words)
+       '((((:status held :hold queue)) "1 message waits in the outbox")
+         (((:status refused)) "1 message needs attention in the outbox")
+         (((:status held :hold queue) (:status ready :next 4000000000 :tries 1)
+           (:status held :hold user) (:status unknown :doubt t))
+          "2 messages wait, 1 message needs attention in the outbox")
+         (((:status held :hold user)) nil)))
+    (smtpmail-native-sink-with nil
+      (let ((said nil)
+            (now (truncate (float-time))))
+        (dolist (state states)
+          (smtpmail-native-watch-tests--put
+           (if (plist-get state :next)
+               (plist-put (copy-sequence state) :next (+ now 1000))
+             state)))
+        (cl-letf (((symbol-function 'smtpmail-native-tell-say)
+                   (lambda (&rest args)
+                     (push (apply #'format-message args) said))))
+          (smtpmail-native-watch-start)
+          (smtpmail-native-test-wait
+           (lambda () (null smtpmail-native-schedule--tell-left))))
+        (if words
+            (should (string-prefix-p words (car said)))
+          (should-not said))))))
+
 ;;;; Time
 
 (ert-deftest smtpmail-native-watch-tests-old ()
