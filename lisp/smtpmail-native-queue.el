@@ -249,14 +249,23 @@ RESULT, a plist of the module, may leave some of them out, and have notes."
               "")
             (smtpmail-native-tell-notes (plist-get result :notes)))))
 
-(defun smtpmail-native-queue--tell-undo (recipients)
-  "Tell how the message to RECIPIENTS can be undone, and for how long.
-It is told in a moment, because the caller says that it is done."
-  (smtpmail-native-quiet-timer
-   0 #'smtpmail-native-tell-say "Sending mail to %s in %d s; type %s to undo"
-   (smtpmail-native-error-text (car recipients))
-   smtpmail-native-undo-seconds
-   (substitute-command-keys "\\[smtpmail-native-undo-send]")))
+(defun smtpmail-native-queue--tell (format &rest args)
+  "Say FORMAT with ARGS once the caller, such as Message mode, says it is done."
+  (if noninteractive
+      (apply #'message format args)
+    (apply #'smtpmail-native-quiet-timer 0 #'smtpmail-native-tell-say
+           format args)))
+
+(defun smtpmail-native-queue--tell-entered (recipients)
+  "Say that the message to RECIPIENTS is in the outbox, and what happens next."
+  (let ((people (smtpmail-native-error-text
+                 (smtpmail-native-queue--people recipients))))
+    (if (> smtpmail-native-undo-seconds 0)
+        (smtpmail-native-queue--tell
+         "In the outbox: sending to %s in %d s; type %s to undo"
+         people smtpmail-native-undo-seconds
+         (substitute-command-keys "\\[smtpmail-native-undo-send]"))
+      (smtpmail-native-queue--tell "In the outbox: sending to %s" people))))
 
 (defun smtpmail-native-queue--enter (mail how)
   "Put MAIL into the outbox by way of HOW; its copies are filed when it is sent.
@@ -288,17 +297,20 @@ No one would look into the outbox for them."
     (cond
      (smtpmail-queue-mail
       (smtpmail-native-queue--enter mail 'queue)
-      (message "Queued mail to %s" (car people)))
+      (smtpmail-native-queue--tell
+       "Queued: message to %s; type %s to send queued mail"
+       (smtpmail-native-error-text (smtpmail-native-queue--people people))
+       (substitute-command-keys "\\[smtpmail-native-flush-queue]")))
      ((smtpmail-native-queue-later-p mail)
       (smtpmail-native-queue--enter mail 'background)
-      (message "Mail to %s waits in the outbox until %s"
-               (smtpmail-native-error-text (car people))
-               (smtpmail-native-tell-date
-                (plist-get (plist-get mail :wishes) :release))))
+      (smtpmail-native-queue--tell
+       "In the outbox until %s: message to %s"
+       (smtpmail-native-tell-date
+        (plist-get (plist-get mail :wishes) :release))
+       (smtpmail-native-error-text (smtpmail-native-queue--people people))))
      ((and smtpmail-native-background (not noninteractive))
       (smtpmail-native-queue--enter mail 'background)
-      (when (> smtpmail-native-undo-seconds 0)
-        (smtpmail-native-queue--tell-undo people)))
+      (smtpmail-native-queue--tell-entered people))
      (t
       (let ((result (smtpmail-native-queue-send mail 'wait)))
         (smtpmail-native-queue--complain-of-rest result)

@@ -838,17 +838,24 @@ sending it? ")))
       (smtpmail-native-list-tests--settle)
       (should-not (smtpmail-native-sink-log folder "arrived")))))
 
-(ert-deftest smtpmail-native-list-tests-undo-told ()
-  "After sending, one is told the command and the seconds."
-  (let ((smtpmail-native-undo-seconds 7)
-        (said nil))
-    (cl-letf (((symbol-function 'smtpmail-native-tell-say)
-               (lambda (&rest args) (setq said (apply #'format args)))))
-      (smtpmail-native-queue--tell-undo '("bob@example.org"))
-      (smtpmail-native-test-wait (lambda () said)))
-    (should (equal (substring-no-properties said)
-                   "Sending mail to bob@example.org in 7 s; type M-x \
-smtpmail-native-undo-send to undo"))))
+(ert-deftest smtpmail-native-list-tests-told-when-entered ()
+  "Once the caller has said that it is done, it is told where the message is."
+  (pcase-dolist
+      (`(,undo ,people ,line)
+       '((0 ("bob@example.org") "In the outbox: sending to bob@example.org")
+         (0 ("bob@example.org" "c@x" "d@x")
+            "In the outbox: sending to bob@example.org and 2 more")
+         (7 ("bob@example.org") "In the outbox: sending to bob@example.org in \
+7 s; type M-x smtpmail-native-undo-send to undo")))
+    (let ((smtpmail-native-undo-seconds undo)
+          (noninteractive nil)
+          (said nil))
+      (cl-letf (((symbol-function 'smtpmail-native-tell-say)
+                 (lambda (&rest args) (setq said (apply #'format args)))))
+        (smtpmail-native-queue--tell-entered people)
+        (should-not said)
+        (smtpmail-native-test-wait (lambda () said)))
+      (should (equal (substring-no-properties said) line)))))
 
 ;;;; Mode line
 

@@ -209,7 +209,7 @@ twice."
   (smtpmail-native-sink-with nil
     (let ((said (smtpmail-native-wishes-tests--send "later=+1h")))
       (should (seq-some (lambda (line)
-                          (string-match-p "waits in the outbox until" line))
+                          (string-match-p "\\`In the outbox until " line))
                         said))
       (let ((entry (smtpmail-native-outbox-get
                     (car (smtpmail-native-outbox-ids)))))
