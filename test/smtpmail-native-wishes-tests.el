@@ -207,10 +207,15 @@ twice."
 (ert-deftest smtpmail-native-wishes-tests-outbox ()
   "A mail for later waits in the outbox, is not flushed, and leaves in time."
   (smtpmail-native-sink-with nil
-    (let ((said (smtpmail-native-wishes-tests--send "later=+1h")))
-      (should (seq-some (lambda (line)
-                          (string-match-p "\\`In the outbox until " line))
-                        said))
+    (let ((said nil))
+      (cl-letf (((symbol-function 'smtpmail-native-tell-say)
+                 (lambda (&rest args) (push (apply #'format args) said))))
+        (smtpmail-native-wishes-tests--send "later=+1h")
+        (smtpmail-native-test-wait
+         (lambda ()
+           (seq-some (lambda (line)
+                       (string-match-p "\\`In the outbox until " line))
+                     said))))
       (let ((entry (smtpmail-native-outbox-get
                     (car (smtpmail-native-outbox-ids)))))
         (should (string-match-p "\\`until " (smtpmail-native-row-state entry)))
