@@ -209,6 +209,10 @@ none, but files in its envelope."
         (if draft
             (with-temp-buffer
               (insert draft)
+              ;; Relative names are those of the buffer that it came from.
+              (setq default-directory
+                    (or (plist-get envelope :draft-directory)
+                        default-directory))
               (smtpmail-native-copy-plan
                nil (default-value 'message-fcc-handler-function)
                (plist-get envelope :message-id)))

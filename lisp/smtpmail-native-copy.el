@@ -172,6 +172,7 @@ its entry, :draft for the file, or nil if it is secret; :kept is a value of
                  function message-fcc-handler-function
                  (smtpmail-native-copy--field "message-id"))
           :draft (and (not secret) text)
+          :directory default-directory
           :kept (list :function function
                       :handler message-fcc-handler-function
                       :directory default-directory
@@ -195,6 +196,8 @@ another mode, absolute."
     (append (list :key (and (featurep 'message)
                             (list message-id (plist-get known :kept)))
                   :draft (and known (list :text (plist-get known :draft)
+                                          :directory
+                                          (plist-get known :directory)
                                           :plan (plist-get known :plan)))
                   :fcc (smtpmail-native-copy-trust-own-files
                         (plist-get mail :fcc)))

@@ -95,7 +95,8 @@ Each element is (ADDRESS SYMBOL CODE ENHANCED TEXT)."
      (:port . port) (:stream . (nil plain starttls ssl tls)) (:user . text)
      (:helo . text) (:subject . text) (:message-id . text) (:from . text)
      (:fcc . texts) (:wishes . wishes) (:created . time) (:size . count)
-     (:origin . texts) (:draft-size . count))
+     (:origin . texts) (:draft-size . count)
+     (:draft-directory . text))
     (state
      (:status . (ready held refused unknown sent)) (:hold . symbol)
      (:next . time) (:text . text) (:settled . count) (:tries . count)

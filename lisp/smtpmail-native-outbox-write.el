@@ -128,7 +128,8 @@ ENVELOPE is a plist of
                          `smtpmail-native-outbox-remove' deletes
 STATE is the first plist of `smtpmail-native-outbox-set'.  ID is the name
 of the entry; the value is nil if there is one of that name already.  COPY
-is a plist, see `smtpmail-native-copy-prepare': :text, the message as it was
+is a plist, see `smtpmail-native-copy-prepare': :directory, that of its buffer;
+:text, the message as it was
 written, if that may be kept; and :plan, the property :copy of the state.
 Signal `smtpmail-native-outbox-error' when that is not possible; nothing
 is left then."
@@ -146,8 +147,9 @@ is left then."
                                    (list :size
                                          (smtpmail-native-body-size octets))
                                    (and draft
-                                        (list :draft-size
-                                              (length draft))))))
+                                        (list :draft-size (length draft)
+                                              :draft-directory
+                                              (plist-get copy :directory))))))
          (target (progn (smtpmail-native-outbox-make-area "queue" t)
                         (directory-file-name
                          (smtpmail-native-outbox-file entry)))))

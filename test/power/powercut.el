@@ -73,6 +73,8 @@ Return what is left in it, an alist of (MESSAGE-ID . ENTRY)."
   (let ((smtpmail-native-outbox-directory
          (expand-file-name "mail/outbox/" directory))
         (smtpmail-queue-dir (expand-file-name "queued-mail/" directory))
+        ;; A copy is filed there, too.
+        (default-directory (file-name-as-directory directory))
         (warning-minimum-log-level :emergency)
         (inhibit-message t))
     (when (file-directory-p smtpmail-native-outbox-directory)
