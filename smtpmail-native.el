@@ -68,22 +68,19 @@
       (add-to-list 'load-path lisp))))
 
 (require 'smtpmail-native-options)
-(require 'seq)
-(require 'smtpmail-native-error)
-(require 'smtpmail-native-act)
-(require 'smtpmail-native-job)
-(require 'smtpmail-native-line)
-(require 'smtpmail-native-mode)
-(require 'smtpmail-native-schedule)
-(require 'smtpmail-native-tell)
-(require 'smtpmail-native-trust)
-(require 'smtpmail-native-verdict)
-(require 'smtpmail-native-wait)
-(require 'smtpmail-native-watch)
 
-;;;###autoload (autoload 'smtpmail-native-mode "smtpmail-native" "Send what smtpmail sends by the native transport.\n\n(fn &optional ARG)" t)
+;; Emacs starts no slower for this file: all else is loaded by the first message
+;; or command.
+;;;###autoload
+(autoload 'smtpmail-native-mode "smtpmail-native-mode"
+  "Send what smtpmail sends by the native transport.\n\n(fn &optional ARG)" t)
+(autoload 'smtpmail-native-draw-note "smtpmail-native-draw")
+
+(add-hook 'smtpmail-native-changed-functions #'smtpmail-native-draw-note)
 
 ;;;; Commands
+
+(declare-function smtpmail-native-mode-send "smtpmail-native-mode" ())
 
 ;;;###autoload
 (defun smtpmail-native-send-it ()
@@ -103,6 +100,7 @@ not have, stock smtpmail sends the message.
 Signal a child of `smtpmail-native-error' if the message was neither sent
 nor put into the outbox.  After `smtpmail-native-unknown-outcome' the
 message may have been delivered."
+  (require 'smtpmail-native-mode)
   (smtpmail-native-mode-send))
 
 ;;;###autoload
@@ -113,114 +111,15 @@ X-Message-SMTP-Method names the method \"smtp-native\"."
   (run-hooks 'message-send-mail-hook)
   (smtpmail-native-send-it))
 
-(defun smtpmail-native--insert-certificate (certificate)
-  "Insert a description of CERTIFICATE, a plist of the module."
-  (let ((reasons (smtpmail-native-error-text (plist-get certificate :reasons))))
-    (insert (format "Certificate:  %s\n"
-                    (smtpmail-native-error-text
-                     (plist-get certificate :subject)))
-            (format "  issuer:     %s\n"
-                    (smtpmail-native-error-text
-                     (plist-get certificate :issuer)))
-            (format-time-string "  valid from: %F %T\n"
-                                (plist-get certificate :not-before))
-            (format-time-string "  valid to:   %F %T\n"
-                                (plist-get certificate :not-after))
-            (format "  SHA-256:    %s\n" (plist-get certificate :sha256))
-            (format "  public key: %s\n" (plist-get certificate :spki-sha256))
-            (format "  verified:   %s\n"
-                    (cond ((plist-get certificate :pinned)
-                           "no, but it matches your pin")
-                          ((equal reasons "") "yes")
-                          (t reasons))))))
-
-(defun smtpmail-native--insert-info (account result)
-  "Insert what RESULT, a plist of the module, says of the server of ACCOUNT."
-  (let* ((tls (plist-get result :tls))
-         (certificate (plist-get tls :certificate))
-         (capabilities (mapcar #'smtpmail-native-error-text
-                               (split-string
-                                (or (plist-get result :capabilities) "")
-                                "\n" t)))
-         (case-fold-search t))
-    (insert (format "Server:       %s:%s\n" (plist-get account :host)
-                    (plist-get account :port)))
-    (unless (eq (plist-get result :kind) 'ok)
-      (insert (format "Error:        %s\n"
-                      (smtpmail-native-verdict-describe
-                       result (plist-get account :host)
-                       (plist-get account :port)))))
-    (insert (format "Greeting:     %s\n" (smtpmail-native-error-text
-                                          (plist-get result :greeting)))
-            (if tls
-                (format "TLS:          %s, %s\n" (plist-get tls :protocol)
-                        (plist-get tls :cipher))
-              "TLS:          none\n"))
-    (when certificate
-      (smtpmail-native--insert-certificate certificate))
-    (insert "Mechanisms:   "
-            (or (seq-some (lambda (line)
-                            (and (string-match "\\`AUTH[ =]\\(.*\\)" line)
-                                 (match-string 1 line)))
-                          capabilities)
-                "not offered")
-            "\nCapabilities:\n")
-    (dolist (line capabilities)
-      (insert "  " line "\n"))))
-
 ;;;###autoload
-(defun smtpmail-native-server-info ()
-  "Show the mail server's greeting, capabilities, TLS and certificate.
-This does not log in and sends no secrets."
-  (interactive)
-  (smtpmail-native-error-leaving
-    (let* ((account (smtpmail-native-job-account))
-           (result (smtpmail-native-wait-probe account))
-           (buffer (get-buffer-create "*smtpmail-native server info*")))
-      (with-current-buffer buffer
-        (let ((inhibit-read-only t))
-          (erase-buffer)
-          (smtpmail-native--insert-info account result)
-          (goto-char (point-min)))
-        (special-mode))
-      (display-buffer buffer))))
-
+(autoload 'smtpmail-native-server-info "smtpmail-native-server"
+  "Show the mail server's greeting, capabilities, TLS and certificate." t)
+;;;###autoload
+(autoload 'smtpmail-native-pin-certificate "smtpmail-native-server"
+  "Show the mail server's certificate and offer to trust it." t)
 ;;;###autoload
 (autoload 'smtpmail-native-explain-credentials "smtpmail-native-explain"
   "Show which credentials Emacs would use to send mail, and why." t)
-
-(defun smtpmail-native--shown-certificate (account)
-  "Return the certificate that the server of ACCOUNT presents, even a bad one.
-Signal a child of `smtpmail-native-error' if it presents none."
-  (let* ((host (plist-get account :host))
-         (port (plist-get account :port))
-         (result (smtpmail-native-wait-probe account t)))
-    (or (plist-get (plist-get result :tls) :certificate)
-        (smtpmail-native-error-signal
-         'smtpmail-native-tls-error
-         (if (eq (plist-get result :kind) 'ok)
-             (format "%s:%s does not use TLS, so there is no certificate" host port)
-           (smtpmail-native-verdict-describe result host port))))))
-
-;;;###autoload
-(defun smtpmail-native-pin-certificate ()
-  "Show the mail server's certificate and offer to trust it.
-If you agree, Emacs adds its fingerprint to `smtpmail-native-tls-pins', and
-saves that option if possible.  This sends no secrets.  Signal a child of
-`smtpmail-native-error' if the server presents no certificate."
-  (interactive)
-  (smtpmail-native-error-leaving
-    (let* ((account (smtpmail-native-job-account))
-           (host (plist-get account :host))
-           (shown (smtpmail-native--shown-certificate account)))
-      (with-help-window "*smtpmail-native certificate*"
-        (with-current-buffer standard-output
-          (smtpmail-native--insert-certificate shown)))
-      (when (yes-or-no-p
-             (format "Trust only this certificate for %s from now on? " host))
-        (smtpmail-native-trust-add-pin host (plist-get shown :sha256))
-        (smtpmail-native-schedule-trust-changed host
-                                                (plist-get account :port))))))
 
 ;;;; The outbox
 
@@ -239,10 +138,6 @@ saves that option if possible.  This sends no secrets.  Signal a child of
 ;;;###autoload
 (autoload 'smtpmail-native-start "smtpmail-native-command"
   "Send the waiting messages of the outbox in the background." t)
-(autoload 'smtpmail-native-draw-note "smtpmail-native-draw")
-
-(add-hook 'smtpmail-native-changed-functions #'smtpmail-native-draw-note)
-
 ;;;; Scripts
 
 ;;;###autoload
@@ -252,15 +147,42 @@ saves that option if possible.  This sends no secrets.  Signal a child of
 (autoload 'smtpmail-native-batch-flush "smtpmail-native-batch"
   "Send all waiting messages of the outbox once, and exit Emacs.")
 
+;;;; For Lisp programs
+
+;; Each of these loads what it needs, so that a program need only require this
+;; file.
+(dolist (pair '(("load" smtpmail-native-load smtpmail-native-load-available-p)
+                ("outbox" smtpmail-native-outbox-get smtpmail-native-outbox-ids
+                 smtpmail-native-outbox-list smtpmail-native-outbox-claim
+                 smtpmail-native-outbox-release)
+                ("outbox-write" smtpmail-native-outbox-set
+                 smtpmail-native-outbox-wait)
+                ("entry" smtpmail-native-entry-id smtpmail-native-entry-state
+                 smtpmail-native-entry-envelope smtpmail-native-entry-problem)
+                ("channel" smtpmail-native-channel-submit)
+                ("queue" smtpmail-native-queue-send)
+                ("act" smtpmail-native-act-flush smtpmail-native-act-retry
+                 smtpmail-native-act-hold smtpmail-native-act-cancel
+                 smtpmail-native-act-delete smtpmail-native-act-mark-sent)
+                ("watch" smtpmail-native-watch-start smtpmail-native-watch-look)
+                ("wait" smtpmail-native-wait-flush)
+                ("schedule" smtpmail-native-schedule-busy-p)))
+  (dolist (function (cdr pair))
+    (autoload function (concat "smtpmail-native-" (car pair)))))
+
 ;;;; The end
 
 (defun smtpmail-native-unload-function ()
   "Restore stock smtpmail and stop sending messages of the outbox.
 The messages stay in the outbox."
-  (smtpmail-native-mode -1)
-  (smtpmail-native-watch-stop)
-  (smtpmail-native-line-remove)
-  (remove-hook 'kill-emacs-query-functions #'smtpmail-native-act-may-quit-p)
+  ;; What was never loaded has nothing to end.
+  (when (featurep 'smtpmail-native-mode)
+    (smtpmail-native-mode -1))
+  (dolist (function '(smtpmail-native-watch-stop smtpmail-native-line-remove))
+    (when (fboundp function)
+      (funcall function)))
+  (remove-hook 'smtpmail-native-changed-functions #'smtpmail-native-draw-note)
+  (remove-hook 'kill-emacs-query-functions 'smtpmail-native-act-may-quit-p)
   (dolist (variable '(send-mail-function message-send-mail-function))
     (when (and (boundp variable)
                (eq (symbol-value variable) #'smtpmail-native-send-it))

@@ -12,20 +12,10 @@
 
 (require 'seq)
 (require 'smtpmail-native-data)
+(require 'smtpmail-native-options)
 (require 'smtpmail-native-outbox)
 
 (defvar message-fcc-handler-function)
-
-(defcustom smtpmail-native-copy-functions
-  '(notmuch-maildir-message-do-fcc mu4e--fcc-handler)
-  "Functions that may file a copy in another session than wrote the message.
-Add the name of a function of your own that is the value of
-`message-fcc-handler-function', or that takes the place of
-`message-do-fcc', if messages wait in the outbox when you leave Emacs.  The
-functions of Emacs and your present `message-fcc-handler-function' need not
-be here."
-  :group 'smtpmail-native-outbox
-  :type '(repeat function))
 
 (defconst smtpmail-native-copy-trust--handlers
   '(nil message-output rmail-output)

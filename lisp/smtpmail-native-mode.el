@@ -117,6 +117,8 @@ Nothing is asked, and no error is signaled."
         (smtpmail-native-stock-adopt))
     (error (display-warning 'smtpmail-native (error-message-string err)))))
 
+(defvar smtpmail-native-mode) ; defined below
+
 (defun smtpmail-native-mode--begin ()
   "Begin to send by itself what waits, if the mode is still on."
   (when smtpmail-native-mode

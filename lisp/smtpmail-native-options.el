@@ -2,8 +2,8 @@
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; The options that more than one file reads.  This file is at the bottom of
-;; all others, so that each command can be autoloaded from its own file.
+;; All options.  This file is at the bottom of all others, so that each command
+;; can be autoloaded from its own file.
 
 ;;; Code:
 
@@ -16,8 +16,6 @@
     (add-to-list 'load-path (directory-file-name top))))
 ;;;###autoload (autoload 'smtpmail-native-send-it "smtpmail-native" "Send the message in the current buffer; for `send-mail-function'.")
 ;;;###autoload (autoload 'message-send-mail-with-smtp-native "smtpmail-native" "Send the message in the current buffer by `smtpmail-native-send-it'.")
-;;;###autoload (autoload 'smtpmail-native-server-info "smtpmail-native" "Show the mail server's greeting, capabilities and certificate." t)
-;;;###autoload (autoload 'smtpmail-native-pin-certificate "smtpmail-native" "Show the certificate of the mail server, and offer to pin it." t)
 
 ;;;; Groups
 
@@ -264,6 +262,79 @@ If nil, it is the directory of the sources or, if that is not writable,
   :type '(choice (const :tag "Directory of the sources" nil) directory)
   :group 'smtpmail-native
   :package-version '(smtpmail-native . "0.1.0"))
+
+;;;; What a message asks for, where it waits, and whom you trust
+
+(defcustom smtpmail-native-outbox-directory
+  (locate-user-emacs-file "smtpmail-native/outbox/")
+  "Directory that holds the messages which have not been sent yet.
+Several Emacs sessions may share it.  It must be on a file system of this
+machine, belong to you, and not be writable by others."
+  :type 'directory
+  :group 'smtpmail-native-outbox
+  :package-version '(smtpmail-native . "0.1.0"))
+
+(defcustom smtpmail-native-tls-pins nil
+  "Alist of mail servers and the certificates that they must present.
+Each element is (HOST . PINS).  PINS is a SHA-256 fingerprint of the
+certificate or of its public key, in hexadecimal digits with or without
+colons, or a list of them.  A match replaces all other checks, even those
+of dates and name.  If the server presents another certificate, Emacs
+sends nothing and does not ask.
+The command `smtpmail-native-pin-certificate' adds an element."
+  :type '(alist :key-type (string :tag "Host")
+                :value-type (choice (string :tag "Fingerprint")
+                                    (repeat (string :tag "Fingerprint"))))
+  :group 'smtpmail-native-safety
+  :package-version '(smtpmail-native . "0.1.0"))
+
+(defcustom smtpmail-native-dsn-notify nil
+  "When to ask for a delivery report (RFC 3461, section 4.1).
+The value is a list of `success', `failure' and `delay'; `never'; or nil to
+leave it to the servers, which report failures.  If a server does not
+support reports on demand, the message is sent without asking."
+  :type '(choice (const :tag "As servers do" nil)
+                 (const :tag "Never" never)
+                 (set (const success) (const failure) (const delay)))
+  :group 'smtpmail-native-outbox
+  :package-version '(smtpmail-native . "0.2.0"))
+
+(defcustom smtpmail-native-dsn-return nil
+  "What a report of failure returns of the message (RFC 3461, section 4.3).
+The value is `full', `headers', or nil to leave it to the servers."
+  :type '(choice (const :tag "As servers do" nil) (const full) (const headers))
+  :group 'smtpmail-native-outbox
+  :package-version '(smtpmail-native . "0.2.0"))
+
+(defcustom smtpmail-native-require-tls nil
+  "Non-nil means require TLS from server to server (RFC 8689).
+A message is then refused if the server does not support REQUIRETLS.  The
+field \"TLS-Required: No\" makes an exception of a message, and asks all
+servers on the route to deliver it even without TLS."
+  :type 'boolean
+  :group 'smtpmail-native-safety
+  :package-version '(smtpmail-native . "0.2.0"))
+
+(defcustom smtpmail-native-send-later 'outbox
+  "Where a message waits that asks to be sent later.
+In the `outbox' it can be changed and undone until then, and is sent when an
+Emacs runs.  With `server', it is sent at once if the server supports
+FUTURERELEASE (RFC 4865) for that long; otherwise it waits in the outbox."
+  :type '(choice (const outbox) (const server))
+  :group 'smtpmail-native-outbox
+  :package-version '(smtpmail-native . "0.2.0"))
+
+(defcustom smtpmail-native-copy-functions
+  '(notmuch-maildir-message-do-fcc mu4e--fcc-handler)
+  "Functions that may file a copy in another session than wrote the message.
+Add the name of a function of your own that is the value of
+`message-fcc-handler-function', or that takes the place of
+`message-do-fcc', if messages wait in the outbox when you leave Emacs.  The
+functions of Emacs and your present `message-fcc-handler-function' need not
+be here."
+  :type '(repeat function)
+  :group 'smtpmail-native-outbox
+  :package-version '(smtpmail-native . "0.2.0"))
 
 (provide 'smtpmail-native-options)
 ;;; smtpmail-native-options.el ends here

@@ -38,20 +38,13 @@
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-load)
+(require 'smtpmail-native-options)
 
 (declare-function smtpmail-native-module-claim "smtpmail-native-module" (file))
 (declare-function smtpmail-native-module-entry "smtpmail-native-module"
                   (directory max))
 (declare-function smtpmail-native-module-release "smtpmail-native-module"
                   (claim))
-
-(defcustom smtpmail-native-outbox-directory
-  (locate-user-emacs-file "smtpmail-native/outbox/")
-  "Directory that holds the messages which have not been sent yet.
-Several Emacs sessions may share it.  It must be on a file system of this
-machine, belong to you, and not be writable by others."
-  :group 'smtpmail-native
-  :type 'directory)
 
 ;;;; Directories
 

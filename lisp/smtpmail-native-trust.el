@@ -14,6 +14,7 @@
 (require 'seq)
 (require 'smtpmail-native-auth)
 (require 'smtpmail-native-error)
+(require 'smtpmail-native-options)
 
 (declare-function gnutls-peer-status-warning-describe "gnutls.c" (symbol))
 (declare-function nsm-fingerprint "nsm" (status))
@@ -28,19 +29,6 @@
 (defvar network-security-protocol-checks)
 (defvar nsm-trust-local-network)
 (defvar smtpmail-smtp-service)
-
-(defcustom smtpmail-native-tls-pins nil
-  "Alist of mail servers and the certificates that they must present.
-Each element is (HOST . PINS).  PINS is a SHA-256 fingerprint of the
-certificate or of its public key, in hexadecimal digits with or without
-colons, or a list of them.  A match replaces all other checks, even those
-of dates and name.  If the server presents another certificate, Emacs
-sends nothing and does not ask.
-The command `smtpmail-native-pin-certificate' adds an element."
-  :group 'smtpmail-native
-  :type '(alist :key-type (string :tag "Host")
-                :value-type (choice (string :tag "Fingerprint")
-                                    (repeat (string :tag "Fingerprint")))))
 
 (defvar smtpmail-native-trust--accepted (make-hash-table :test #'equal)
   "What was accepted in this session, by (HOST PORT).

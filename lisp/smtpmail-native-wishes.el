@@ -13,42 +13,11 @@
 ;;; Code:
 
 (require 'smtpmail-native-error)
+(require 'smtpmail-native-options)
 (require 'iso8601)
 (require 'parse-time)
 (require 'seq)
 (require 'subr-x)
-
-(defcustom smtpmail-native-dsn-notify nil
-  "When to ask for a delivery report (RFC 3461, section 4.1).
-The value is a list of `success', `failure' and `delay'; `never'; or nil to
-leave it to the servers, which report failures.  If a server does not
-support reports on demand, the message is sent without asking."
-  :group 'smtpmail-native
-  :type '(choice (const :tag "As servers do" nil)
-                 (const :tag "Never" never)
-                 (set (const success) (const failure) (const delay))))
-
-(defcustom smtpmail-native-dsn-return nil
-  "What a report of failure returns of the message (RFC 3461, section 4.3).
-The value is `full', `headers', or nil to leave it to the servers."
-  :group 'smtpmail-native
-  :type '(choice (const :tag "As servers do" nil) (const full) (const headers)))
-
-(defcustom smtpmail-native-require-tls nil
-  "Non-nil means require TLS from server to server (RFC 8689).
-A message is then refused if the server does not support REQUIRETLS.  The
-field \"TLS-Required: No\" makes an exception of a message, and asks all
-servers on the route to deliver it even without TLS."
-  :group 'smtpmail-native
-  :type 'boolean)
-
-(defcustom smtpmail-native-send-later 'outbox
-  "Where a message waits that asks to be sent later.
-In the `outbox' it can be changed and undone until then, and is sent when an
-Emacs runs.  With `server', it is sent at once if the server supports
-FUTURERELEASE (RFC 4865) for that long; otherwise it waits in the outbox."
-  :group 'smtpmail-native
-  :type '(choice (const outbox) (const server)))
 
 (defconst smtpmail-native-wishes-header "x-smtpmail-native"
   "The field of a message that holds its wishes, in lower case.")

@@ -15,6 +15,8 @@
 ;;; Code:
 
 (require 'smtpmail-native)
+(require 'smtpmail-native-mode)
+(require 'smtpmail-native-server)
 (require 'smtpmail)
 
 (defconst bench-gap--sizes

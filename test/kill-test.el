@@ -18,6 +18,8 @@
 ;;; Code:
 
 (require 'smtpmail-native)
+(require 'smtpmail-native-mode)
+(require 'smtpmail-native-server)
 (require 'smtpmail)
 
 (defvar kill-test-folder (getenv "KILL_TEST_FOLDER")

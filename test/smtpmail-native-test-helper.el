@@ -8,6 +8,8 @@
 ;;; Code:
 
 (require 'smtpmail-native)
+(require 'smtpmail-native-mode)
+(require 'smtpmail-native-server)
 (require 'smtpmail)
 (require 'message)
 (require 'gnutls)

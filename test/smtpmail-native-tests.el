@@ -476,5 +476,41 @@ If the server wants one all the same, its words and all places are told."
                                    (featurep 'smtpmail-native-module))))))
                  '(0 . "(t mine nil)"))))
 
+;;;; What a session loads
+
+(ert-deftest smtpmail-native-tests-require-is-light ()
+  "Requiring the file loads the options and nothing else of Emacs or of us."
+  (should
+   (equal
+    (smtpmail-native-test-emacs
+     smtpmail-native-test-folder "--eval"
+     (prin1-to-string
+      '(let ((before features))
+         (require 'smtpmail-native)
+         (princ (sort (mapcar #'symbol-name
+                              (butlast features (length before)))
+                      #'string<)))))
+    '(0 . "(smtpmail-native smtpmail-native-options)"))))
+
+(ert-deftest smtpmail-native-tests-autoloads ()
+  "Each function that the file autoloads is defined by the file it names."
+  (should
+   (equal
+    (smtpmail-native-test-emacs
+     smtpmail-native-test-folder "-l" "smtpmail-native" "--eval"
+     (prin1-to-string
+      '(let ((found nil))
+         (mapatoms
+          (lambda (symbol)
+            (when (and (string-prefix-p "smtpmail-native" (symbol-name symbol))
+                       (fboundp symbol)
+                       (autoloadp (symbol-function symbol)))
+              (push symbol found))))
+         (princ (> (length found) 20))
+         ;; It is an error if the file does not define it.
+         (dolist (symbol found)
+           (autoload-do-load (symbol-function symbol) symbol)))))
+    '(0 . "t"))))
+
 (provide 'smtpmail-native-tests)
 ;;; smtpmail-native-tests.el ends here

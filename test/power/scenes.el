@@ -18,6 +18,8 @@
 (require 'message)
 (require 'smtpmail)
 (require 'smtpmail-native)
+(require 'smtpmail-native-mode)
+(require 'smtpmail-native-server)
 
 (defvar scenes-directory (file-name-as-directory (getenv "RECORD_ROOT"))
   "Where everything is that is recorded.")
