@@ -23,7 +23,8 @@
 
 (defun smtpmail-native-quiet-guard (what function &rest args)
   "Call FUNCTION with ARGS, and return its value, or nil if it did not return.
-No error, quit or throw leaves this.  An error is a warning that names WHAT.
+No error, quit or throw leaves this.  An error is a warning that names WHAT,
+a text, or the hook that FUNCTION is on.
 The current buffer is the same afterwards.  Should FUNCTION have killed it,
 what follows does not go on in some buffer of yours, but in ours."
   (let ((done nil)
@@ -37,8 +38,10 @@ what follows does not go on in some buffer of yours, but in ours."
               (quit nil)
               (error
                (display-warning 'smtpmail-native
-                                (format "%s: %s" what
-                                        (error-message-string err)))))
+                                (format (if (symbolp what)
+                                            "Error in `%s': %s"
+                                          "%s: %s")
+                                        what (error-message-string err)))))
             (setq done t))
         ;; A throw to this tag takes the place of the one that comes by.
         (unless done

@@ -19,6 +19,7 @@
 (require 'smtpmail-native-go)
 (require 'smtpmail-native-index)
 (require 'smtpmail-native-quiet)
+(require 'smtpmail-native-spare)
 (require 'smtpmail-native-tell)
 
 (defconst smtpmail-native-schedule--rescan 300
@@ -170,14 +171,16 @@ Give Emacs back after a moment, and go on from a timer."
     (while (and more (or noninteractive (< (float-time) until)))
       (setq more (smtpmail-native-schedule--step until)))
     (smtpmail-native-schedule--tell-left)
-    (if more
-        (smtpmail-native-schedule--later)
-      (smtpmail-native-schedule--idle))))
+    (if (not more)
+        (smtpmail-native-schedule--idle)
+      (smtpmail-native-spare-begin)
+      (smtpmail-native-schedule--later))))
 
 (defun smtpmail-native-schedule--idle ()
   "Run `smtpmail-native-schedule-idle-hook' if there is nothing to do."
   (unless (or (smtpmail-native-schedule-busy-p)
               (smtpmail-native-index-busy-p))
+    (smtpmail-native-spare-end)
     (smtpmail-native-tell-each 'smtpmail-native-schedule-idle-hook)))
 
 (defun smtpmail-native-schedule--later ()

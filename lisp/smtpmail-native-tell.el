@@ -220,8 +220,7 @@ Keep its message, which may be all that there is of it."
   "Call each function of HOOK with ARGS; none can do harm to the next."
   (run-hook-wrapped hook
                     (lambda (function)
-                      (apply #'smtpmail-native-quiet-guard
-                             (format "Error in `%s'" hook) function args)
+                      (apply #'smtpmail-native-quiet-guard hook function args)
                       nil)))
 
 (defun smtpmail-native-tell-run-hook (hook entry)

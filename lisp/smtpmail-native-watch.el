@@ -19,6 +19,7 @@
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-quiet)
 (require 'smtpmail-native-schedule)
+(require 'smtpmail-native-spare)
 (require 'smtpmail-native-tell)
 
 (declare-function file-notify-add-watch "filenotify" (file flags callback))
@@ -168,6 +169,7 @@ module, and no error is signalled."
   (smtpmail-native-fifo-clear smtpmail-native-schedule--ready)
   (smtpmail-native-fifo-clear smtpmail-native-schedule--permits)
   (smtpmail-native-flush-stop)
+  (smtpmail-native-spare-end)
   (smtpmail-native-watch--stop)
   (dolist (timer (list smtpmail-native-schedule--timer
                        smtpmail-native-schedule--look-timer

@@ -62,7 +62,7 @@
         (smtpmail-native-watch-look)
         (smtpmail-native-sink-settle))
       (should (= 1 (seq-count (lambda (line)
-                                (string-prefix-p "2 messages in the outbox need "
+                                (string-prefix-p "2 messages need attention "
                                                  line))
                               said))))))
 
