@@ -36,7 +36,7 @@ seconds after which no other one that it covers was made.")
   "Return non-nil if the flush that goes on covers ENTRY and sends it."
   (and smtpmail-native-flush--mark
        (let ((id (smtpmail-native-entry-id entry)))
-         (if (string-match-p "\\`[0-9]" id)
+         (if (<= ?0 (aref id 0) ?9)
              (string< id (plist-get smtpmail-native-flush--mark :last))
            ;; The name of what smtpmail has queued tells no time.
            (<= (or (plist-get (smtpmail-native-entry-envelope entry) :created)
@@ -75,14 +75,18 @@ no error."
 
 ;;;; Going on
 
+(defun smtpmail-native-flush--new-p (entry)
+  "Return non-nil if ENTRY may go on, and has not in this flush."
+  (let ((id (smtpmail-native-entry-id entry)))
+    (not (or (gethash id smtpmail-native-flush--taken)
+             (smtpmail-native-attempt-sending id)
+             (not (smtpmail-native-flush-covers-p entry))))))
+
 (defun smtpmail-native-flush--take (entry)
   "Return non-nil if ENTRY may go on, for the first time in this flush."
-  (let ((id (smtpmail-native-entry-id entry)))
-    (unless (or (gethash id smtpmail-native-flush--taken)
-                (smtpmail-native-attempt-sending id)
-                (not (smtpmail-native-flush-covers-p entry)))
-      (setq smtpmail-native-flush--count (1+ smtpmail-native-flush--count))
-      (puthash id t smtpmail-native-flush--taken))))
+  (when (smtpmail-native-flush--new-p entry)
+    (setq smtpmail-native-flush--count (1+ smtpmail-native-flush--count))
+    (puthash (smtpmail-native-entry-id entry) t smtpmail-native-flush--taken)))
 
 (defun smtpmail-native-flush--permit (ids)
   "Let the entries IDS go on."
@@ -102,8 +106,38 @@ For `smtpmail-native-changed-functions'."
   (setq smtpmail-native-flush--mark mark
         smtpmail-native-flush--count 0)
   (clrhash smtpmail-native-flush--taken)
-  (smtpmail-native-flush--permit
-   (smtpmail-native-index-select #'smtpmail-native-flush--take)))
+  (if (or noninteractive (not (smtpmail-native-index-fresh-p)))
+      (smtpmail-native-flush--permit
+       (smtpmail-native-index-select #'smtpmail-native-flush--take))
+    (setq smtpmail-native-flush--count
+          (smtpmail-native-index-count #'smtpmail-native-flush--new-p))
+    (smtpmail-native-schedule-walk (smtpmail-native-flush--walker))))
+
+(defvar smtpmail-native-flush--step 64
+  "How many entries of a flush are let go on at a time.")
+
+(defun smtpmail-native-flush--walker ()
+  "Return a function that lets a few entries go on each time it is called.
+It returns nil when it has come to the end.  All at once would keep you
+waiting for a tenth of a second."
+  (let ((mark smtpmail-native-flush--mark)
+        (begun nil)
+        (ids nil))
+    (lambda ()
+      (unless begun
+        (setq ids (smtpmail-native-index-select #'smtpmail-native-flush--new-p)
+              begun t))
+      (when (eq mark smtpmail-native-flush--mark)
+        (let ((count smtpmail-native-flush--count)
+              (some nil))
+          (dotimes (_ smtpmail-native-flush--step)
+            (let ((entry (and ids (smtpmail-native-index-entry (pop ids)))))
+              (when (and entry (smtpmail-native-flush--take entry))
+                (push (smtpmail-native-entry-id entry) some))))
+          ;; They were counted before.
+          (setq smtpmail-native-flush--count count)
+          (smtpmail-native-flush--permit (nreverse some))
+          ids)))))
 
 (defun smtpmail-native-flush-begin ()
   "Send all that waits now; what is not known yet is sent when it is read."

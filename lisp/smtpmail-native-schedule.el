@@ -39,7 +39,9 @@
 An alist of (KEY . FIFO); an item is as in `smtpmail-native-schedule--go'.")
 
 (defvar smtpmail-native-schedule--permits (smtpmail-native-fifo-make)
-  "Entries that may go on if they are what was meant: (ID . PREDICATE).")
+  "Entries that may go on if they are what was meant: (ID . PREDICATE).
+A function is called in its turn, and again after all others if it returns
+non-nil.")
 
 (defvar smtpmail-native-schedule-idle-hook nil
   "Hook that is run when all that could be sent has had its turn.")
@@ -131,14 +133,17 @@ It does not wait any more then."
 
 (defun smtpmail-native-schedule--go (item)
   "Send what ITEM stands for if it can be, or let it wait for a session.
-It is the id of an entry that may be due, or (ID . PREDICATE) of one that may
-go on."
+It is the id of an entry that may be due, (ID . PREDICATE) of one that may go
+on, or a function as in `smtpmail-native-schedule--permits'."
   (let ((key (apply #'smtpmail-native-quiet-guard
                     "Cannot send a message that waits"
-                    (if (consp item)
-                        (list #'smtpmail-native-go-on (car item) (cdr item))
-                      (list #'smtpmail-native-go-try item)))))
-    (cond ((consp key) (smtpmail-native-schedule--wait-for key item))
+                    (cond
+                     ((functionp item) (list item))
+                     ((consp item)
+                      (list #'smtpmail-native-go-on (car item) (cdr item)))
+                     (t (list #'smtpmail-native-go-try item))))))
+    (cond ((functionp item) (when key (smtpmail-native-schedule-walk item)))
+          ((consp key) (smtpmail-native-schedule--wait-for key item))
           (key (smtpmail-native-schedule-look-at (list (car item)))))))
 
 (defun smtpmail-native-schedule--step (until)
@@ -272,6 +277,11 @@ It is done a slice at a time, by itself."
                               (cons id wanted)))
   (when ids
     (smtpmail-native-schedule--later)))
+
+(defun smtpmail-native-schedule-walk (function)
+  "Call FUNCTION in its turn, until it returns nil, to let entries go on."
+  (smtpmail-native-fifo-put smtpmail-native-schedule--permits function)
+  (smtpmail-native-schedule--later))
 
 (defun smtpmail-native-schedule-unlock (envelope)
   "Send what was held for a password of the account of ENVELOPE."

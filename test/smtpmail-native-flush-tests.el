@@ -64,6 +64,25 @@
     ;; What was queued later waits for the next flush.
     (should (equal '(queue) (smtpmail-native-flush-tests--holds)))))
 
+(ert-deftest smtpmail-native-flush-tests-returns ()
+  "A flush only counts what it sends; that goes on when the command is over."
+  (smtpmail-native-sink-with nil
+    (let ((smtpmail-native-flush--step 2)
+          (ids '("<1@x>" "<2@x>" "<3@x>" "<4@x>" "<5@x>")))
+      (mapc #'smtpmail-native-flush-tests--queue ids)
+      (smtpmail-native-index-look)
+      (smtpmail-native-index-complete smtpmail-native-test-seconds)
+      (let ((noninteractive nil)
+            (smtpmail-native-index-watched t))
+        (should (= 5 (smtpmail-native-act-flush)))
+        (should (= 0 (hash-table-count smtpmail-native-flush--taken)))
+        (should (smtpmail-native-schedule-busy-p)))
+      (smtpmail-native-test-wait
+       (lambda () (not (smtpmail-native-schedule-busy-p))))
+      (should (= 5 (smtpmail-native-flush-count)))
+      (should (equal ids (sort (smtpmail-native-sink-log folder "arrived")
+                               #'string<))))))
+
 (ert-deftest smtpmail-native-flush-tests-later ()
   "What is queued while a flush goes on waits for the next one."
   (smtpmail-native-sink-with nil

@@ -247,7 +247,8 @@
    (list (expand-file-name invocation-name invocation-directory)
          "-Q" "--batch" "-L" smtpmail-native-test-folder
          "-L" (expand-file-name "lisp" smtpmail-native-test-folder)
-         "-l" "smtpmail-native" "--eval"
+         ;; Its variables cannot be bound before it is loaded.
+         "-l" "smtpmail-native" "-l" "smtpmail-native-act" "--eval"
          (prin1-to-string
           `(let ((smtpmail-native-outbox-directory
                   ,smtpmail-native-outbox-directory)
