@@ -87,10 +87,26 @@ For `smtpmail-native-changed-functions'; it costs next to nothing."
     (smtpmail-native-draw-update (+ start smtpmail-native-index-slice))
     (setq smtpmail-native-draw--cost (- (float-time) start))))
 
+(defvar smtpmail-native-draw--line '(0 . 0)
+  "When the mode line was last brought up to date, and for how long that does.
+A cons of seconds.")
+
+(defun smtpmail-native-draw--line (now)
+  "Bring the mode line up to date; that may wait a little, unless NOW is non-nil.
+It counts all entries, which takes longer than to draw a few lines."
+  (let ((start (float-time)))
+    (if (and (not now)
+             (<= 0 (- start (car smtpmail-native-draw--line))
+                 (cdr smtpmail-native-draw--line)))
+        (smtpmail-native-draw-later)
+      (smtpmail-native-line-update)
+      (let ((end (float-time)))
+        (setq smtpmail-native-draw--line (cons end (* 20 (- end start))))))))
+
 (defun smtpmail-native-draw-update (&optional until)
   "Bring the mode line and the outbox buffer up to date.
 Stop drawing at the time UNTIL, if non-nil, and go on later."
-  (smtpmail-native-line-update)
+  (smtpmail-native-draw--line (null until))
   (let ((buffer (smtpmail-native-draw-buffer)))
     (when (and buffer
                (or (null until) (get-buffer-window buffer 'visible)))

@@ -987,5 +987,26 @@ type u to see it" said))
       (should (= 2000 (length (aref columns 2))))
       (should (= 2000 (length (aref columns 7)))))))
 
+(ert-deftest smtpmail-native-list-tests-line-waits ()
+  "While lines are drawn the mode line, which costs more, waits, and comes."
+  (let ((smtpmail-native-draw--line '(0 . 0))
+        (updates 0)
+        (later 0))
+    (cl-letf (((symbol-function 'smtpmail-native-line-update)
+               (lambda () (setq updates (1+ updates))))
+              ((symbol-function 'smtpmail-native-draw-later)
+               (lambda () (setq later (1+ later)))))
+      (smtpmail-native-draw--line nil)
+      (should (equal '(1 0) (list updates later)))
+      (setq smtpmail-native-draw--line (cons (float-time) 3600))
+      (smtpmail-native-draw--line nil)
+      (should (equal '(1 1) (list updates later)))
+      ;; A command shows it at once, and a clock that is set back stops nothing.
+      (smtpmail-native-draw--line t)
+      (should (equal '(2 1) (list updates later)))
+      (setq smtpmail-native-draw--line (cons (+ (float-time) 1000) 3600))
+      (smtpmail-native-draw--line nil)
+      (should (equal '(3 1) (list updates later))))))
+
 (provide 'smtpmail-native-list-tests)
 ;;; smtpmail-native-list-tests.el ends here
