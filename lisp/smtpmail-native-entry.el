@@ -96,7 +96,7 @@ Each element is (ADDRESS SYMBOL CODE ENHANCED TEXT)."
      (:helo . text) (:subject . text) (:message-id . text) (:from . text)
      (:fcc . texts) (:wishes . wishes) (:created . time) (:size . count)
      (:origin . texts) (:draft-size . count)
-     (:draft-directory . text))
+     (:draft-directory . text) (:account . text))
     (state
      (:status . (ready held refused unknown sent)) (:hold . symbol)
      (:next . time) (:text . text) (:settled . count) (:tries . count)

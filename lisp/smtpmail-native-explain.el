@@ -9,6 +9,7 @@
 ;;; Code:
 
 (require 'seq)
+(require 'smtpmail-native-account)
 (require 'smtpmail-native-auth)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-load)
@@ -338,11 +339,27 @@ CLASSIC is its classic entry, or nil, and WANTED the user, or nil."
                    (smtpmail-native-explain--matching
                     auth-sources host port wanted)))))))
 
+(defun smtpmail-native-explain--choice (account)
+  "Return why the server of ACCOUNT counts, a text."
+  (let ((name (plist-get account :account)))
+    (cond
+     (name (format "%s, by `smtpmail-native-accounts'"
+                   (smtpmail-native-error-text name)))
+     ((null smtpmail-native-accounts) "the options of smtpmail")
+     (t "chosen by a program or this buffer, which comes before \
+`smtpmail-native-accounts'"))))
+
 (defun smtpmail-native-explain-text (account)
   "Return how a message to the server of ACCOUNT would be sent, and why.
-ACCOUNT is a plist, see `smtpmail-native-job-account'.  The text holds
+ACCOUNT is a plist, see `smtpmail-native-job-account-for'.  The text holds
 no secret.  Signal `smtpmail-native-error' if the module is missing."
   (smtpmail-native-load)
+  (smtpmail-native-account-call
+   (plist-get account :account)
+   (lambda () (smtpmail-native-explain--text account))))
+
+(defun smtpmail-native-explain--text (account)
+  "Return the text for ACCOUNT, by the options of this moment."
   (require 'auth-source)
   (let* ((host (plist-get account :host))
          (port (plist-get account :port))
@@ -353,6 +370,7 @@ no secret.  Signal `smtpmail-native-error' if the module is missing."
                      (plist-get account :user)))
          (number 0))
     (concat
+     (format "Account:     %s\n" (smtpmail-native-explain--choice account))
      (smtpmail-native-explain--account account classic wanted)
      (smtpmail-native-explain--transport)
      "\nWhere Emacs looks for credentials, in this order:\n"
@@ -376,7 +394,7 @@ Signal a child of `smtpmail-native-error' if there is no server or module."
   (interactive)
   (let ((text (smtpmail-native-error-leaving
                 (smtpmail-native-explain-text
-                 (smtpmail-native-job-account)))))
+                 (smtpmail-native-job-account-here)))))
     (help-setup-xref (list #'smtpmail-native-explain-credentials)
                      (called-interactively-p 'interactive))
     (with-help-window (help-buffer)

@@ -13,6 +13,7 @@
 ;;; Code:
 
 (require 'seq)
+(require 'smtpmail-native-account)
 (require 'smtpmail-native-auth)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
@@ -90,15 +91,18 @@ nothing prompts, not even the agent of GnuPG."
          (epg-pinentry-mode (if (or (plist-get keys :ask) noninteractive)
                                 (bound-and-true-p epg-pinentry-mode)
                               'cancel)))
-    (smtpmail-native-identity--check
-     (apply #'smtpmail-native-auth-find (plist-get envelope :host)
-            (plist-get envelope :port)
-            :user (or wanted (plist-get envelope :user))
-            ;; What was sent with a login is not sent without one.
-            :demanded (or (plist-get keys :demanded)
-                          (plist-get identity :login))
-            keys)
-     wanted)))
+    (smtpmail-native-account-call
+     (plist-get envelope :account)
+     (lambda ()
+       (smtpmail-native-identity--check
+        (apply #'smtpmail-native-auth-find (plist-get envelope :host)
+               (plist-get envelope :port)
+               :user (or wanted (plist-get envelope :user))
+               ;; What was sent with a login is not sent without one.
+               :demanded (or (plist-get keys :demanded)
+                             (plist-get identity :login))
+               keys)
+        wanted)))))
 
 ;;;; What is at hand
 

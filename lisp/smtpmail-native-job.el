@@ -9,7 +9,10 @@
 
 ;;; Code:
 
+(require 'mail-utils)
 (require 'seq)
+(require 'sendmail)
+(require 'smtpmail-native-account)
 (require 'smtpmail-native-address)
 (require 'smtpmail-native-auth)
 (require 'smtpmail-native-entry)
@@ -107,6 +110,33 @@ tls: %S" smtpmail-stream-type)))
           :stream smtpmail-stream-type
           :user (smtpmail-native-auth-string smtpmail-smtp-user)
           :helo (smtpmail-native-job--helo))))
+
+(defun smtpmail-native-job-account-for (field)
+  "Return a plist of the server for a message whose From is FIELD.
+It is that of `smtpmail-native-job-account', with :account, the name of the
+element of `smtpmail-native-accounts', if one was chosen.  Signal
+`smtpmail-native-usage-error' also where none fits in batch mode."
+  (let ((account (smtpmail-native-account-for field)))
+    (smtpmail-native-account-call-with-server
+     account
+     (lambda ()
+       (append (smtpmail-native-job-account)
+               (and account
+                    (list :account
+                          (smtpmail-native-account-name account))))))))
+
+(defun smtpmail-native-job-account-here ()
+  "Return a plist of the server for a message sent from the current buffer.
+It is that of `smtpmail-native-job-account-for'.  In a buffer that holds no
+message it is the server for a message from `user-mail-address'."
+  (smtpmail-native-job-account-for
+   (or (and (derived-mode-p 'message-mode 'mail-mode)
+            (save-restriction
+              (widen)
+              (narrow-to-region (point-min) (mail-text-start))
+              (mail-fetch-field "From")))
+       user-mail-address
+       "")))
 
 ;;;; The connection
 
@@ -219,6 +249,14 @@ FOUND is from `smtpmail-native-auth-find'."
 (defun smtpmail-native-job (entry found)
   "Return the job that is the next attempt for ENTRY, a plist for the module.
 FOUND are the credentials, see `smtpmail-native-auth-find'."
+  (let ((envelope (smtpmail-native-entry-envelope entry)))
+    (smtpmail-native-account-call
+     (plist-get envelope :account)
+     (lambda ()
+       (smtpmail-native-job--plist entry found)))))
+
+(defun smtpmail-native-job--plist (entry found)
+  "Return the job for ENTRY with FOUND, by the options of this moment."
   (let ((envelope (smtpmail-native-entry-envelope entry))
         (state (smtpmail-native-entry-state entry))
         (encode (lambda (text) (encode-coding-string text 'utf-8))))

@@ -445,7 +445,11 @@ RECIPIENTS are strings, or nil for those that FIELDS name."
                  (or (smtpmail-native-header-value key fields) "")))))
     (list :subject (funcall text "subject")
           :message-id (funcall text "message-id")
-          :from (funcall text "from"))))
+          :from (funcall text "from")
+          ;; Who sends it now.
+          :author (or (smtpmail-native-header-value "resent-from" fields)
+                      (smtpmail-native-header-value "from" fields)
+                      ""))))
 
 (provide 'smtpmail-native-message)
 ;;; smtpmail-native-message.el ends here

@@ -99,6 +99,30 @@ Local sockets do not use it."
   :group 'smtpmail-native-account
   :package-version '(smtpmail-native . "0.2.0"))
 
+(defcustom smtpmail-native-accounts nil
+  "List of accounts, one of which sends a message, by its From address.
+Each element is (PATTERN . PLIST).  PATTERN is an address; \"@DOMAIN\" for
+all addresses of a domain; a pattern with \"*\" and \"?\"; or (regexp REGEXP).
+Case does not matter, and the first element that fits the address in
+Resent-From or From counts.  PLIST has these properties; the option in
+parentheses counts for one that is missing:
+ :name            what the account is called (PATTERN)
+ :server, :port   (`smtpmail-smtp-server', `smtpmail-smtp-service')
+ :stream          (`smtpmail-stream-type')
+ :user            (`smtpmail-smtp-user')
+ :auth-mechanisms (`smtpmail-native-auth-mechanisms')
+ :helo            (`smtpmail-native-helo-name')
+ :proxy           (`smtpmail-native-proxy')
+ :source-address  (`smtpmail-native-source-address')
+If no element fits, Emacs asks you, and in batch mode signals an error.
+A server that a program chooses for a message, by binding the variables of
+smtpmail or by the field X-Message-SMTP-Method, comes before the accounts."
+  :type '(alist :key-type (choice (string :tag "Address, @domain or pattern")
+                                  (list :tag "Regexp" (const regexp) regexp))
+                :value-type (plist :key-type symbol :value-type sexp))
+  :group 'smtpmail-native-account
+  :package-version '(smtpmail-native . "0.4.0"))
+
 (defcustom smtpmail-native-helo-name nil
   "Full name with which Emacs introduces itself to mail servers, or nil.
 This is the name in the command EHLO.  The value nil means the name of

@@ -204,7 +204,8 @@ module, (:id ID) where nothing was waited for.  Signal a child of
 `smtpmail-native-error' if the message has not been sent or committed; after
 `smtpmail-native-unknown-outcome' it may have been delivered."
   (smtpmail-native-load)
-  (let ((account (smtpmail-native-job-account)))
+  (let ((account (smtpmail-native-job-account-for
+                  (or (plist-get mail :author) (plist-get mail :from) ""))))
     (smtpmail-native-act-ask-before-quit)
     (unless (or (eq how 'wait) (and noninteractive (not (eq how 'background))))
       (smtpmail-native-watch-ensure))

@@ -150,13 +150,21 @@ WHAT is `size', `age', `tries' or `next'."
                    most-positive-fixnum)))
         0)))
 
+(defun smtpmail-native-row--account (envelope)
+  "Return what tells the account of ENVELOPE, if there are several."
+  (let ((account (plist-get envelope :account)))
+    (if (and account (cdr smtpmail-native-accounts))
+        (format " (%s)" (smtpmail-native-error-text account))
+      "")))
+
 (defun smtpmail-native-row--to (envelope)
-  "Return the first recipient of ENVELOPE and the number of the others."
+  "Return the first recipient of ENVELOPE, the number of the others, the account."
   (let* ((recipients (plist-get envelope :recipients))
          (others (or (plist-get envelope :others)
                      (length (cdr recipients)))))
     (concat (smtpmail-native-error-text (or (car recipients) "?"))
-            (if (> others 0) (format " +%d" others) ""))))
+            (if (> others 0) (format " +%d" others) "")
+            (smtpmail-native-row--account envelope))))
 
 (defvar smtpmail-native-row--texts
   (make-hash-table :test #'eq :weakness 'key)

@@ -76,7 +76,7 @@
 This does not log in and sends no secrets."
   (interactive)
   (smtpmail-native-error-leaving
-    (let* ((account (smtpmail-native-job-account))
+    (let* ((account (smtpmail-native-job-account-here))
            (result (smtpmail-native-wait-probe account))
            (buffer (get-buffer-create "*smtpmail-native server info*")))
       (with-current-buffer buffer
@@ -108,7 +108,7 @@ saves that option if possible.  This sends no secrets.  Signal a child of
 `smtpmail-native-error' if the server presents no certificate."
   (interactive)
   (smtpmail-native-error-leaving
-    (let* ((account (smtpmail-native-job-account))
+    (let* ((account (smtpmail-native-job-account-here))
            (host (plist-get account :host))
            (shown (smtpmail-native-server--shown-certificate account)))
       (with-help-window "*smtpmail-native certificate*"
