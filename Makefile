@@ -18,7 +18,7 @@ EL = smtpmail-native.el $(wildcard lisp/*.el)
 TESTS_EL = $(wildcard test/*-tests.el)
 SOURCES = Makefile $(EL) $(wildcard module/*/*.[ch] test/*.el test/c/*.[ch] \
   test/fuzz/*.[ch] test/fuzz/*.mk module/*.org tools/* test/kill-test test/deb-test debian/rules \
-  *.org test/*/*.org .ci/* .dir-locals.el)
+  *.org test/*/*.org .ci/* bin/* .dir-locals.el)
 # The glue alone knows Emacs; the core is a library without it.
 GLUE = $(patsubst module/%.c,%,$(wildcard module/emacs/*.c))
 CORE = $(filter-out $(GLUE),$(patsubst module/%.c,%,$(wildcard module/*/*.c)))
@@ -261,6 +261,7 @@ PREFIX ?= /usr/local
 LISPDIR ?= $(PREFIX)/share/emacs/site-lisp/smtpmail-native
 MODULEDIR ?= $(LISPDIR)
 INFODIR ?= $(PREFIX)/share/info
+BINDIR ?= $(PREFIX)/bin
 
 install: all $(if $(HAVE_MAKEINFO),$(INFO)) ## install Lisp and module below DESTDIR and PREFIX
 	mkdir -p $(DESTDIR)$(LISPDIR) $(DESTDIR)$(MODULEDIR)
@@ -272,6 +273,10 @@ install: all $(if $(HAVE_MAKEINFO),$(INFO)) ## install Lisp and module below DES
 	echo $(MODULEDIR) >>$(DESTDIR)$(LISPDIR)/smtpmail-native-abi
 	$(BATCH) -l tools/package.el -f smtpmail-native-package-autoloads \
 	  $(DESTDIR)$(LISPDIR)
+	mkdir -p $(DESTDIR)$(BINDIR)
+	sed 's|@LISPDIR@|$(LISPDIR)|' bin/smtpmail-native \
+	  >$(DESTDIR)$(BINDIR)/smtpmail-native
+	chmod 755 $(DESTDIR)$(BINDIR)/smtpmail-native
 	if [ -n "$(HAVE_MAKEINFO)" ]; then \
 	  mkdir -p $(DESTDIR)$(INFODIR) && cp -p $(INFO) $(DESTDIR)$(INFODIR); \
 	fi
@@ -279,7 +284,8 @@ install: all $(if $(HAVE_MAKEINFO),$(INFO)) ## install Lisp and module below DES
 uninstall: ## remove what `make install' has put there
 	rm -rf $(DESTDIR)$(LISPDIR)
 	rm -f $(DESTDIR)$(MODULEDIR)/$(notdir $(MODULE)) \
-	  $(DESTDIR)$(INFODIR)/smtpmail-native.info
+	  $(DESTDIR)$(INFODIR)/smtpmail-native.info \
+	  $(DESTDIR)$(BINDIR)/smtpmail-native
 
 clean: ## remove all that was built
 	rm -rf $(BUILD) smtpmail-native-module.* *.elc lisp/*.elc test/*.elc

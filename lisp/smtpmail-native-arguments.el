@@ -33,6 +33,13 @@
     ("-h" :ignored t)
     ("-O" :ignored t)
     ("-L" :ignored t)
+    ("-bs" :refused "SMTP on standard input is not supported")
+    ("-bp" :refused "M-x smtpmail-native-outbox shows what waits")
+    ("-q" :refused "smtpmail-native-batch-flush sends what waits")
+    ("-bd" :refused "this is no mail server")
+    ("-bi" :refused "this keeps no database of aliases")
+    ("-bt" :refused "this does not rewrite addresses")
+    ("-bv" :refused "only the mail server can verify addresses")
     ("--obey-header" :obey nil)
     ("--file" :file t)
     ("--server" :server t)
@@ -46,7 +53,7 @@
   "Options of `smtpmail-native-batch-send': (NAME KEY VALUE).
 VALUE is t for an option with a value, `attached' if that can only follow
 at once.  What programs pass to sendmail and means nothing here is
-ignored.")
+ignored.  With the key `:refused', VALUE says why the option is an error.")
 
 (defconst smtpmail-native-arguments-flush-options
   '(("--timeout" :timeout t)
@@ -129,6 +136,8 @@ OPTIONS is a plist with the keys of TABLE, OTHERS a list of strings."
              ((null key)
               (smtpmail-native-arguments-fail
                "Unknown option %s (try -- --help)" name))
+             ((eq key :refused)
+              (smtpmail-native-arguments-fail "Option %s: %s" name valued))
              ((eq valued 'attached))
              (valued
               (unless (or value args)

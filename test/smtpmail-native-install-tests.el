@@ -234,6 +234,11 @@ So it does where lisp/ is taken for the package, as Emacs 31 does."
        home `(progn (load ,(expand-file-name "usr/share/emacs/site-lisp/\
 smtpmail-native/smtpmail-native-autoloads" root) nil t)
                     (smtpmail-native-mode 1)))
+      (should (string-match-p
+               "^Usage: "
+               (smtpmail-native-install-tests--run
+                home (expand-file-name "usr/bin/smtpmail-native" root)
+                "--help")))
       (smtpmail-native-install-tests--run home "chmod" "-R" "u+w" root))))
 
 (provide 'smtpmail-native-install-tests)
