@@ -84,6 +84,8 @@ Send a message, and wait until the mail server has it.
   -i, -oi, -o..., -bm, -m, -n, -v, -B TYPE, -L TAG,
   -G, -U, -Ac, -Am, -h N, -O OPTION=VALUE
                    ignored; a line with only a dot never ends the message
+  -bs, -bp, -bd, -bi, -bt, -bv, -q
+                   refused: they are not for sending one message
   --help           print this
   --               the end of the options
 
