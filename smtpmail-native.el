@@ -67,10 +67,13 @@
     (when (and lisp (file-directory-p lisp))
       (add-to-list 'load-path lisp))))
 
+;; Programs bind its variables around the sending, and they must be known to be
+;; dynamic before that.
+(require 'smtpmail)
 (require 'smtpmail-native-options)
 
-;; Emacs starts no slower for this file: all else is loaded by the first message
-;; or command.
+;; Emacs starts no slower than with smtpmail: all else is loaded by the first
+;; message or command.
 ;;;###autoload
 (autoload 'smtpmail-native-mode "smtpmail-native-mode"
   "Send what smtpmail sends by the native transport.\n\n(fn &optional ARG)" t)

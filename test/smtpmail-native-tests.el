@@ -479,18 +479,35 @@ If the server wants one all the same, its words and all places are told."
 ;;;; What a session loads
 
 (ert-deftest smtpmail-native-tests-require-is-light ()
-  "Requiring the file loads the options and nothing else of Emacs or of us."
+  "Requiring the file loads smtpmail, the options and nothing else."
   (should
    (equal
     (smtpmail-native-test-emacs
      smtpmail-native-test-folder "--eval"
      (prin1-to-string
-      '(let ((before features))
+      '(let ((before (progn (require 'smtpmail) features)))
          (require 'smtpmail-native)
          (princ (sort (mapcar #'symbol-name
                               (butlast features (length before)))
                       #'string<)))))
     '(0 . "(smtpmail-native smtpmail-native-options)"))))
+
+(ert-deftest smtpmail-native-tests-bound-around ()
+  "A program may bind the variables of smtpmail before anything is loaded."
+  (should
+   (equal
+    (smtpmail-native-test-emacs
+     smtpmail-native-test-folder "--eval"
+     (prin1-to-string
+      '(eval '(progn
+                (require 'smtpmail-native)
+                (let ((smtpmail-smtp-server "x.example")
+                      (smtpmail-smtp-service 587)
+                      (auth-sources nil))
+                  (require 'smtpmail-native-job)
+                  (princ (plist-get (smtpmail-native-job-account) :host))))
+             t)))
+    '(0 . "x.example"))))
 
 (ert-deftest smtpmail-native-tests-autoloads ()
   "Each function that the file autoloads is defined by the file it names."
