@@ -43,7 +43,8 @@
   (let ((default-directory smtpmail-native-test-folder))
     (dolist (file (append (mapcan #'file-expand-wildcards
                                   (list "lisp/*.el" "module/*/*.[ch]"
-                                        "tools/*" "*.org" "test/*.el" "doc/*"))
+                                        "bin/*" "tools/*" "*.org"
+                                        "test/*.el" "doc/*"))
                           '("smtpmail-native.el" "Makefile" "COPYING"
                             ".elpaignore")))
       (let ((target (expand-file-name file to)))
