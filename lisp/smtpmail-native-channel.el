@@ -21,6 +21,8 @@
                   (process))
 (declare-function smtpmail-native-module-shutdown "smtpmail-native-module" (ms))
 (declare-function smtpmail-native-module-disk "smtpmail-native-module" (steps))
+(declare-function smtpmail-native-module-network "smtpmail-native-module"
+                  (&optional off))
 
 (defconst smtpmail-native-channel--shutdown-ms 2000
   "Milliseconds that leaving Emacs waits for workers to end.")
@@ -130,6 +132,28 @@ filters.  Signal `smtpmail-native-error' if they cannot be handed in."
     (puthash id (lambda (_kind plist) (funcall handler plist))
              smtpmail-native-channel--handlers)
     id))
+
+(defvar smtpmail-native-channel--network nil
+  "The id of the module's watch of the network, or nil.")
+
+(defun smtpmail-native-channel-network (handler)
+  "Have HANDLER called whenever there may be a way to others that is new.
+It gets no arguments, and is called outside of filters.  Return nil if the
+system does not tell.  HANDLER takes the place of the one before; nil ends
+the watch."
+  (let ((inhibit-quit t))
+    (when smtpmail-native-channel--network
+      (remhash smtpmail-native-channel--network
+               smtpmail-native-channel--handlers)
+      (setq smtpmail-native-channel--network nil)
+      (smtpmail-native-module-network t))
+    (when handler
+      (smtpmail-native-channel--open)
+      (let ((id (smtpmail-native-module-network)))
+        (when id
+          (puthash id (lambda (_kind _plist) (funcall handler))
+                   smtpmail-native-channel--handlers)
+          (setq smtpmail-native-channel--network id))))))
 
 (defun smtpmail-native-channel-await (done seconds)
   "Process events until the function DONE returns non-nil.

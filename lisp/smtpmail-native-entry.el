@@ -296,6 +296,12 @@ Its age counts from when it was to be sent, or from the user's last word."
                     (> (or (plist-get receipt :attempt) most-positive-fixnum)
                        (or (plist-get state :settled) 0))))))))
 
+(defun smtpmail-native-entry-offline-p (entry)
+  "Return non-nil if ENTRY is tried again after it failed for the network."
+  (and (smtpmail-native-entry--get entry :network)
+       (eq (smtpmail-native-entry-status entry) 'ready)
+       (not (smtpmail-native-entry-doubt-p entry))))
+
 ;;;; What the user can do
 
 (defun smtpmail-native-entry-undo-p (entry)

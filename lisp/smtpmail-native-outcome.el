@@ -156,6 +156,7 @@ has led to nothing: the end of data has never been sent.  A change with
                                                      answers)))
         (append
          (list :settled attempt :undo nil :more nil :results results
+               :network (smtpmail-native-verdict-offline-p receipt)
                :replies (and (not each) all))
          (if (and answers (not (plist-get receipt :in-doubt)))
              (smtpmail-native-outcome--amount

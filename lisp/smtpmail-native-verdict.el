@@ -251,6 +251,13 @@ The value is nil when the message was sent."
        (or (eql (plist-get result :code) 530)
            (smtpmail-native-verdict-anonymous-p result))))
 
+(defun smtpmail-native-verdict-offline-p (result)
+  "Return non-nil if RESULT may be for want of a network.
+The name could not be resolved, or the server not be reached."
+  (or (eq (plist-get result :kind) 'resolve)
+      (and (memq (plist-get result :kind) '(network timeout))
+           (memq (plist-get result :stage) '(resolve connect)))))
+
 (defun smtpmail-native-verdict-secret-p (result)
   "Return non-nil if RESULT says that a password was wrong."
   (and (eq (plist-get result :kind) 'auth)

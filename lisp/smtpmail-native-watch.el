@@ -16,6 +16,7 @@
 (require 'smtpmail-native-index)
 (require 'smtpmail-native-leftovers)
 (require 'smtpmail-native-load)
+(require 'smtpmail-native-network)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-quiet)
 (require 'smtpmail-native-schedule)
@@ -169,6 +170,7 @@ module, and no error is signalled."
   (smtpmail-native-fifo-clear smtpmail-native-schedule--ready)
   (smtpmail-native-fifo-clear smtpmail-native-schedule--permits)
   (smtpmail-native-flush-stop)
+  (smtpmail-native-network-stop)
   (smtpmail-native-spare-end)
   (smtpmail-native-watch--stop)
   (dolist (timer (list smtpmail-native-schedule--timer

@@ -11,6 +11,7 @@
 #include "engine/disk.h"
 #include "engine/engine.h"
 #include "engine/events.h"
+#include "engine/network.h"
 #include "mail/claim.h"
 #include "mail/entry.h"
 
@@ -131,8 +132,8 @@ static const char events_doc[] =
     "QUEUE is a cons cell whose cdr is a list of events.  At most MAX are\n"
     "appended, or 100 if MAX is nil.  An event is (ID KIND . PLIST), with KIND "
     "one\n"
-    "of `trace', `progress', `done' and `disk'.  Text is unibyte and "
-    "untrusted.\n"
+    "of `trace', `progress', `done', `disk' and `network'.  Text is unibyte\n"
+    "and untrusted.\n"
     "An event leaves the module when it is in QUEUE: a quit or an error loses\n"
     "none and brings none twice.\n"
     "\n(fn QUEUE &optional MAX)";
@@ -207,6 +208,27 @@ static emacs_value Fdisk(emacs_env *env, ptrdiff_t count, emacs_value *args,
   smn_disk_discard(steps, length);
   smn_lisp_signal(env, "smtpmail-native-error", err.text);
   return NULL;
+}
+
+static const char network_doc[] =
+    "Watch the networks of this machine; return an integer id, or nil if it\n"
+    "cannot.  An event (ID network) comes whenever there may be a way to\n"
+    "others that was not there before: a new route, a link that is up again,\n"
+    "the end of a suspend.  There is one watch: the one before ends.  With "
+    "OFF\n"
+    "non-nil end the watch, and return nil.\n"
+    "\n(fn &optional OFF)";
+
+static emacs_value Fnetwork(emacs_env *env, ptrdiff_t count, emacs_value *args,
+                            void *unused) {
+  struct smn_error err;
+  long id = 0;
+  (void)unused;
+  if (count > 0 && smn_lisp_true(env, args[0]))
+    smn_network_unwatch();
+  else if (smn_network_watch(&id, &err) == SMN_OK)
+    return integer(env, id);
+  return smn_lisp_nil(env);
 }
 
 /* The other primitives */
@@ -427,6 +449,7 @@ int emacs_module_init(struct emacs_runtime *runtime) {
       {"smtpmail-native-module-release", 1, 1, Frelease, release_doc},
       {"smtpmail-native-module-entry", 2, 2, Fentry, entry_doc},
       {"smtpmail-native-module-disk", 1, 1, Fdisk, disk_doc},
+      {"smtpmail-native-module-network", 0, 1, Fnetwork, network_doc},
       {"smtpmail-native-module-events", 1, 2, Fevents, events_doc},
       {"smtpmail-native-module-open", 1, 1, Fopen, open_doc},
       {"smtpmail-native-module-shutdown", 1, 1, Fshutdown, shutdown_doc},

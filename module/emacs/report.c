@@ -204,6 +204,9 @@ emacs_value smn_report_event(emacs_env *env, const struct smn_event *event) {
     smn_lisp_add(&list, smn_lisp_symbol(env, "disk"));
     add_disk(env, &list, event);
     break;
+  case SMN_EVENT_NETWORK:
+    smn_lisp_add(&list, smn_lisp_symbol(env, "network"));
+    break;
   }
   return smn_lisp_list(env, &list);
 }

@@ -9,6 +9,7 @@
 #include "base/wait.h"
 #include "engine/disk.h"
 #include "engine/events.h"
+#include "engine/network.h"
 #include "mail/receipt.h"
 #include "smtp/session.h"
 
@@ -629,5 +630,7 @@ bool smn_engine_shutdown(int timeout_ms) {
   unlock();
   smn_tls_forget();
   int64_t left = deadline - smn_now_ms();
-  return smn_disk_finish(left > 0 ? (int)left : 0) && all;
+  all = smn_disk_finish(left > 0 ? (int)left : 0) && all;
+  left = deadline - smn_now_ms();
+  return smn_network_finish(left > 0 ? (int)left : 0) && all;
 }

@@ -19,8 +19,8 @@ bool smn_engine_cancel(long id);
 
 /* Give all jobs half of TIMEOUT_MS to end by themselves, cancel those that do
    not, and wait for the rest of the time, also for what the disk thread has
-   to do; false when something is left.  The engine can be used again
-   afterwards.  */
+   to do and for the watch of the network; false when something is left.  The
+   engine can be used again afterwards.  */
 bool smn_engine_shutdown(int timeout_ms);
 
 #endif

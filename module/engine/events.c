@@ -91,18 +91,31 @@ void smn_events_trace(long id, bool from_server, const char *text, size_t len) {
   smn_events_post(event);
 }
 
+/* Under lock: the event of TYPE for ID that still waits, or a new one; NULL
+   without memory.  */
+static struct smn_event *waiting_event(long id, enum smn_event_type type) {
+  struct smn_event *event = events.waiting;
+  while (event && (event->type != type || event->id != id))
+    event = event->next;
+  if (!event && (event = smn_event_new(id, type)))
+    append(event);
+  return event;
+}
+
 void smn_events_progress(long id, uint64_t sent, uint64_t total) {
   pthread_mutex_lock(&events.lock);
-  struct smn_event *event = events.waiting;
-  while (event && (event->type != SMN_EVENT_PROGRESS || event->id != id))
-    event = event->next;
   /* Without memory one is left out, which harms nothing.  */
-  if (!event && (event = smn_event_new(id, SMN_EVENT_PROGRESS)))
-    append(event);
+  struct smn_event *event = waiting_event(id, SMN_EVENT_PROGRESS);
   if (event) {
     event->sent = sent;
     event->total = total;
   }
+  pthread_mutex_unlock(&events.lock);
+}
+
+void smn_events_network(long id) {
+  pthread_mutex_lock(&events.lock);
+  (void)waiting_event(id, SMN_EVENT_NETWORK);
   pthread_mutex_unlock(&events.lock);
 }
 

@@ -12,7 +12,8 @@ enum smn_event_type {
   SMN_EVENT_TRACE,
   SMN_EVENT_PROGRESS,
   SMN_EVENT_DONE,
-  SMN_EVENT_DISK
+  SMN_EVENT_DISK,
+  SMN_EVENT_NETWORK /* there may be a network again */
 };
 
 struct smn_event {
@@ -58,6 +59,10 @@ void smn_events_trace(long id, bool from_server, const char *text, size_t len);
 /* Post how far the job ID has got.  One that still waits is brought up to date
    instead of being followed by another.  Any thread.  */
 void smn_events_progress(long id, uint64_t sent, uint64_t total);
+
+/* Post that the watch ID has news, unless one still waits.  Without memory it
+   is left out.  Any thread.  */
+void smn_events_network(long id);
 
 /* The oldest events as a list, of which the caller may take MAX; NULL when
    there are none.  They stay in the list and do not change until

@@ -11,6 +11,7 @@
      --delay MS      before each answer
      --rate N        octets per second that it takes
      --life SECONDS  until it ends by itself, default 600
+     --any 1         listen on all addresses, for a network of its own
    The first line of output is "port N".  "arrived" in the log means that it has
    taken the mail, whether or not it comes to answer ("answered").  A process
    for each connection; shares no code with the module.  */
@@ -30,7 +31,7 @@
 
 static struct {
   const char *log, *calm;
-  long seed, drop, stall, defer, silence, delay, rate, life;
+  long seed, drop, stall, defer, silence, delay, rate, life, any;
 } option = {.seed = 1, .silence = 3000, .life = 600};
 
 struct client {
@@ -254,11 +255,11 @@ static void serve(struct client *c) {
   note(c, "end");
 }
 
-static int listen_on_loopback(int *port) {
+static int listen_somewhere(int *port) {
   struct sockaddr_in any = {.sin_family = AF_INET};
   socklen_t size = sizeof any;
   int fd = socket(AF_INET, SOCK_STREAM, 0);
-  any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  any.sin_addr.s_addr = htonl(option.any ? INADDR_ANY : INADDR_LOOPBACK);
   /* Else the kernel would take megabytes at once, whatever the rate.  */
   if (option.rate)
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){16384}, sizeof(int));
@@ -280,6 +281,7 @@ static bool parse(int argc, char **argv) {
       {"--stall", &option.stall, NULL},     {"--defer", &option.defer, NULL},
       {"--silence", &option.silence, NULL}, {"--delay", &option.delay, NULL},
       {"--rate", &option.rate, NULL},       {"--life", &option.life, NULL},
+      {"--any", &option.any, NULL},
   };
   for (int i = 1; i < argc; i += 2) {
     size_t n = 0, count = sizeof options / sizeof *options;
@@ -301,7 +303,7 @@ int main(int argc, char **argv) {
     fputs("usage: sink [OPTION VALUE]...\n", stderr);
     return 64;
   }
-  int listening = listen_on_loopback(&port);
+  int listening = listen_somewhere(&port);
   if (option.log)
     log = open(option.log, O_WRONLY | O_CREAT | O_APPEND, 0600);
   if (listening < 0 || (option.log && log < 0)) {
