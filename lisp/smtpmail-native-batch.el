@@ -99,6 +99,8 @@ It is the author as well, should the message name none."
                    (:user smtpmail-smtp-user identity)))
     (let ((value (plist-get options key)))
       (when value
+        ;; What the command line says comes before the accounts.
+        (setq smtpmail-native-accounts nil)
         (set variable (funcall reader value)))))
   (smtpmail-native-batch--set-timeout (plist-get options :timeout))
   (when (plist-get options :name)

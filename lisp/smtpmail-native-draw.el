@@ -228,13 +228,30 @@ The value is a number or a string."
                          (smtpmail-native-draw-less-p (car a) (car b))))))))
     (_ ids)))
 
+(defun smtpmail-native-draw--deepest (ids)
+  "Return how far down in IDS the lowest line is that a window shows.
+The current buffer is that of the list, which is about to be drawn anew."
+  (let ((shown (delq nil
+                     (mapcan (lambda (position)
+                               (list (nth 1 position) (nth 4 position)))
+                             (smtpmail-native-draw--positions))))
+        (deepest 0)
+        (index 0))
+    (dolist (id ids)
+      (setq index (1+ index))
+      (when (member id shown)
+        (setq deepest index)))
+    deepest))
+
 (defun smtpmail-native-draw-rows ()
   "Return the first rows of the list, each (ID COLUMNS); the others follow.
 For `tabulated-list-entries'."
   (let* ((now (float-time))
          (ids (smtpmail-native-draw--sorted
                (smtpmail-native-index-select #'identity)))
-         (count (max smtpmail-native-draw--first (* 2 (frame-height))))
+         (count (max smtpmail-native-draw--first
+                     (+ (smtpmail-native-draw--deepest ids)
+                        (* 2 (frame-height)))))
          (later (nthcdr count ids)))
     (clrhash smtpmail-native-draw--dirty)
     (clrhash smtpmail-native-draw--waiting)

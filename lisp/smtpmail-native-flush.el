@@ -141,10 +141,20 @@ waiting for a tenth of a second."
 
 (defun smtpmail-native-flush-begin ()
   "Send all that waits now; what is not known yet is sent when it is read."
-  (let ((now (current-time)))
-    (smtpmail-native-flush--go-on
-     (list :last (format-time-string "%Y%m%dT%H%M%S.%6N" now t)
-           :time (float-time now))))
+  (let* ((now (current-time))
+         (last (format-time-string "%Y%m%dT%H%M%S.%6N" now t))
+         (time (float-time now)))
+    ;; What is there was made before now, whatever the clock has done since.
+    (smtpmail-native-index-map
+     (lambda (entry)
+       (let ((id (smtpmail-native-entry-id entry))
+             (created (plist-get (smtpmail-native-entry-envelope entry)
+                                 :created)))
+         (when (and (string-match-p "\\`[0-9]" id) (string< last id))
+           (setq last (concat id "~")))
+         (when created
+           (setq time (max time created))))))
+    (smtpmail-native-flush--go-on (list :last last :time time)))
   (when (smtpmail-native-outbox-area "queue")
     (smtpmail-native-flush--steps
      (list 'write (smtpmail-native-flush--file)

@@ -150,6 +150,15 @@ Signal `smtpmail-native-outbox-error' if it cannot be written."
         (format "Cannot write the index of queued mail: %s"
                 (error-message-string err)))))))
 
+(defun smtpmail-native-stock-index--cut-off-p ()
+  "Return non-nil if the last line of the index lacks its end."
+  (let* ((index (smtpmail-native-stock-index--index))
+         (size (or (file-attribute-size (file-attributes index)) 0)))
+    (and (> size 0)
+         (with-temp-buffer
+           (insert-file-contents-literally index nil (1- size) size)
+           (not (equal (buffer-string) "\n"))))))
+
 (defun smtpmail-native-stock-index--update (added removed gone)
   "Bring the index up to date; its entries ADDED are new, REMOVED have left.
 These are lists of ids.  GONE are other lines that have left."
@@ -170,7 +179,9 @@ These are lists of ids.  GONE are other lines that have left."
      ;; Ten thousand lines need not be written for one.
      (added
       (smtpmail-native-stock-index--write
-       (smtpmail-native-stock-index--text (sort added #'string<)) t)))
+       (concat (if (smtpmail-native-stock-index--cut-off-p) "\n" "")
+               (smtpmail-native-stock-index--text (sort added #'string<)))
+       t)))
     (when (or added removed (not (equal left others)))
       (setf (smtpmail-native-stock-index--seen-stamp seen)
             (smtpmail-native-stock-index--stamp)))))

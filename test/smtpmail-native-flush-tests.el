@@ -95,6 +95,17 @@
                                 (smtpmail-native-index-entry id)))
                              (smtpmail-native-outbox-ids)))))))
 
+(ert-deftest smtpmail-native-flush-tests-clock ()
+  "What was queued before the clock was set back is covered, too."
+  (smtpmail-native-sink-with nil
+    (cl-letf* ((format (symbol-function 'format-time-string))
+               ((symbol-function 'format-time-string)
+                (lambda (string &optional time &rest args)
+                  (apply format string (time-add time (* 24 3600)) args))))
+      (smtpmail-native-flush-tests--queue "<1@x>"))
+    (smtpmail-native-flush-tests--begun
+      (should (= 1 (smtpmail-native-flush-count))))))
+
 (ert-deftest smtpmail-native-flush-tests-index ()
   "What a flush is about to send has no line for smtpmail any more."
   (smtpmail-native-sink-with nil

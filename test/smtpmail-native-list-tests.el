@@ -857,6 +857,65 @@ sending it? ")))
         (smtpmail-native-test-wait (lambda () said)))
       (should (equal (substring-no-properties said) line)))))
 
+;;;; Many lines
+
+(defun smtpmail-native-list-tests--ids ()
+  "Return the ids of the lines of the list, in their order."
+  (save-excursion
+    (goto-char (point-min))
+    (let ((ids nil))
+      (while (not (eobp))
+        (push (tabulated-list-get-id) ids)
+        (forward-line))
+      (nreverse ids))))
+
+(defun smtpmail-native-list-tests--await-all (count)
+  "Wait until the list has COUNT lines; return their ids."
+  (smtpmail-native-test-wait
+   (lambda ()
+     (and (not (smtpmail-native-draw--undrawn-p))
+          (= count (length (smtpmail-native-list-tests--ids))))))
+  (smtpmail-native-list-tests--ids))
+
+(ert-deftest smtpmail-native-list-tests-many ()
+  "The first lines are drawn at once and the rest follows, in any order."
+  (smtpmail-native-list-tests--with nil
+    (let* ((id (smtpmail-native-list-tests--commit '(:status held :hold user)))
+           (queue (expand-file-name "queue/" smtpmail-native-outbox-directory))
+           (first (* 2 (+ smtpmail-native-draw--first (* 2 (frame-height)))))
+           (count (+ first 50)))
+      (dotimes (n (1- count))
+        (copy-directory (expand-file-name id queue)
+                        (expand-file-name (format "20260101T%06d.%06d-1-%04x"
+                                                  n (* n 7) n)
+                                          queue)
+                        t nil t))
+      (smtpmail-native-index-look)
+      (smtpmail-native-index-complete smtpmail-native-test-seconds)
+      (smtpmail-native-draw-all)
+      (goto-char (point-min))
+      (dolist (window (get-buffer-window-list))
+        (set-window-point window (point-min))
+        (set-window-start window (point-min)))
+      (smtpmail-native-draw-all)
+      (should (< (length (smtpmail-native-list-tests--ids)) first))
+      (should (equal (smtpmail-native-list-tests--await-all count)
+                     (smtpmail-native-outbox-ids)))
+      ;; Where you are is drawn at once, too.
+      (goto-char (point-min))
+      (forward-line (- count 20))
+      (let ((here (tabulated-list-get-id)))
+        (revert-buffer)
+        (should (equal here (tabulated-list-get-id)))
+        ;; An entry that goes before it has a line gets none.
+        (smtpmail-native-act-delete id)
+        (should (equal (smtpmail-native-list-tests--await-all (1- count))
+                       (smtpmail-native-outbox-ids)))
+        (tabulated-list-sort 4)
+        (smtpmail-native-list-tests--await-all (1- count))
+        (should (equal (sort (smtpmail-native-list-tests--ids) #'string<)
+                       (smtpmail-native-outbox-ids)))))))
+
 ;;;; Mode line
 
 (ert-deftest smtpmail-native-list-tests-mode-line ()

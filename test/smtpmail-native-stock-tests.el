@@ -329,6 +329,20 @@ smtpmail-smtp-service %d\nsmtpmail-smtp-user nil\n)" port))
         (smtpmail-native-stock-index-write ids)
         (should-not (smtpmail-native-stock-tests--index))))))
 
+(ert-deftest smtpmail-native-stock-tests-cut-off ()
+  "A line that lacks its end does not swallow the one that is added."
+  (smtpmail-native-test-with-mode '("close")
+    (make-directory smtpmail-queue-dir t)
+    (write-region "/other/mail" nil
+                  (expand-file-name smtpmail-queue-index-file
+                                    smtpmail-queue-dir)
+                  nil 'silent)
+    (let ((id (smtpmail-native-stock-tests--entry :status 'held :hold 'queue)))
+      (smtpmail-native-stock-index-write (list id))
+      (should (equal (smtpmail-native-stock-tests--index)
+                     (list "/other/mail"
+                           (smtpmail-native-stock-tests--line id)))))))
+
 (ert-deftest smtpmail-native-stock-tests-no-folder ()
   "The folder of the queue is made when a mail is queued, not before."
   (smtpmail-native-test-with-mode '("close")
