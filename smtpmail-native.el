@@ -133,6 +133,9 @@ X-Message-SMTP-Method names the method \"smtp-native\"."
 (autoload 'smtpmail-native-flush-queue "smtpmail-native-command"
   "Send all waiting messages now, including queued ones." t)
 ;;;###autoload
+(autoload 'smtpmail-native-send-later "smtpmail-native-later"
+  "Send the message in the current buffer at a time that you name." t)
+;;;###autoload
 (autoload 'smtpmail-native-undo-send "smtpmail-native-command"
   "Undo the last send and turn its message back into a draft." t)
 ;;;###autoload

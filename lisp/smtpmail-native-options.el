@@ -339,6 +339,21 @@ servers on the route to deliver it even without TLS."
   :group 'smtpmail-native-safety
   :package-version '(smtpmail-native . "0.2.0"))
 
+(defcustom smtpmail-native-send-later-key nil
+  "Key in Message mode for the command `smtpmail-native-send-later', or nil.
+The value is a string as for `kbd', such as \"C-c C-v\".  It counts from the
+time when Message mode is loaded; set it by Customize, or before you load
+this package."
+  :type '(choice (const :tag "None" nil) (string :tag "Key"))
+  :set (lambda (symbol value)
+         (set-default symbol value)
+         (when value
+           (with-eval-after-load 'message
+             (define-key (symbol-value 'message-mode-map) (kbd value)
+                         'smtpmail-native-send-later))))
+  :group 'smtpmail-native-outbox
+  :package-version '(smtpmail-native . "0.4.0"))
+
 (defcustom smtpmail-native-send-later 'outbox
   "Where a message waits that asks to be sent later.
 In the `outbox' it can be changed and undone until then, and is sent when an
