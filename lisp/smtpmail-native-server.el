@@ -15,8 +15,8 @@
 (require 'smtpmail-native-verdict)
 (require 'smtpmail-native-wait)
 
-(defun smtpmail-native-server--insert-certificate (certificate)
-  "Insert a description of CERTIFICATE, a plist of the module."
+(defun smtpmail-native-server--insert-certificate (certificate host)
+  "Insert a description of CERTIFICATE, a plist of the module, of HOST."
   (let ((reasons (smtpmail-native-error-text (plist-get certificate :reasons))))
     (insert (format "Certificate:  %s\n"
                     (smtpmail-native-error-text
@@ -31,10 +31,12 @@
             (format "  SHA-256:    %s\n" (plist-get certificate :sha256))
             (format "  public key: %s\n" (plist-get certificate :spki-sha256))
             (format "  verified:   %s\n"
-                    (cond ((plist-get certificate :pinned)
+                    (cond ((not (plist-get certificate :pinned))
+                           (if (equal reasons "") "yes" reasons))
+                          ((smtpmail-native-trust-users-pins host)
                            "no, but it matches your pin")
-                          ((equal reasons "") "yes")
-                          (t reasons))))))
+                          (t "no, but you accepted it (Network Security \
+Manager)"))))))
 
 (defun smtpmail-native-server--insert-info (account result)
   "Insert what RESULT, a plist of the module, says of the server of ACCOUNT."
@@ -59,7 +61,8 @@
                         (plist-get tls :cipher))
               "TLS:          none\n"))
     (when certificate
-      (smtpmail-native-server--insert-certificate certificate))
+      (smtpmail-native-server--insert-certificate certificate
+                                                  (plist-get account :host)))
     (insert "Mechanisms:   "
             (or (seq-some (lambda (line)
                             (and (string-match "\\`AUTH[ =]\\(.*\\)" line)
@@ -113,7 +116,7 @@ saves that option if possible.  This sends no secrets.  Signal a child of
            (shown (smtpmail-native-server--shown-certificate account)))
       (with-help-window "*smtpmail-native certificate*"
         (with-current-buffer standard-output
-          (smtpmail-native-server--insert-certificate shown)))
+          (smtpmail-native-server--insert-certificate shown host)))
       (when (yes-or-no-p
              (format "Trust only this certificate for %s from now on? " host))
         (smtpmail-native-trust-add-pin host (plist-get shown :sha256))

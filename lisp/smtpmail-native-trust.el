@@ -48,7 +48,7 @@ has accepted it and NSM could not keep that.")
        (string-match-p "\\`[[:xdigit:]]\\{64\\}\\'"
                        (replace-regexp-in-string ":" "" pin t t))))
 
-(defun smtpmail-native-trust--users-pins (host)
+(defun smtpmail-native-trust-users-pins (host)
   "Return the fingerprints that the user wants of HOST, a list.
 Signal `smtpmail-native-usage-error' where they cannot be used: to go without
 them would be to trust what the user does not."
@@ -242,7 +242,7 @@ It is an element of `smtpmail-native-trust--accepted', for HOST and PORT."
   "Return the fingerprints of which HOST at PORT has to show one, or nil.
 HOST is a string, PORT an integer.  Signal `smtpmail-native-usage-error' if
 `smtpmail-native-tls-pins' cannot be used."
-  (or (smtpmail-native-trust--users-pins host)
+  (or (smtpmail-native-trust-users-pins host)
       (let* ((key (smtpmail-native-trust--key host port))
              (accepted (gethash key smtpmail-native-trust--accepted)))
         (when accepted
@@ -284,7 +284,7 @@ error is signalled: what cannot be judged is not trusted."
   (let ((key (smtpmail-native-trust--key host port)))
     (condition-case err
         (cond
-         ((smtpmail-native-trust--users-pins host) nil)
+         ((smtpmail-native-trust-users-pins host) nil)
          ;; It shows another certificate than the one that was accepted, which
          ;; may be a better one: nothing has been verified yet.
          ((and (plist-get (plist-get result :tls) :certificate)

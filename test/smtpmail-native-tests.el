@@ -476,6 +476,22 @@ If the server wants one all the same, its words and all places are told."
                                    (featurep 'smtpmail-native-module))))))
                  '(0 . "(t mine nil)"))))
 
+(ert-deftest smtpmail-native-tests-verified-words ()
+  "It is told why a certificate that does not verify is trusted."
+  (pcase-dolist (`(,certificate ,pins ,words)
+                 '(((:reasons "") nil "verified:   yes")
+                   ((:reasons "expired") nil "verified:   expired")
+                   ((:reasons "expired" :pinned t) t "matches your pin")
+                   ((:reasons "expired" :pinned t) nil
+                    "you accepted it (Network Security Manager)")))
+    (let ((smtpmail-native-tls-pins
+           (and pins (list (cons "MAIL.example" (make-string 64 ?a))))))
+      (with-temp-buffer
+        (smtpmail-native-server--insert-certificate
+         (append certificate '(:not-before 0 :not-after 0)) "mail.example")
+        (goto-char (point-min))
+        (should (search-forward words nil t))))))
+
 ;;;; What a session loads
 
 (ert-deftest smtpmail-native-tests-require-is-light ()
