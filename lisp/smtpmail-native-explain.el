@@ -340,14 +340,14 @@ CLASSIC is its classic entry, or nil, and WANTED the user, or nil."
                     auth-sources host port wanted)))))))
 
 (defun smtpmail-native-explain--choice (account)
-  "Return why the server of ACCOUNT counts, a text."
+  "Return why the server of ACCOUNT counts, a line, if there are accounts."
   (let ((name (plist-get account :account)))
     (cond
-     (name (format "%s, by `smtpmail-native-accounts'"
+     ((null smtpmail-native-accounts) "")
+     (name (format "Account:     %s, by `smtpmail-native-accounts'\n"
                    (smtpmail-native-error-text name)))
-     ((null smtpmail-native-accounts) "the options of smtpmail")
-     (t "chosen by a program or this buffer, which comes before \
-`smtpmail-native-accounts'"))))
+     (t "Account:     none, because a program or this buffer names the \
+server\n"))))
 
 (defun smtpmail-native-explain-text (account)
   "Return how a message to the server of ACCOUNT would be sent, and why.
@@ -370,7 +370,7 @@ no secret.  Signal `smtpmail-native-error' if the module is missing."
                      (plist-get account :user)))
          (number 0))
     (concat
-     (format "Account:     %s\n" (smtpmail-native-explain--choice account))
+     (smtpmail-native-explain--choice account)
      (smtpmail-native-explain--account account classic wanted)
      (smtpmail-native-explain--transport)
      "\nWhere Emacs looks for credentials, in this order:\n"

@@ -312,7 +312,7 @@ Return the octets that arrive."
                (("-t" "--queue=x") "--queue takes no value")
                (("-t" "--port" "0") "Invalid --port")
                (("-t" "--port" "no-such-service") "Invalid --port")
-               (("-t" "-bs") "Unknown option -b")
+               (("-t" "-bs") "Option -bs: SMTP")
                (("-t" "--stream" "x") "must be auto")
                (("-t" "--timeout" "soon") "number of seconds")
                (("-t" "--timeout=0") "number of seconds")
@@ -340,7 +340,7 @@ Return the octets that arrive."
       (smtpmail-native-batch-tests--fails
        (smtpmail-native-batch-tests--send
         folder (list option "(kill-emacs 0)" "-t"))
-       64 "Unknown option"))
+       64 "Option -q"))
     (let ((ran (smtpmail-native-batch-tests--run
                 folder 'smtpmail-native-batch-send
                 smtpmail-native-batch-tests--mail
