@@ -340,7 +340,7 @@ Return the octets that arrive."
       (smtpmail-native-batch-tests--fails
        (smtpmail-native-batch-tests--send
         folder (list option "(kill-emacs 0)" "-t"))
-       64 "Option -q"))
+       64 (if (equal option "-q") "Option -q" "Unknown option")))
     (let ((ran (smtpmail-native-batch-tests--run
                 folder 'smtpmail-native-batch-send
                 smtpmail-native-batch-tests--mail
