@@ -258,6 +258,7 @@ state's properties are
   :ascii     octets of the file message.ascii, if that is what is sent
   :settled   number of the last attempt whose receipt has been settled
   :tries     how many failed
+  :suspect   non-nil if the last one failed as if the settings were wrong
   :network   non-nil if the last one did not reach the server
   :results   alist of what became of each recipient that has been answered:
              (ADDRESS OUTCOME CODE ENHANCED TEXT), OUTCOME being `sent',

@@ -108,7 +108,9 @@ CANCELLED, WHO and NOW are as in `smtpmail-native-outcome-settle'."
                                          receipt))))))
      ((eq verdict 'cancelled)
       (list :status 'ready :next nil :text text))
-     (t (smtpmail-native-outcome-deferral entry text now)))))
+     (t (append (smtpmail-native-outcome-deferral entry text now)
+                (list :suspect
+                      (smtpmail-native-verdict-suspect-p receipt)))))))
 
 (defun smtpmail-native-outcome--amount (entry results more now)
   "Return the change of the state of ENTRY that RESULTS amount to.

@@ -143,6 +143,22 @@ smtpmail-native-outbox")
         (smtpmail-native-entry-account-key
          (smtpmail-native-entry-envelope entry))))
 
+(defun smtpmail-native-tell--failing-key (entry)
+  "Return the key under which it is told that the server of ENTRY fails."
+  (cons 'failing (smtpmail-native-entry-account-key
+                  (smtpmail-native-entry-envelope entry))))
+
+(defun smtpmail-native-tell--stays-p (entry)
+  "Return non-nil if it is told in a way that stays that ENTRY is not sent yet.
+One failure may pass, but not a second one, nor one that looks like a mistake
+in the settings.  That is so once for each server, until it takes a message."
+  (let ((state (smtpmail-native-entry-state entry))
+        (key (smtpmail-native-tell--failing-key entry)))
+    (and (or (plist-get state :suspect)
+             (>= (or (plist-get state :tries) 0) 2))
+         (not (gethash key smtpmail-native-tell--once))
+         (puthash key t smtpmail-native-tell--once))))
+
 (defun smtpmail-native-tell--failure (entry)
   "Tell the user that ENTRY has not been sent, and why."
   (let ((text (format "Mail to %s: %s.  %s"
@@ -156,7 +172,8 @@ smtpmail-native-outbox")
           (smtpmail-native-entry-untrusted-p entry))
       (smtpmail-native-tell-once (smtpmail-native-tell-hold-key entry)
                                  "%s" text))
-     ((smtpmail-native-entry-needs-user-p entry)
+     ((or (smtpmail-native-entry-needs-user-p entry)
+          (smtpmail-native-tell--stays-p entry))
       (smtpmail-native-tell-warn text))
      (t (smtpmail-native-tell-say "%s" text)))
     (smtpmail-native-tell-run-hook 'smtpmail-native-failed-functions entry)))
@@ -182,6 +199,7 @@ smtpmail-native-outbox")
 (defun smtpmail-native-tell-sent (entry &optional seconds notes)
   "Tell that ENTRY was sent, in SECONDS if this Emacs did it.
 NOTES, a string or nil, is what the module has noted of that."
+  (smtpmail-native-tell-again (smtpmail-native-tell--failing-key entry))
   (smtpmail-native-tell-say "Sent to %s%s%s"
                             (smtpmail-native-entry-people entry)
                             (if seconds (format " in %.1f s" seconds) "")

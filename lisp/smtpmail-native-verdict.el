@@ -82,6 +82,7 @@ fingerprint to `smtpmail-native-tls-pins'")
     ((:kind tls :stage handshake
       :words "unexpected\\|unsupported version\\|packet"
       :test smtpmail-native-verdict--clear-port-p)
+     :suspect t
      :hint "this port speaks SMTP in clear first: set `smtpmail-stream-type' \
 to `starttls'")
     ((:kind tls)
@@ -93,14 +94,19 @@ to `starttls'")
     ((:kind unsupported)
      :verdict refused :condition smtpmail-native-tls-error :exit 69)
     ;; The way to the server.
+    ((:kind resolve :words "not known\\|nodename nor servname\\|no such host")
+     :suspect t)
     ((:kind resolve)
      :verdict deferred :condition smtpmail-native-connection-error :exit 68
      :hint "check `smtpmail-smtp-server' and the network")
+    ((:kind (timeout protocol) :stage greeting :not-stream (ssl tls))
+     :suspect t)
     ((:kind (timeout protocol) :stage (greeting connect) :not-stream (ssl tls))
      :hint "check the port; for TLS from the start set `smtpmail-stream-type' \
 to `ssl'")
     ;; It waits for a handshake, and not for ever.
     ((:kind network :stage greeting :not-stream (ssl tls))
+     :suspect t
      :hint "check the port; for TLS from the start set `smtpmail-stream-type' \
 to `ssl'")
     ((:kind (timeout network))
@@ -191,7 +197,8 @@ COLUMNS is a plist:
              `certificate' or `settings'
  :condition  the condition to be signalled, or nil
  :exit       the exit code in batch, one of sysexits.h
- :hint       what you can do, a text; HOST in it stands for the server")
+ :hint       what you can do, a text; HOST in it stands for the server
+ :suspect    non-nil if another try will hardly help: the settings look wrong")
 
 (defun smtpmail-native-verdict--matches-p (pattern result)
   "Return non-nil if all of PATTERN, of the table, holds for RESULT."
@@ -232,6 +239,10 @@ COLUMNS is a plist:
   "Return what RESULT, a plist of the module, means for its entry, a symbol.
 See `smtpmail-native-verdict--table'."
   (smtpmail-native-verdict--column :verdict result))
+
+(defun smtpmail-native-verdict-suspect-p (result)
+  "Return non-nil if RESULT looks like a mistake in the settings."
+  (smtpmail-native-verdict--column :suspect result))
 
 (defun smtpmail-native-verdict-condition (result)
   "Return the condition that RESULT, a plist of the module, stands for.
