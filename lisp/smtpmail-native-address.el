@@ -36,9 +36,10 @@
   (domain nil :documentation "Its domain in ASCII, nil for a bare name.")
   (angle nil :documentation "Non-nil if it stands in angle brackets.")
   (beg nil :documentation "Where it begins, and with it its display name.")
-  (phrase nil :documentation "Tokens of its display name.")
-  (tokens nil :documentation "Tokens of its address.")
-  (at nil :documentation "Those of its domain."))
+  (plain nil :documentation "Non-nil if all of it is plain words.")
+  (phrase nil :documentation "Tokens of its display name; one if it is plain.")
+  (tokens nil :documentation "Tokens of its address, nil if it is plain.")
+  (at nil :documentation "Those of its domain, nil if it is plain."))
 
 ;; A token is a list (TEXT BEG END).
 
@@ -229,9 +230,81 @@ PHRASE is the list of tokens before it, which begin at BEG."
           (smtpmail-native-address-phrase mailbox) phrase)
     mailbox))
 
+(defconst smtpmail-native-address--plain "-!#$%&'*+/0-9=A-Z^_`a-z{|}~"
+  "Characters of plain words, for `skip-chars-forward'.
+Without a question mark no word is an encoded one.")
+
+(defun smtpmail-native-address--plain-skip (more)
+  "Move over plain words and MORE characters; return the text, or nil for none."
+  (let ((beg (point)))
+    (and (> (skip-chars-forward
+             (concat smtpmail-native-address--plain more))
+            0)
+         (buffer-substring-no-properties beg (point)))))
+
+(defun smtpmail-native-address--plain-domain ()
+  "Move over the at-sign and domain at point; return the domain, or nil.
+It is nil if there is something else."
+  (and (eq (char-after) ?@)
+       (progn (forward-char) t)
+       (let ((domain (smtpmail-native-address--plain-skip ".")))
+         (and domain
+              (not (string-match-p "\\`\\.\\|\\.\\.\\|\\.\\'" domain))
+              domain))))
+
+(defun smtpmail-native-address--plain-spec (beg phrase)
+  "Move over the plain address at point; return its mailbox, or nil.
+It begins at BEG with PHRASE, tokens.  Point is after it on success."
+  (let* ((first (char-after))
+         (local (smtpmail-native-address--plain-skip "."))
+         (domain (and local
+                      (/= first ?.)
+                      (smtpmail-native-address--plain-domain))))
+    (and domain
+         (smtpmail-native-address--new
+          :local local :domain domain :beg beg :phrase phrase :plain t))))
+
+(defun smtpmail-native-address--plain-angle (beg)
+  "Move over a plain name and an address in angle brackets; return its mailbox.
+It begins at BEG.  The value is nil if there is anything else."
+  (let ((name (smtpmail-native-address--plain-skip " \t")))
+    (and (eq (char-after) ?<)
+         (let* ((phrase (and name (list (list name beg (point)))))
+                (mailbox (progn
+                           (forward-char)
+                           (smtpmail-native-address--plain-spec beg phrase))))
+           (and mailbox
+                (eq (char-after) ?>)
+                (progn
+                  (forward-char)
+                  (setf (smtpmail-native-address-angle mailbox) t)
+                  mailbox))))))
+
+(defun smtpmail-native-address--plain-one ()
+  "Move over the mailbox at point and return it, if it is a plain one.
+Else return nil, and point stays.  Nearly all of a long list are plain, and
+are read here much faster than by their tokens, with the same outcome."
+  (let* ((beg (point))
+         (mailbox (or (smtpmail-native-address--plain-spec beg nil)
+                      (progn
+                        (goto-char beg)
+                        (smtpmail-native-address--plain-angle beg)))))
+    (skip-chars-forward " \t")
+    (if (and mailbox (memq (char-after) '(nil ?, ?\;)))
+        mailbox
+      (goto-char beg)
+      nil)))
+
 (defun smtpmail-native-address--one (group)
   "Move over the mailbox or group at point; return a list of mailboxes.
 GROUP is non-nil inside a group, where no other group may begin."
+  (let ((plain (smtpmail-native-address--plain-one)))
+    (if plain
+        (list plain)
+      (smtpmail-native-address--by-tokens group))))
+
+(defun smtpmail-native-address--by-tokens (group)
+  "Do as `smtpmail-native-address--one' does with GROUP, by tokens."
   (let* ((beg (point))
          (tokens (smtpmail-native-address--tokens)))
     (pcase (char-after)

@@ -195,7 +195,9 @@ nothing needs to be changed, the value is TEXT itself.  Signal
   (smtpmail-native-encode--edited
    text name
    (lambda (mailboxes)
-     (mapcan #'smtpmail-native-encode--edits (reverse mailboxes)))))
+     (mapcan #'smtpmail-native-encode--edits
+             (seq-remove #'smtpmail-native-address-plain
+                         (nreverse mailboxes))))))
 
 (defun smtpmail-native-encode--put (field text)
   "Replace the body of FIELD by TEXT, folded if it is long."

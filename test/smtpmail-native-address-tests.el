@@ -6,9 +6,12 @@
 
 ;;; Code:
 
+(require 'cl-lib)
 (require 'ert)
 (require 'smtpmail)
 (require 'smtpmail-native-address)
+(require 'smtpmail-native-encode)
+(require 'smtpmail-native-error)
 (require 'smtpmail-native-message)
 
 
@@ -183,6 +186,50 @@
                  '("jörg@x")))
   (should-error (smtpmail-native-message-recipients "j\366rg@x")
                 :type 'smtpmail-native-usage-error))
+
+(defun smtpmail-native-address-tests--read (text)
+  "Return what is read of TEXT, and how it is encoded, or the error."
+  (condition-case err
+      (cons (smtpmail-native-encode-address-text text "To")
+            (mapcar (lambda (mailbox)
+                      (list (smtpmail-native-address-string mailbox)
+                            (smtpmail-native-address-angle mailbox)
+                            (smtpmail-native-address-beg mailbox)
+                            (and (smtpmail-native-address-phrase mailbox) t)))
+                    (smtpmail-native-address-parse text "To")))
+    (smtpmail-native-error err)))
+
+(defun smtpmail-native-address-tests--same-p (text)
+  "Return non-nil if the fast way reads TEXT as the way by tokens does."
+  (equal (smtpmail-native-address-tests--read text)
+         (cl-letf (((symbol-function 'smtpmail-native-address--plain-one)
+                    #'ignore))
+           (smtpmail-native-address-tests--read text))))
+
+(ert-deftest smtpmail-native-address-tests-plain-as-by-tokens ()
+  "Plain addresses, which are read faster, are read the same."
+  (dolist (text (append (mapcar #'car smtpmail-native-address-tests-addresses)
+                        (mapcar #'car
+                                smtpmail-native-address-tests-no-addresses)))
+    (ert-info (text :prefix "Text: ")
+      (should (smtpmail-native-address-tests--same-p text))))
+  ;; All short texts of some of the characters that mean something.
+  (let ((parts '("a" "." "@" "<" ">" " " "," ";" ":" "?" "\"" "(x)" "b@c"
+                 "ö" "=?u?q?d@e?=")))
+    (dolist (one parts)
+      (dolist (two parts)
+        (dolist (three parts)
+          (let ((text (concat one two three)))
+            (unless (smtpmail-native-address-tests--same-p text)
+              (ert-fail (list text)))))))))
+
+(ert-deftest smtpmail-native-address-tests-plain-without-tokens ()
+  "No tokens are made of plain addresses."
+  (cl-letf (((symbol-function 'smtpmail-native-address--tokens)
+             (lambda () (ert-fail "Tokens"))))
+    (should (equal (smtpmail-native-message-recipients
+                    "Joe Doe <a@x.test>, b.c@y.test ,<d@z.test>")
+                   '("a@x.test" "b.c@y.test" "d@z.test")))))
 
 (ert-deftest smtpmail-native-address-tests-many-addresses ()
   (should (= 5000 (length (smtpmail-native-message-recipients
