@@ -38,6 +38,18 @@
   (end nil :documentation "Where it ends, its last newline included.")
   (text nil :documentation "Its body, unfolded and trimmed."))
 
+(defun smtpmail-native-header--body (beg end)
+  "Return the text between BEG and END, unfolded and trimmed.
+Trimmed first: `string-trim' tries each blank of a long list of recipients."
+  (save-excursion
+    (goto-char beg)
+    (skip-chars-forward " \t\n\r" end)
+    (let ((start (point)))
+      (goto-char end)
+      (skip-chars-backward " \t\n\r" start)
+      (string-replace "\n" ""
+                      (buffer-substring-no-properties start (point))))))
+
 (defun smtpmail-native-header-fields ()
   "Return the fields of the header in the current buffer, in their order."
   (let (fields)
@@ -51,9 +63,7 @@
                         (memq (char-after) '(?\s ?\t))))
           (push (smtpmail-native-field--new
                  (downcase name) name beg (point)
-                 (string-trim
-                  (string-replace
-                   "\n" "" (buffer-substring-no-properties text (point)))))
+                 (smtpmail-native-header--body text (point)))
                 fields))))
     (nreverse fields)))
 

@@ -24,6 +24,7 @@
 (require 'smtpmail-native-encode)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-header)
+(require 'smtpmail-native-spare)
 (require 'smtpmail-native-wishes)
 
 (defconst smtpmail-native-message--inherited-regexp
@@ -324,6 +325,18 @@ WISHES is the text of the field that has them, or nil."
 
 ;;;; Entry point
 
+(defun smtpmail-native-message--compose (header finish)
+  "Return the plist of the mail in the current buffer, which is widened.
+HEADER is an empty buffer for its header.  FINISH is as in
+`smtpmail-native-message--make'."
+  (pcase-let* ((`(,body . ,end) (smtpmail-native-body-read))
+               (plist (with-current-buffer header
+                        (smtpmail-native-message--copy-header
+                         (smtpmail-native-body-source body) end)
+                        (funcall finish body))))
+    (append (list :buffer (smtpmail-native-body-octets header body))
+            plist)))
+
 (defun smtpmail-native-message--make (buffer finish)
   "Make the plist, with octets, of the message in BUFFER.
 FINISH is called in a buffer that holds the header, with a
@@ -337,15 +350,8 @@ header as it is to be sent."
           (let ((case-fold-search t)
                 (header (generate-new-buffer " *smtpmail-native header*" t)))
             (unwind-protect
-                (pcase-let* ((`(,body . ,end) (smtpmail-native-body-read))
-                             (plist
-                              (with-current-buffer header
-                                (smtpmail-native-message--copy-header
-                                 (smtpmail-native-body-source body) end)
-                                (funcall finish body))))
-                  (append (list :buffer
-                                (smtpmail-native-body-octets header body))
-                          plist))
+                (smtpmail-native-spare-while
+                  (smtpmail-native-message--compose header finish))
               (kill-buffer header))))))))
 
 (defun smtpmail-native-message-prepare (&optional buffer given beside foreign)

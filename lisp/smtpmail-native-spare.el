@@ -12,6 +12,13 @@
 (defconst smtpmail-native-spare--octets (* 4 1024 1024)
   "Octets of garbage that may gather while much is done.")
 
+(defmacro smtpmail-native-spare-while (&rest body)
+  "Do BODY, which is over at once, and let more garbage gather meanwhile."
+  (declare (indent 0) (debug t))
+  `(let ((gc-cons-threshold (max gc-cons-threshold
+                                 smtpmail-native-spare--octets)))
+     ,@body))
+
 (defvar smtpmail-native-spare--before nil
   "The value of `gc-cons-threshold' to go back to, or nil.")
 

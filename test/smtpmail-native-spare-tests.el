@@ -66,5 +66,17 @@
         (should (= (smtpmail-native-spare-tests--threshold) 800000))
         (cancel-timer smtpmail-native-schedule--advance-timer)))))
 
+(ert-deftest smtpmail-native-spare-tests-while ()
+  "More garbage may gather only while the body is done."
+  (let ((gc-cons-threshold 1000000))
+    (should (>= (smtpmail-native-spare-while gc-cons-threshold)
+                smtpmail-native-spare--octets))
+    (should (= gc-cons-threshold 1000000))
+    (ignore-errors (smtpmail-native-spare-while (error "No")))
+    (should (= gc-cons-threshold 1000000))
+    (let ((gc-cons-threshold (* 2 smtpmail-native-spare--octets)))
+      (should (= (smtpmail-native-spare-while gc-cons-threshold)
+                 (* 2 smtpmail-native-spare--octets))))))
+
 (provide 'smtpmail-native-spare-tests)
 ;;; smtpmail-native-spare-tests.el ends here
