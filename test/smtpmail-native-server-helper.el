@@ -111,6 +111,8 @@ Her files, and those of the server, are in the new directory `folder'."
           (smtpmail-smtp-server "localhost")
           (smtpmail-smtp-user nil)
           (smtpmail-queue-mail nil)
+          ;; A second try, after a second, tells nothing new.
+          (smtpmail-retries 1)
           (smtpmail-debug-info t)
           (smtpmail-local-domain "example")
           (smtpmail-auth-credentials
