@@ -97,6 +97,7 @@ endef
 $(eval $(call variant,plain,,))
 $(eval $(call variant,asan,$(ASAN),(asan)))
 $(eval $(call variant,tsan,$(TSAN),(tsan)))
+$(eval $(call variant,coverage,-O0 --coverage,(coverage)))
 
 # The module says which sources it was built from; Lisp makes the same hash.
 $(BUILD)/abi.h: $(wildcard module/*/*.[ch] lisp/smtpmail-native-load.el)
@@ -208,6 +209,13 @@ lint: all ## check formatting and style
 powercut: all $(SERVERS) ## lose the power at each step of each scene
 	$(BATCH) -L test -L test/power -l powercut -f powercut-run $(SCENES)
 
+# What the C tests reach of the core.  A test that fails counts, too.
+COVERAGE = $(C_TESTS:%=$(BUILD)/coverage/%)
+coverage: $(COVERAGE) ## show which lines of the core no test reaches
+	@find $(BUILD)/coverage -name '*.gcda' -delete
+	@for test in $(COVERAGE); do $$test test/peer >/dev/null || echo "$$test failed"; done
+	@tools/coverage $(BUILD)/coverage 92
+
 # In a copy, because the tree is changed: make mutants N=100 SEED=1 FILES=...
 mutants: ## change the code at random, see whether a test notices
 	rm -rf $(BUILD)/mutants && mkdir -p $(BUILD)/mutants
@@ -294,6 +302,6 @@ clean: ## remove all that was built
 -include test/fuzz/fuzz.mk
 
 FORCE:
-.PHONY: all module help check $(CHECKS) torture lint powercut mutants \
+.PHONY: all module help check $(CHECKS) torture lint powercut coverage mutants \
   demo bench info dist install uninstall clean FORCE
 .SECONDARY:
