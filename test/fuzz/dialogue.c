@@ -147,6 +147,7 @@ static bool play(uint64_t seed, const struct sockaddr_un *address,
                         .port = 1 + runs++ % 60000};
   memset(&truths, 0, sizeof truths);
   truths.plan = &plan;
+  truths.folder = folder;
   truths.transcript = open_memstream(&text, &text_len);
   world_begin(&hooks, seed, plan.eager, plan.yield);
   truths.begin_ms = world_now_ms();
@@ -268,6 +269,8 @@ static bool prove(void) {
       [PLANT_LEAK] = "leaks",
       [PLANT_DESCRIPTOR] = "descriptors before",
       [PLANT_PASSWORD] = "the password is shown",
+      [PLANT_RECEIPT] = "its receipt lacks",
+      [PLANT_UNMARKED] = "without a mark of doubt",
   };
   unsigned noticed = 0;
   for (plant = PLANT_NONE + 1; plant < PLANTS; plant++) {

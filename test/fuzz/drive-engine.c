@@ -61,6 +61,7 @@ static void on_event(struct engine_drive *e, const struct smn_event *event) {
   if (event->type != SMN_EVENT_DONE)
     return;
   struct outcome *outcome = &e->drive->outcomes[j];
+  judge_receipt((unsigned)j, event->result);
   judge_note(outcome, (unsigned)j, event->kind, event->result);
   misbehave(e, (unsigned)j);
   e->done++;

@@ -71,6 +71,68 @@ void judge_note(struct outcome *outcome, unsigned j, enum smn_kind kind,
   distort(outcome);
 }
 
+/* What stands in the receipt of job J, "" without one.  */
+static const char *read_receipt(unsigned j) {
+  static char text[1 << 18];
+  char name[300];
+  snprintf(name, sizeof name, "%s/j%u/receipt", truths.folder, j);
+  FILE *in = fopen(name, "r");
+  size_t len = in ? fread(text, 1, sizeof text - 1, in) : 0;
+  text[len] = '\0';
+  if (in)
+    fclose(in);
+  return text;
+}
+
+/* Its receipt can be relied on.  */
+static bool recorded(unsigned j) {
+  const struct plan_job *job = &truths.plan->job[j];
+  return job->entry && job->fault != FILE_ENTRY_GOES &&
+         job->fault != FILE_NO_SYNC;
+}
+
+static void require_line(unsigned j, const char *text, const char *line) {
+  if (!strstr(text, line))
+    broken("job %u: its receipt lacks %s", j, line + strspn(line, "\n "));
+}
+
+void judge_receipt(unsigned j, const struct smn_result *result) {
+  char line[800];
+  if (!recorded(j) || (result && result->unrecorded))
+    return;
+  const char *text = read_receipt(j);
+  if (!result) {
+    if (text[0])
+      broken("job %u: a receipt of what has never begun", j);
+    return;
+  }
+  bool doubt = result->in_doubt != (plant == PLANT_RECEIPT);
+  snprintf(line, sizeof line, "\n :kind %s\n :stage %s\n :code %d\n",
+           smn_kind_name(result->error.kind),
+           smn_stage_name(result->error.stage), result->error.code);
+  require_line(j, text, line);
+  require_line(j, text, doubt ? "\n :in-doubt t\n" : "\n :in-doubt nil\n");
+  require_line(j, text, result->more ? "\n :more t\n" : "\n :more nil\n");
+  for (size_t r = 0; r < result->recipient_count; r++) {
+    const struct smn_recipient_result *one = &result->recipients[r];
+    snprintf(line, sizeof line, "\n  (\"%s\" %s %d \"%s\"", one->address,
+             one->delivered  ? "delivered"
+             : one->accepted ? "t"
+                             : "nil",
+             one->code, one->enhanced);
+    require_line(j, text, line);
+  }
+}
+
+void judge_doubt(unsigned j) {
+  if (!recorded(j))
+    return;
+  const char *text = plant == PLANT_UNMARKED ? "" : read_receipt(j);
+  /* A refusal that came before the server has read the end is the last word. */
+  if (!strstr(text, "\n :in-doubt t\n") && !strstr(text, "\n :kind reply\n"))
+    broken("job %u: its end of data has left without a mark of doubt", j);
+}
+
 static void judge_ok(unsigned j, const struct outcome *o,
                      const struct truth *t) {
   bool found = false;

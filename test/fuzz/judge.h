@@ -23,6 +23,14 @@ struct outcome {
 void judge_note(struct outcome *outcome, unsigned j, enum smn_kind kind,
                 const struct smn_result *result);
 
+/* The receipt of job J, if it has one, says the same as RESULT; NULL as above.
+   In its own time: before another outcome is drawn.  */
+void judge_receipt(unsigned j, const struct smn_result *result);
+
+/* The end of data of job J has come: what is on the disk says that it may have
+   arrived, should nothing else be written any more.  */
+void judge_doubt(unsigned j);
+
 /* Judge all OUTCOMES of a plan, when the server has read all.  STOPPED: the
    engine was shut down on the way.  */
 void judge(const struct plan *plan, const struct outcome *outcomes,

@@ -132,7 +132,7 @@ void plan_make(struct plan *plan, uint64_t seed) {
   *plan = (struct plan){.seed = seed, .by_session = seed % 4 == 3};
   plan->lmtp = chance(rng, 15);
   plan->plainly = chance(rng, 5);
-  plan->tls = chance(rng, 94)   ? TLS_NONE
+  plan->tls = chance(rng, 55)   ? TLS_NONE
               : chance(rng, 50) ? TLS_STARTTLS
                                 : TLS_IMPLICIT;
   plan->plain_stream = plan->tls == TLS_NONE && chance(rng, 60);

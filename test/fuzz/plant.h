@@ -22,6 +22,8 @@ enum plant {
   PLANT_LEAK,
   PLANT_DESCRIPTOR,
   PLANT_PASSWORD,
+  PLANT_RECEIPT,  /* the receipt says something else */
+  PLANT_UNMARKED, /* doubt is not written before the end of data leaves */
   PLANTS
 };
 

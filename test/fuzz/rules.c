@@ -5,6 +5,7 @@
    message.  */
 #include "server-inside.h"
 
+#include "judge.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -716,6 +717,10 @@ static void answer_end(struct conn *c) {
 static void end_of_data(struct conn *c) {
   if (c->mail_job >= 0)
     truths.job[c->mail_job].end_seen = true;
+  /* After a lie the client may have been done with it, and what goes to nobody
+     leaves no doubt.  */
+  if (c->mail_job >= 0 && c->recipients && !c->closed && !c->lied)
+    judge_doubt((unsigned)c->mail_job);
   reach(c, AT_END);
   c->state = COMMAND;
   if (c->closed) {

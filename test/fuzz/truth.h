@@ -32,6 +32,7 @@ struct truth {
 
 struct truths {
   const struct plan *plan;
+  const char *folder; /* of the jobs */
   struct truth job[JOBS_MAX];
   FILE *transcript;
   int64_t begin_ms;
