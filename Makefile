@@ -216,6 +216,16 @@ coverage: $(COVERAGE) ## show which lines of the core no test reaches
 	@for test in $(COVERAGE); do $$test test/peer >/dev/null || echo "$$test failed"; done
 	@tools/coverage $(BUILD)/coverage 92
 
+# make coverage-lisp LISP="verdict outcome" TESTS="verdict watch": some files,
+# by some tests.
+COVERED = verdict outcome entry network
+BY = verdict entry network watch schedule
+coverage-lisp: all $(SERVERS) ## show which lines of some Lisp files no test reaches
+	@FILES="$(patsubst %,lisp/smtpmail-native-%.el,$(or $(LISP),$(COVERED)))" \
+	  TESTS="$(patsubst %,test/smtpmail-native-%-tests.el,$(or $(TESTS),$(BY)))" \
+	  $(BATCH) -L test -l smtpmail-native-command -l test/coverage.el \
+	  -f coverage-run
+
 # In a copy, because the tree is changed: make mutants N=100 SEED=1 FILES=...
 mutants: ## change the code at random, see whether a test notices
 	rm -rf $(BUILD)/mutants && mkdir -p $(BUILD)/mutants
@@ -302,6 +312,6 @@ clean: ## remove all that was built
 -include test/fuzz/fuzz.mk
 
 FORCE:
-.PHONY: all module help check $(CHECKS) torture lint powercut coverage mutants \
+.PHONY: all module help check $(CHECKS) torture lint powercut coverage coverage-lisp mutants \
   demo bench info dist install uninstall clean FORCE
 .SECONDARY:
