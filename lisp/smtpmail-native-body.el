@@ -186,14 +186,16 @@ ends."
 ;;;; Long lines
 
 (defun smtpmail-native-body--long-p (start)
-  "Return non-nil if a line of the current buffer from START on is too long."
+  "Return non-nil if a line of the current buffer from START on is too long.
+START is the beginning of a line."
   ;; One step for each 998 octets, whatever the lines are like.
   (save-excursion
     (let ((long nil)
-          (limit (if (smtpmail-native-body--narrow-characters-p) 998 249)))
-      (goto-char start)
-      (while (and (not long) (< (+ start limit) (point-max)))
-        (goto-char (+ start limit))
+          (next nil))
+      (while (and (not long)
+                  (setq next (byte-to-position (+ (position-bytes start) 998)))
+                  (< next (point-max)))
+        (goto-char next)
         (skip-chars-backward "^\n" start)
         (if (> (point) start)
             (setq start (point))
@@ -203,11 +205,6 @@ ends."
                         998)
                 start (line-beginning-position 2))))
       long)))
-
-(defun smtpmail-native-body--narrow-characters-p ()
-  "Return non-nil if each character of the current buffer is one octet."
-  (or (not enable-multibyte-characters)
-      (smtpmail-native-body-ascii-only-p)))
 
 (defun smtpmail-native-body--line-too-long-p (body)
   "Return non-nil if BODY has a line that is too long for servers."

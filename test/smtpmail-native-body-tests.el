@@ -7,6 +7,7 @@
 ;;; Code:
 
 (require 'ert)
+(require 'seq)
 (require 'smtpmail-native-message)
 
 (defun smtpmail-native-body-tests--file (write)
@@ -95,6 +96,28 @@ Subject: " (if enable-multibyte-characters "gr\u00fc" "x") "\n"
               (should (< (buffer-size lean) 1000))
               (should (>= (smtpmail-native-body-size lean) 400000)))
           (kill-buffer lean))))))
+
+(defun smtpmail-native-body-tests--long-p ()
+  "Return non-nil if a line of the current buffer has more than 998 octets."
+  (seq-some (lambda (line) (> (string-bytes line) 998))
+            (split-string (buffer-string) "\n")))
+
+(ert-deftest smtpmail-native-body-tests-long-lines ()
+  "Lines of more than 998 octets are found, wherever they begin."
+  (dolist (char '("x" "ö" "日" "\U0001f600"))
+    (dolist (before '(0 1 300 997 998 999 1500))
+      (dolist (octets '(0 1 990 996 997 998 999 1000 1001 1002 3000))
+        (dolist (end '("" "\n" "\nx\n"))
+          (with-temp-buffer
+            (dotimes (_ (/ before 3))
+              (insert "é\n"))
+            (insert (make-string (% before 3) ?y))
+            (dotimes (_ (/ octets (string-bytes char)))
+              (insert char))
+            (insert end)
+            (ert-info ((format "%S" (list char before octets end)))
+              (should (eq (and (smtpmail-native-body--long-p (point-min)) t)
+                          (and (smtpmail-native-body-tests--long-p) t))))))))))
 
 (provide 'smtpmail-native-body-tests)
 ;;; smtpmail-native-body-tests.el ends here
