@@ -25,6 +25,7 @@
 (require 'smtpmail-native-test-helper)
 (require 'bench-gap)
 (require 'bench-many)
+(require 'smtpmail-native-message)
 
 (defconst bench-quick (getenv "QUICK")
   "Non-nil: as short as may be.")
@@ -441,6 +442,34 @@ connection and first mail, next mail\n")
                    (bench-spread "%.1f" (mapcar (lambda (s) (* 1e3 s))
                                                 seconds))))))
 
+(defun bench-recipients-of (count)
+  "Return the seconds that it takes to prepare a mail to COUNT recipients."
+  (with-temp-buffer
+    (insert "To: "
+            (mapconcat (lambda (n)
+                         (format "Some Body <user%d@example%d.org>" n (% n 97)))
+                       (number-sequence 1 count) ",\n  ")
+            "\nFrom: a@example.org\nSubject: bench\n" mail-header-separator
+            "\nHello.\n")
+    (bench-seconds
+     (lambda ()
+       (kill-buffer (plist-get (smtpmail-native-message-prepare) :buffer))))))
+
+(defun bench-recipients ()
+  "Print what each recipient of a mail costs before it is in the outbox."
+  (bench-recipients-of 1) ; loads what it needs
+  (let ((results
+         (bench-turns (mapcar (lambda (count)
+                                (cons count
+                                      (lambda () (bench-recipients-of count))))
+                              '(200 20000))
+                      (if bench-quick 3 9))))
+    (bench-print "\nMicroseconds for each recipient of a mail\n")
+    (pcase-dolist (`(,count . ,seconds) results)
+      (bench-print "  %-16s %s\n" count
+                   (bench-spread "%.1f" (mapcar (lambda (s) (/ (* 1e6 s) count))
+                                                seconds))))))
+
 ;;;; All of it
 
 (defun bench-background ()
@@ -460,7 +489,8 @@ connection and first mail, next mail\n")
 (defconst bench-parts
   '(("sending" . bench-sending) ("small" . bench-small)
     ("round-trips" . bench-round-trips) ("costs" . bench-costs)
-    ("loading" . bench-loading) ("background" . bench-background)
+    ("loading" . bench-loading) ("recipients" . bench-recipients)
+    ("background" . bench-background)
     ("many" . bench-many))
   "The parts of the benchmark, by the names that PARTS has in the environment.")
 
