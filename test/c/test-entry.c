@@ -114,7 +114,7 @@ static void check_directory(void) {
 
 int main(void) {
   if (!CHECK(mkdtemp(folder) != NULL) || !CHECK(chdir(folder) == 0))
-    return check_done("entry");
+    return check_done("test-entry");
   check_whole();
   check_odd();
   check_directory();
@@ -122,5 +122,5 @@ int main(void) {
     unlink(files[i]);
   CHECK_INT(chdir("/"), 0);
   CHECK_INT(rmdir(folder), 0);
-  return check_done("entry");
+  return check_done("test-entry");
 }
