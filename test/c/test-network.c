@@ -91,7 +91,7 @@ static enum smn_news parse_route(int family, int type, int table,
 
 static void check_routes(void) {
   static const char global[16] = "\x20\x01\x0d\xb8", here[16] = "\xfe\x80",
-                    all[16] = "\xff\x02";
+                    all[16] = "\xff\x02", near[16] = "\x20\x81";
   const int main_table = RT_TABLE_MAIN;
   CHECK_INT(parse_route(AF_INET, RTN_UNICAST, main_table, 0, NULL, 0),
             SMN_NEWS_CAME);
@@ -100,6 +100,8 @@ static void check_routes(void) {
   CHECK_INT(parse_route(AF_INET6, RTN_UNICAST, main_table, 0, NULL, 0),
             SMN_NEWS_CAME);
   CHECK_INT(parse_route(AF_INET6, RTN_UNICAST, main_table, 0, global, 16),
+            SMN_NEWS_CAME);
+  CHECK_INT(parse_route(AF_INET6, RTN_UNICAST, main_table, 0, near, 16),
             SMN_NEWS_CAME);
   CHECK_INT(parse_route(AF_INET6, RTN_UNICAST, main_table, 0, here, 16),
             SMN_NEWS_NONE);
