@@ -307,18 +307,32 @@ This is for an unconfirmed message that you know was delivered."
       (smtpmail-native-list--doing
         (smtpmail-native-act-mark-sent (smtpmail-native-entry-id entry))))))
 
+(defun smtpmail-native-list--stored (id)
+  "Return why the message ID is not sent, as its entry stores it, or nil.
+The reason outlives the session that has the trace."
+  (let* ((entry (smtpmail-native-index-entry id))
+         (reason (and entry (smtpmail-native-row-reason entry))))
+    (and reason
+         (not (equal reason ""))
+         (format "This Emacs session has no trace of the message.  \
+The last reason on disk is:\n\n%s\n"
+                 reason))))
+
 (defun smtpmail-native-list-trace ()
-  "Show the trace of the SMTP session for the message at point."
+  "Show the trace of the SMTP session for the message at point.
+If another Emacs session made the last attempt, show the reason that it
+has stored."
   (interactive)
-  (let ((trace (smtpmail-native-tell-trace (smtpmail-native-list--id)))
-        (buffer (get-buffer-create "*smtpmail-native trace*")))
-    (unless trace
-      (user-error "No trace: this Emacs session has not tried to send this \
-message"))
+  (let* ((id (smtpmail-native-list--id))
+         (text (or (smtpmail-native-tell-trace id)
+                   (smtpmail-native-list--stored id)
+                   (user-error "No trace: this Emacs session has not tried \
+to send this message")))
+         (buffer (get-buffer-create "*smtpmail-native trace*")))
     (with-current-buffer buffer
       (let ((inhibit-read-only t))
         (erase-buffer)
-        (insert trace)
+        (insert text)
         (goto-char (point-min)))
       (special-mode))
     (display-buffer buffer)))

@@ -297,6 +297,18 @@ Return the questions."
         (should-error (smtpmail-native-list-tests--key "m" t) :type 'user-error)
         (should (smtpmail-native-outbox-get id))))))
 
+(ert-deftest smtpmail-native-list-tests-stored-reason ()
+  "Without a trace, `t' shows the reason that is stored, made safe."
+  (smtpmail-native-list-tests--with nil
+    (smtpmail-native-list-tests--commit
+     '(:status refused :text "550 5.1.1 No such\e user"))
+    (smtpmail-native-list-tests--key "t")
+    (with-current-buffer "*smtpmail-native trace*"
+      (should (string-match-p "550 5.1.1 No such" (buffer-string)))
+      (should-not (string-search "\e" (buffer-string))))
+    (smtpmail-native-list-tests--commit '(:status held :hold user))
+    (should-error (smtpmail-native-list-tests--key "t") :type 'user-error)))
+
 (ert-deftest smtpmail-native-list-tests-delete ()
   "`d' asks, and deletes only then."
   (smtpmail-native-list-tests--with nil
