@@ -526,6 +526,11 @@ sending it? ")))
                 (smtpmail-native-index-slice 60)
                 (looks 0)
                 (reads 0))
+            ;; The first look at the outbox would come while events are counted.
+            (cancel-timer smtpmail-native-schedule--look-timer)
+            (smtpmail-native-watch-start)
+            (smtpmail-native-test-wait
+             (lambda () (not (smtpmail-native-index-busy-p))))
             (smtpmail-native-draw-update)
             (let ((count-look (lambda (&rest _) (setq looks (1+ looks))))
                   (count-read (lambda (&rest _) (setq reads (1+ reads)))))
