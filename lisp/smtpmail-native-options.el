@@ -339,18 +339,26 @@ servers on the route to deliver it even without TLS."
   :group 'smtpmail-native-safety
   :package-version '(smtpmail-native . "0.2.0"))
 
+(defvar smtpmail-native-send-later-key)
+
+(defun smtpmail-native-options-bind-key ()
+  "Give the key that you want to the command that sends a message later.
+For `message-mode-hook'."
+  (when smtpmail-native-send-later-key
+    (local-set-key (kbd smtpmail-native-send-later-key)
+                   'smtpmail-native-send-later)))
+
 (defcustom smtpmail-native-send-later-key nil
   "Key in Message mode for the command `smtpmail-native-send-later', or nil.
-The value is a string as for `kbd', such as \"C-c C-v\".  It counts from the
-time when Message mode is loaded; set it by Customize, or before you load
-this package."
+The value is a string as for `kbd'.  It counts for the messages that you
+begin after you have set it."
   :type '(choice (const :tag "None" nil) (string :tag "Key"))
   :set (lambda (symbol value)
          (set-default symbol value)
-         (when value
-           (with-eval-after-load 'message
-             (define-key (symbol-value 'message-mode-map) (kbd value)
-                         'smtpmail-native-send-later))))
+         (if value
+             (add-hook 'message-mode-hook #'smtpmail-native-options-bind-key)
+           (remove-hook 'message-mode-hook
+                        #'smtpmail-native-options-bind-key)))
   :group 'smtpmail-native-outbox
   :package-version '(smtpmail-native . "0.4.0"))
 

@@ -108,10 +108,14 @@
     (unwind-protect
         (progn
           (customize-set-variable 'smtpmail-native-send-later-key "C-c C-v")
-          (should (eq #'smtpmail-native-send-later
-                      (lookup-key message-mode-map (kbd "C-c C-v")))))
+          (with-temp-buffer
+            (message-mode)
+            (should (eq #'smtpmail-native-send-later
+                        (key-binding (kbd "C-c C-v"))))))
       (define-key message-mode-map (kbd "C-c C-v") before)
-      (set-default 'smtpmail-native-send-later-key nil))))
+      (customize-set-variable 'smtpmail-native-send-later-key nil)
+      (should-not (memq #'smtpmail-native-options-bind-key
+                        message-mode-hook)))))
 
 (provide 'smtpmail-native-later-tests)
 ;;; smtpmail-native-later-tests.el ends here

@@ -298,7 +298,7 @@ Return the questions."
         (should (smtpmail-native-outbox-get id))))))
 
 (ert-deftest smtpmail-native-list-tests-stored-reason ()
-  "Without a trace, `t' shows the reason that is stored, made safe."
+  "Without a trace, its key shows the reason that is stored, made safe."
   (smtpmail-native-list-tests--with nil
     (smtpmail-native-list-tests--commit
      '(:status refused :text "550 5.1.1 No such\e user"))
