@@ -81,6 +81,9 @@
    (lambda ()
      (save-window-excursion
        (message-mail (concat id "@example.org") "scene")
+       ;; Copies are filed beside what is recorded, and go with it.
+       (setq default-directory
+             (file-name-directory (directory-file-name scenes-directory)))
        (goto-char (point-min))
        (insert "Message-ID: <" id "@x>\n" (or header ""))
        (message-goto-body)
