@@ -59,9 +59,7 @@ enum smn_kind smn_file_open_named(const char *file, const char *what, int *fd,
   return SMN_FILE;
 }
 
-/* Read FD to its end.  *CONTENT has room for one octet more than there should
-   be, by which growth is noticed.  Returns an errno, 0 for good.  */
-static int read_all(int fd, struct smn_buf *content) {
+int smn_file_read_all(int fd, struct smn_buf *content) {
   size_t room;
   while ((room = content->max - content->len) > 0) {
     char *into = smn_buf_reserve(content, room);
@@ -98,7 +96,7 @@ enum smn_kind smn_file_load(const char *file, const char *what, size_t max,
   else {
     if (!secret)
       smn_buf_init(content, (size_t)size + 1);
-    int errnum = read_all(fd, content);
+    int errnum = smn_file_read_all(fd, content);
     if (errnum)
       kind = smn_fail_errno(err, SMN_FILE, errnum, "cannot read the %s %s",
                             what, file);

@@ -35,6 +35,10 @@ enum smn_kind smn_file_load(const char *file, const char *what, size_t max,
                             bool secret, struct smn_buf *content,
                             struct smn_error *err);
 
+/* Read FD to its end.  *CONTENT has room for one octet more than there should
+   be, by which growth is noticed.  Returns an errno, 0 for good.  */
+int smn_file_read_all(int fd, struct smn_buf *content);
+
 bool smn_file_write_all(int fd, const void *bytes, size_t len);
 
 /* Bring the content of FD to the disk itself, through its cache.  */

@@ -21,26 +21,6 @@ static bool ours(const struct stat *stat) {
   return stat->st_uid == geteuid() && !(stat->st_mode & (S_IWGRP | S_IWOTH));
 }
 
-/* Read FD, whose length is SIZE, to its end.  */
-static bool read_all(int fd, size_t size, struct smn_buf *content) {
-  smn_buf_init(content, size + 1);
-  for (;;) {
-    size_t room = content->max - content->len;
-    char *into = room > 0 ? smn_buf_reserve(content, room) : NULL;
-    if (!into) /* it grows, or no memory */
-      return false;
-    ssize_t n = read(fd, into, room);
-    if (n == 0) {
-      *into = '\0';
-      return true;
-    }
-    if (n > 0)
-      content->len += (size_t)n;
-    else if (errno != EINTR)
-      return false;
-  }
-}
-
 static enum smn_entry_found read_file(int directory, const char *name,
                                       size_t max, struct smn_buf *content) {
   struct stat stat;
@@ -48,8 +28,11 @@ static enum smn_entry_found read_file(int directory, const char *name,
   if (fd < 0)
     return errno == ENOENT ? SMN_ENTRY_MISSING : SMN_ENTRY_ODD;
   bool good = fstat(fd, &stat) == 0 && ours(&stat) && stat.st_size >= 0 &&
-              (uint64_t)stat.st_size <= max &&
-              read_all(fd, (size_t)stat.st_size, content);
+              (uint64_t)stat.st_size <= max;
+  if (good) {
+    smn_buf_init(content, (size_t)stat.st_size + 1);
+    good = smn_file_read_all(fd, content) == 0;
+  }
   close(fd);
   return good ? SMN_ENTRY_READ : SMN_ENTRY_ODD;
 }
