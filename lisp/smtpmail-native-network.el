@@ -17,7 +17,6 @@
 (require 'smtpmail-native-channel)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
-(require 'smtpmail-native-fifo)
 (require 'smtpmail-native-index)
 (require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-quiet)
@@ -51,12 +50,6 @@ its network back knock at the server at the same time.")
 (defvar smtpmail-native-network--probed nil
   "Keys of the accounts of which one message is tried for all.")
 
-(defvar smtpmail-native-network--going (smtpmail-native-fifo-make)
-  "Ids of the entries whose next try is to be now.")
-
-(defvar smtpmail-native-network--go-timer nil
-  "The timer that goes on with `smtpmail-native-network--going', or nil.")
-
 ;;;; Those that go
 
 (defun smtpmail-native-network--waits-p (entry)
@@ -78,23 +71,13 @@ Its age and the number of its tries stay as they are: this is not your word."
       ;; Its next try comes all the same.
       (smtpmail-native-error nil))))
 
-(defun smtpmail-native-network--go-on ()
-  "Let entries go for a moment, and the others in the next one."
-  (let ((until (+ (float-time) smtpmail-native-index-slice))
-        (id nil))
-    (while (and (< (float-time) until)
-                (setq id (smtpmail-native-fifo-take
-                          smtpmail-native-network--going)))
-      (smtpmail-native-network--let-go id))
-    (unless (smtpmail-native-fifo-empty-p smtpmail-native-network--going)
-      (smtpmail-native-network--later))))
-
-(defun smtpmail-native-network--later ()
-  "Go on with `smtpmail-native-network--go-on' in a moment."
-  (unless (memq smtpmail-native-network--go-timer timer-list)
-    (setq smtpmail-native-network--go-timer
-          (smtpmail-native-quiet-timer 0.001
-                                       #'smtpmail-native-network--go-on))))
+(defun smtpmail-native-network--go (ids)
+  "Let the entries IDS go, in the slices of the schedule."
+  (smtpmail-native-schedule-walk
+   (lambda ()
+     (when ids
+       (smtpmail-native-network--let-go (pop ids)))
+     ids)))
 
 (defun smtpmail-native-network--key (entry)
   "Return the key of the account of ENTRY."
@@ -105,12 +88,14 @@ Its age and the number of its tries stay as they are: this is not your word."
   (setq smtpmail-native-network--first nil
         smtpmail-native-network--last (float-time)
         smtpmail-native-network--probed nil)
-  (dolist (id (smtpmail-native-index-select #'smtpmail-native-network--waits-p))
-    (let ((key (smtpmail-native-network--key (smtpmail-native-index-entry id))))
-      (unless (member key smtpmail-native-network--probed)
-        (push key smtpmail-native-network--probed)
-        (smtpmail-native-fifo-put smtpmail-native-network--going id))))
-  (smtpmail-native-network--go-on))
+  (smtpmail-native-network--go
+   (seq-filter
+    (lambda (id)
+      (let ((key (smtpmail-native-network--key
+                  (smtpmail-native-index-entry id))))
+        (unless (member key smtpmail-native-network--probed)
+          (push key smtpmail-native-network--probed))))
+    (smtpmail-native-index-select #'smtpmail-native-network--waits-p))))
 
 (defun smtpmail-native-network--ended (entry _plist)
   "Let the others of the account of ENTRY go if it has reached its server.
@@ -121,13 +106,11 @@ For `smtpmail-native-attempt-ended-functions'."
         (setq smtpmail-native-network--probed
               (delete key smtpmail-native-network--probed))
         (unless (smtpmail-native-entry-offline-p entry)
-          (dolist (id (smtpmail-native-index-select
-                       (lambda (other)
-                         (and (smtpmail-native-network--waits-p other)
-                              (equal key
-                                     (smtpmail-native-network--key other))))))
-            (smtpmail-native-fifo-put smtpmail-native-network--going id))
-          (smtpmail-native-network--later))))))
+          (smtpmail-native-network--go
+           (smtpmail-native-index-select
+            (lambda (other)
+              (and (smtpmail-native-network--waits-p other)
+                   (equal key (smtpmail-native-network--key other)))))))))))
 
 ;;;; News
 
@@ -188,11 +171,8 @@ For `smtpmail-native-changed-functions'."
 
 (defun smtpmail-native-network-stop ()
   "End the watch, and let nothing go because of news any more."
-  (dolist (timer (list smtpmail-native-network--timer
-                       smtpmail-native-network--go-timer))
-    (when timer
-      (cancel-timer timer)))
-  (smtpmail-native-fifo-clear smtpmail-native-network--going)
+  (when smtpmail-native-network--timer
+    (cancel-timer smtpmail-native-network--timer))
   (when smtpmail-native-network--watched
     (remove-hook 'system-sleep-event-functions
                  #'smtpmail-native-network--on-sleep)
