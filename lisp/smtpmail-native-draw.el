@@ -47,12 +47,8 @@ For `smtpmail-native-changed-functions'; it costs next to nothing."
     (when (smtpmail-native-draw-buffer)
       (if id
           (puthash id t smtpmail-native-draw--dirty)
-        (smtpmail-native-draw--all-dirty)))
+        (setq smtpmail-native-draw--all t)))
     (smtpmail-native-draw-later)))
-
-(defun smtpmail-native-draw--all-dirty ()
-  "Have all lines that are drawn drawn again, and what is new."
-  (setq smtpmail-native-draw--all t))
 
 (defun smtpmail-native-draw--spread ()
   "If all lines have to be drawn again, note each of them."
@@ -255,10 +251,10 @@ For `tabulated-list-entries'."
          (later (nthcdr count ids)))
     (clrhash smtpmail-native-draw--dirty)
     (clrhash smtpmail-native-draw--waiting)
-    (smtpmail-native-fifo-clear smtpmail-native-draw--undrawn)
+    (smtpmail-native-fifo-fill smtpmail-native-draw--undrawn
+                               (copy-sequence later))
     (dolist (id later)
-      (puthash id t smtpmail-native-draw--waiting)
-      (smtpmail-native-fifo-put smtpmail-native-draw--undrawn id))
+      (puthash id t smtpmail-native-draw--waiting))
     (when later
       (smtpmail-native-draw-later))
     (mapcar (lambda (id)

@@ -27,10 +27,14 @@ It is a cons of what comes first, in order, and of what comes then, reversed."
     (setcdr fifo nil))
   (pop (car fifo)))
 
+(defsubst smtpmail-native-fifo-fill (fifo items)
+  "Let FIFO hold the list ITEMS, which is its own from here on, and no others."
+  (setcar fifo items)
+  (setcdr fifo nil))
+
 (defsubst smtpmail-native-fifo-clear (fifo)
   "Remove all items of FIFO."
-  (setcar fifo nil)
-  (setcdr fifo nil))
+  (smtpmail-native-fifo-fill fifo nil))
 
 (provide 'smtpmail-native-fifo)
 ;;; smtpmail-native-fifo.el ends here

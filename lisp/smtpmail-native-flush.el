@@ -32,13 +32,17 @@ seconds after which no other one that it covers was made.")
   "Return how many entries the last flush has let go on so far."
   smtpmail-native-flush--count)
 
+(defun smtpmail-native-flush--dated-p (id)
+  "Return non-nil if ID tells when its entry was made.
+That of what smtpmail has queued does not."
+  (<= ?0 (aref id 0) ?9))
+
 (defun smtpmail-native-flush-covers-p (entry)
   "Return non-nil if the flush that goes on covers ENTRY and sends it."
   (and smtpmail-native-flush--mark
        (let ((id (smtpmail-native-entry-id entry)))
-         (if (<= ?0 (aref id 0) ?9)
+         (if (smtpmail-native-flush--dated-p id)
              (string< id (plist-get smtpmail-native-flush--mark :last))
-           ;; The name of what smtpmail has queued tells no time.
            (<= (or (plist-get (smtpmail-native-entry-envelope entry) :created)
                    0)
                (plist-get smtpmail-native-flush--mark :time))))
@@ -85,7 +89,6 @@ no error."
 (defun smtpmail-native-flush--take (entry)
   "Return non-nil if ENTRY may go on, for the first time in this flush."
   (when (smtpmail-native-flush--new-p entry)
-    (setq smtpmail-native-flush--count (1+ smtpmail-native-flush--count))
     (puthash (smtpmail-native-entry-id entry) t smtpmail-native-flush--taken)))
 
 (defun smtpmail-native-flush--permit (ids)
@@ -99,18 +102,18 @@ For `smtpmail-native-changed-functions'."
                     id
                     (smtpmail-native-index-entry id))))
     (when (and entry (smtpmail-native-flush--take entry))
+      (setq smtpmail-native-flush--count (1+ smtpmail-native-flush--count))
       (smtpmail-native-flush--permit (list id)))))
 
 (defun smtpmail-native-flush--go-on (mark)
   "Let all entries that MARK covers go on."
-  (setq smtpmail-native-flush--mark mark
-        smtpmail-native-flush--count 0)
+  (setq smtpmail-native-flush--mark mark)
   (clrhash smtpmail-native-flush--taken)
+  (setq smtpmail-native-flush--count
+        (smtpmail-native-index-count #'smtpmail-native-flush--new-p))
   (if (or noninteractive (not (smtpmail-native-index-fresh-p)))
       (smtpmail-native-flush--permit
        (smtpmail-native-index-select #'smtpmail-native-flush--take))
-    (setq smtpmail-native-flush--count
-          (smtpmail-native-index-count #'smtpmail-native-flush--new-p))
     (smtpmail-native-schedule-walk (smtpmail-native-flush--walker))))
 
 (defvar smtpmail-native-flush--step 64
@@ -128,14 +131,11 @@ waiting for a tenth of a second."
         (setq ids (smtpmail-native-index-select #'smtpmail-native-flush--new-p)
               begun t))
       (when (eq mark smtpmail-native-flush--mark)
-        (let ((count smtpmail-native-flush--count)
-              (some nil))
+        (let ((some nil))
           (dotimes (_ smtpmail-native-flush--step)
             (let ((entry (and ids (smtpmail-native-index-entry (pop ids)))))
               (when (and entry (smtpmail-native-flush--take entry))
                 (push (smtpmail-native-entry-id entry) some))))
-          ;; They were counted before.
-          (setq smtpmail-native-flush--count count)
           (smtpmail-native-flush--permit (nreverse some))
           ids)))))
 
@@ -150,7 +150,7 @@ waiting for a tenth of a second."
        (let ((id (smtpmail-native-entry-id entry))
              (created (plist-get (smtpmail-native-entry-envelope entry)
                                  :created)))
-         (when (and (string-match-p "\\`[0-9]" id) (string< last id))
+         (when (and (smtpmail-native-flush--dated-p id) (string< last id))
            (setq last (concat id "~")))
          (when created
            (setq time (max time created))))))
@@ -173,8 +173,7 @@ waiting for a tenth of a second."
   "End the flush: each entry that it covers has had its turn.
 For `smtpmail-native-schedule-idle-hook'."
   (when smtpmail-native-flush--mark
-    (setq smtpmail-native-flush--mark nil)
-    (clrhash smtpmail-native-flush--taken)
+    (smtpmail-native-flush-stop)
     (smtpmail-native-flush--steps
      (list 'delete (smtpmail-native-flush--file)))
     (smtpmail-native-index-changed nil)))

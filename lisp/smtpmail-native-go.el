@@ -183,8 +183,7 @@ WANTED is checked after claiming, because another Emacs may have changed it."
                              (not (smtpmail-native-entry-unsettled-p entry))))
              entry)
       (when (and entry (not good))
-        (smtpmail-native-outbox-release entry)
-        (smtpmail-native-index-put entry)))))
+        (smtpmail-native-go--release entry)))))
 
 (defun smtpmail-native-go--send-permitted (id wanted)
   "Begin to send the entry ID, if it can be claimed and satisfies WANTED.

@@ -339,15 +339,6 @@ servers on the route to deliver it even without TLS."
   :group 'smtpmail-native-safety
   :package-version '(smtpmail-native . "0.2.0"))
 
-(defvar smtpmail-native-send-later-key)
-
-(defun smtpmail-native-options-bind-key ()
-  "Give the key that you want to the command that sends a message later.
-For `message-mode-hook'."
-  (when smtpmail-native-send-later-key
-    (local-set-key (kbd smtpmail-native-send-later-key)
-                   'smtpmail-native-send-later)))
-
 (defcustom smtpmail-native-send-later-key nil
   "Key in Message mode for the command `smtpmail-native-send-later', or nil.
 The value is a string as for `kbd'.  It counts for the messages that you
@@ -361,6 +352,13 @@ begin after you have set it."
                         #'smtpmail-native-options-bind-key)))
   :group 'smtpmail-native-outbox
   :package-version '(smtpmail-native . "0.4.0"))
+
+(defun smtpmail-native-options-bind-key ()
+  "Give the key that you want to the command that sends a message later.
+For `message-mode-hook'."
+  (when smtpmail-native-send-later-key
+    (local-set-key (kbd smtpmail-native-send-later-key)
+                   'smtpmail-native-send-later)))
 
 (defcustom smtpmail-native-send-later 'outbox
   "Where a message waits that asks to be sent later.

@@ -210,21 +210,22 @@ of the queue is made only when a message is queued.  Signal
       (if (listp changed)
           (dolist (id (delete-dups changed))
             (judge id (smtpmail-native-stock-index--entry id)))
-        (maphash
-         (lambda (id _)
-           (let ((entry (smtpmail-native-index-entry id)))
-             ;; What has not been read yet is told of when it has been.
-             (when (or entry whole (eq changed t))
-               (judge id (or entry (and (eq changed t)
-                                        (smtpmail-native-outbox-get id)))))))
-         ids)
-        (if (and (eq changed t) (not whole))
-            (dolist (entry (smtpmail-native-outbox-list))
-              (judge (smtpmail-native-entry-id entry) entry))
-          (smtpmail-native-index-map
-           (lambda (entry)
-             (unless (gethash (smtpmail-native-entry-id entry) ids)
-               (judge (smtpmail-native-entry-id entry) entry)))))))
+        (let* ((seen (make-hash-table :test #'equal))
+               (look (lambda (entry)
+                       (let ((id (smtpmail-native-entry-id entry)))
+                         (puthash id t seen)
+                         (judge id entry)))))
+          (if (and (eq changed t) (not whole))
+              (mapc look (smtpmail-native-outbox-list))
+            (smtpmail-native-index-map look))
+          ;; What has not been read yet is told of when it has been.
+          (when (or whole (eq changed t))
+            (maphash
+             (lambda (id _)
+               (unless (gethash id seen)
+                 (judge id (and (eq changed t)
+                                (smtpmail-native-outbox-get id)))))
+             ids)))))
     (smtpmail-native-stock-index--update added removed gone)))
 
 (defconst smtpmail-native-stock-index--pause 0.5

@@ -94,10 +94,14 @@ not fill the frame."
 (defvar smtpmail-native-tell--once (make-hash-table :test #'equal)
   "What has been told and is not to be told again, by its key.")
 
+(defun smtpmail-native-tell--first-time (key)
+  "Return non-nil for KEY once, until `smtpmail-native-tell-again' is called."
+  (unless (gethash key smtpmail-native-tell--once)
+    (puthash key t smtpmail-native-tell--once)))
+
 (defun smtpmail-native-tell-once (key format &rest args)
   "Show FORMAT with ARGS as a line, unless that was done for KEY before."
-  (unless (gethash key smtpmail-native-tell--once)
-    (puthash key t smtpmail-native-tell--once)
+  (when (smtpmail-native-tell--first-time key)
     (apply #'smtpmail-native-tell-say format args)))
 
 (defun smtpmail-native-tell-again (key)
@@ -152,12 +156,11 @@ smtpmail-native-outbox")
   "Return non-nil if it is told in a way that stays that ENTRY is not sent yet.
 One failure may pass, but not a second one, nor one that looks like a mistake
 in the settings.  That is so once for each server, until it takes a message."
-  (let ((state (smtpmail-native-entry-state entry))
-        (key (smtpmail-native-tell--failing-key entry)))
+  (let ((state (smtpmail-native-entry-state entry)))
     (and (or (plist-get state :suspect)
              (>= (or (plist-get state :tries) 0) 2))
-         (not (gethash key smtpmail-native-tell--once))
-         (puthash key t smtpmail-native-tell--once))))
+         (smtpmail-native-tell--first-time
+          (smtpmail-native-tell--failing-key entry)))))
 
 (defun smtpmail-native-tell--failure (entry)
   "Tell the user that ENTRY has not been sent, and why."
