@@ -12,21 +12,6 @@
 (require 'smtpmail-native-command)
 (require 'smtpmail-native-sink)
 
-(defun smtpmail-native-attempt-tests--put (state &optional id)
-  "Put an entry in STATE into the outbox, with Message-ID ID; return its id.
-No one is told of it, as if another Emacs had put it there."
-  (let ((mail (smtpmail-native-sink-mail (or id "<1@x>"))))
-    (unwind-protect
-        (let ((entry (smtpmail-native-outbox-commit
-                      (plist-get mail :buffer)
-                      (smtpmail-native-queue-envelope
-                       mail (smtpmail-native-job-account))
-                      state)))
-          (smtpmail-native-outbox-make-durable entry nil)
-          (smtpmail-native-outbox-release entry)
-          (smtpmail-native-entry-id entry))
-      (kill-buffer (plist-get mail :buffer)))))
-
 (defun smtpmail-native-attempt-tests--settle ()
   "Wait until nothing is under way in this Emacs."
   (smtpmail-native-test-wait
@@ -64,7 +49,7 @@ A password that is typed for another message does not send it."
     (unwind-protect
         (let* ((smtpmail-auth-credentials
                 (list (list "localhost" port "user" nil)))
-               (id (smtpmail-native-attempt-tests--put
+               (id (smtpmail-native-sink-put
                     '(:status unknown :doubt t
                       :results (("bob@example.org" unknown 250 "" "ok")))
                     "<doubt@x>"))
@@ -104,7 +89,7 @@ A password that is typed for another message does not send it."
     (dolist (state '((:status unknown :doubt t)
                      (:status held :hold password :doubt t)
                      (:status ready :doubt t)))
-      (let ((id (smtpmail-native-attempt-tests--put state)))
+      (let ((id (smtpmail-native-sink-put state)))
         (smtpmail-native-watch-look)
         (should (= 0 (smtpmail-native-act-flush)))
         (smtpmail-native-attempt-tests--settle)
@@ -119,7 +104,7 @@ A password that is typed for another message does not send it."
           (smtpmail-native-act-retry id t))
         (should (smtpmail-native-attempt-tests--state id :doubt))
         (smtpmail-native-act-mark-sent id)))
-    (let ((id (smtpmail-native-attempt-tests--put
+    (let ((id (smtpmail-native-sink-put
                '(:status unknown :doubt t))))
       (smtpmail-native-act-retry id t)
       (smtpmail-native-attempt-tests--settle)
@@ -140,7 +125,7 @@ A password that is typed for another message does not send it."
                           :by (:instance "other-1-1" :user "user"
                                :source auth-source :why missing)))
                  (smtpmail-servers-requiring-authorization ".")
-                 (id (smtpmail-native-attempt-tests--put state)))
+                 (id (smtpmail-native-sink-put state)))
             (dotimes (_ 2)
               (smtpmail-native-watch-look)
               (smtpmail-native-attempt-tests--settle)
@@ -163,7 +148,7 @@ A password that is typed for another message does not send it."
     (unwind-protect
         (let* ((smtpmail-auth-credentials
                 (list (list "localhost" port "user" "wrong")))
-               (id (smtpmail-native-attempt-tests--put
+               (id (smtpmail-native-sink-put
                     '(:status held :hold password
                       :by (:instance "other-1-1" :user "user" :source classic
                            :why refused)))))
@@ -184,7 +169,7 @@ A password that is typed for another message does not send it."
                               (list (list :user "u" :secret
                                           (lambda () (read-from-minibuffer
                                                       "? ")))))))
-        (let* ((id (smtpmail-native-attempt-tests--put '(:status ready))))
+        (let* ((id (smtpmail-native-sink-put '(:status ready))))
           (cl-letf (((symbol-function 'auth-source-search) source))
             (smtpmail-native-watch-look)
             (smtpmail-native-attempt-tests--settle))
@@ -208,7 +193,7 @@ A password that is typed for another message does not send it."
        smtpmail-native-test-mail)
     (unwind-protect
         (let ((callback nil)
-              (id (smtpmail-native-attempt-tests--put '(:status ready))))
+              (id (smtpmail-native-sink-put '(:status ready))))
           (cl-letf (((symbol-function 'auth-source-search)
                      (lambda (&rest _)
                        (list (list :user "user" :secret
@@ -225,7 +210,7 @@ A password that is typed for another message does not send it."
 (ert-deftest smtpmail-native-attempt-tests-no-descriptors ()
   "What this Emacs is short of is no fact of the entry; it is told once."
   (smtpmail-native-sink-with nil
-    (let ((id (smtpmail-native-attempt-tests--put '(:status ready)))
+    (let ((id (smtpmail-native-sink-put '(:status ready)))
           (told 0))
       (cl-letf (((symbol-function 'smtpmail-native-channel-submit)
                  (lambda (&rest _)
@@ -382,7 +367,7 @@ A password that is typed for another message does not send it."
            (by (lambda (who)
                  (list :instance who :user "user" :source 'classic
                        :why 'refused)))
-           (id (smtpmail-native-attempt-tests--put
+           (id (smtpmail-native-sink-put
                 '(:status held :hold password))))
       (unwind-protect
           (cl-letf (((symbol-function 'smtpmail-native-attempt)

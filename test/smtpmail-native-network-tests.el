@@ -16,20 +16,12 @@
 (defun smtpmail-native-network-tests--put (n state)
   "Put the Nth entry with STATE, changes of a plist, into the outbox.
 By itself it has failed for the network, and has an hour to wait."
-  (let ((mail (smtpmail-native-sink-mail (format "<%d@x>" n)))
-        (state (append state (list :status 'ready :network t :tries 3
-                                   :next (+ 3000 (truncate (float-time)))))))
-    (unwind-protect
-        (let ((entry (smtpmail-native-outbox-commit
-                      (plist-get mail :buffer)
-                      (smtpmail-native-queue-envelope
-                       mail (smtpmail-native-job-account))
-                      state)))
-          (smtpmail-native-outbox-make-durable entry nil)
-          (smtpmail-native-outbox-release entry)
-          (smtpmail-native-index-put entry)
-          (smtpmail-native-entry-id entry))
-      (kill-buffer (plist-get mail :buffer)))))
+  (let ((id (smtpmail-native-sink-put
+             (append state (list :status 'ready :network t :tries 3
+                                 :next (+ 3000 (truncate (float-time)))))
+             (format "<%d@x>" n))))
+    (smtpmail-native-index-put (smtpmail-native-outbox-get id))
+    id))
 
 (defmacro smtpmail-native-network-tests--with (&rest body)
   "Run BODY with a sink, the schedule started, and a module that is told of.

@@ -95,6 +95,23 @@ It is in the order of the log: Message-IDs, or \"\" where none is known."
             "Message-ID: " id "\n" mail-header-separator "\nHello\n")
     (smtpmail-native-message-prepare)))
 
+(defun smtpmail-native-sink-put (state &optional id more)
+  "Put an entry in STATE into the outbox, durably; return its id.
+ID is its Message-ID, by default \"<1@x>\"; MORE is a plist that comes before
+its envelope.  No one is told of it, as if another Emacs had put it there."
+  (let ((mail (smtpmail-native-sink-mail (or id "<1@x>"))))
+    (unwind-protect
+        (let ((entry (smtpmail-native-outbox-commit
+                      (plist-get mail :buffer)
+                      (append more
+                              (smtpmail-native-queue-envelope
+                               mail (smtpmail-native-job-account)))
+                      state)))
+          (smtpmail-native-outbox-make-durable entry nil)
+          (smtpmail-native-outbox-release entry)
+          (smtpmail-native-entry-id entry))
+      (kill-buffer (plist-get mail :buffer)))))
+
 (defun smtpmail-native-sink-send (id how &optional recipients)
   "Send a mail as `smtpmail-native-sink-mail' makes of ID and RECIPIENTS.
 HOW is as in `smtpmail-native-queue-send', whose value is returned."

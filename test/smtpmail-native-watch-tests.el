@@ -16,20 +16,10 @@
 (defun smtpmail-native-watch-tests--put (state &optional wishes created)
   "Put an entry in STATE into the outbox, with WISHES and CREATED; return its id.
 No one is told of it, as if another Emacs had put it there."
-  (let ((mail (smtpmail-native-sink-mail "<1@x>")))
-    (unwind-protect
-        (let* ((envelope (smtpmail-native-queue-envelope
-                          mail (smtpmail-native-job-account)))
-               (entry (smtpmail-native-outbox-commit
-                       (plist-get mail :buffer)
-                       (append (and wishes (list :wishes wishes))
-                               (and created (list :created created))
-                               envelope)
-                       state)))
-          (smtpmail-native-outbox-make-durable entry nil)
-          (smtpmail-native-outbox-release entry)
-          (smtpmail-native-entry-id entry))
-      (kill-buffer (plist-get mail :buffer)))))
+  (smtpmail-native-sink-put
+   state nil
+   (append (and wishes (list :wishes wishes))
+           (and created (list :created created)))))
 
 (defun smtpmail-native-watch-tests--settle ()
   "Wait until nothing is under way in this Emacs."
