@@ -105,30 +105,53 @@ int getaddrinfo(const char *host, const char *port,
 
 /* Helpers */
 
-/* At *PORT, 0: the kernel's choice.  */
-static int listen_at(const char *address, int backlog, int *port) {
+/* A socket at ADDRESS and PORT, or -1 if another process has the port there. */
+static int bind_at(const char *address, int port) {
   struct sockaddr_in in = {.sin_family = AF_INET,
-                           .sin_port = htons((uint16_t)*port)};
-  socklen_t size = sizeof in;
+                           .sin_port = htons((uint16_t)port)};
   int fd = socket(AF_INET, SOCK_STREAM, 0);
-  inet_pton(AF_INET, address, &in.sin_addr);
-  CHECK(fd >= 0 && bind(fd, (const struct sockaddr *)&in, size) == 0 &&
-        listen(fd, backlog) == 0 &&
-        getsockname(fd, (struct sockaddr *)&in, &size) == 0);
-  *port = ntohs(in.sin_port);
-  return fd;
+  CHECK(fd >= 0 && inet_pton(AF_INET, address, &in.sin_addr) == 1);
+  if (bind(fd, (const struct sockaddr *)&in, sizeof in) == 0)
+    return fd;
+  CHECK_INT(errno, EADDRINUSE);
+  close(fd);
+  return -1;
+}
+
+static int port_of(int fd) {
+  struct sockaddr_in in;
+  socklen_t size = sizeof in;
+  CHECK(getsockname(fd, (struct sockaddr *)&in, &size) == 0);
+  return ntohs(in.sin_port);
 }
 
 static int listen_on(const char *address, int backlog, int *port) {
-  *port = 0;
-  return listen_at(address, backlog, port);
+  int fd = bind_at(address, 0);
+  CHECK(listen(fd, backlog) == 0);
+  *port = port_of(fd);
+  return fd;
 }
 
-/* A port where nobody listens.  */
+/* Listens at FIRST, and binds *OTHER to the same port at SECOND: a port of the
+   kernel's choice that nobody else has at either.  */
+static int listen_on_both(const char *first, int backlog, const char *second,
+                          int *other, int *port) {
+  int taken[64], fd, count = 0;
+  while ((fd = listen_on(first, backlog, port)),
+         (*other = bind_at(second, *port)) < 0 && CHECK(count < 64))
+    taken[count++] = fd; /* kept, so that the next port is another */
+  while (count > 0)
+    close(taken[--count]);
+  return fd;
+}
+
+/* A port where nobody listens, at no address.  It stays bound, so that no other
+   process gets it in the meantime.  */
 static int closed_port(void) {
-  int port;
-  close(listen_on("127.0.0.1", 1, &port));
-  return port;
+  static int fd = -1;
+  if (fd < 0)
+    fd = bind_at("0.0.0.0", 0);
+  return port_of(fd);
 }
 
 static enum smn_kind open_at(struct smn_conn **conn, const char *host, int port,
@@ -441,26 +464,28 @@ static void test_connect_fails(void) {
 }
 
 static void test_connect_next_address(void) {
-  int port;
+  int port, closed;
   struct smn_conn *conn;
   struct smn_error err;
-  int listener = listen_on("127.0.0.1", 4, &port);
+  int listener = listen_on_both("127.0.0.1", 4, "127.0.0.2", &closed, &port);
   CHECK_INT(open_at(&conn, "second.test", port, LONG_MS, -1, &err), SMN_OK);
   CHECK(smn_conn_loopback(conn));
   smn_conn_close(conn);
+  close(closed);
   close(listener);
 }
 
 /* An answer of DNS may be long, the patience with it is not.  */
 static void test_connect_many_addresses(void) {
-  int port;
+  int port, closed;
   struct smn_conn *conn;
   struct smn_error err;
-  int listener = listen_on("127.0.0.1", 4, &port);
+  int listener = listen_on_both("127.0.0.1", 4, "127.0.0.2", &closed, &port);
   CHECK_INT(open_at(&conn, "refused-63.test", port, LONG_MS, -1, &err), SMN_OK);
   smn_conn_close(conn);
   CHECK_INT(open_at(&conn, "refused-64.test", port, LONG_MS, -1, &err),
             SMN_NETWORK);
+  close(closed);
   close(listener);
 }
 
@@ -550,11 +575,11 @@ static void test_families_take_turns(void) {
 /* The first address does not answer; the second begins beside it, and when it
    has won, nothing of the first is left.  */
 static void test_silent_address_first(void) {
-  int port, fds[16], other[16];
+  int port, second, fds[16], other[16];
   struct smn_conn *conn;
   struct smn_error err;
-  int listener = listen_on("127.0.0.2", 0, &port);
-  int second = listen_at("127.0.0.1", 0, &port);
+  int listener = listen_on_both("127.0.0.2", 0, "127.0.0.1", &second, &port);
+  CHECK(listen(second, 0) == 0);
   int count = fill_queue("127.0.0.2", port, fds, 16);
   CHECK(count < 16);
   int before = count_fds();
@@ -1067,6 +1092,7 @@ static void test_octets_before_tls(void) {
 }
 
 int main(void) {
+  closed_port(); /* opens the one descriptor that stays */
   int fds = count_fds();
   test_thread_stack();
   test_resolve_table();
