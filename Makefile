@@ -46,7 +46,8 @@ TSAN = -fsanitize=thread
 BATCH = $(EMACS) -Q --batch --eval '(setq load-prefer-newer t)' -L . -L lisp
 
 LOG = $(BUILD)/log
-SERVERS = $(BUILD)/plain/peer $(BUILD)/plain/sink $(BUILD)/plain/recorder.so
+SERVERS = $(BUILD)/plain/peer $(BUILD)/plain/sink $(BUILD)/plain/recorder.so \
+  $(BUILD)/plain/slow-disk.so
 ASAN_LOGS = $(C_TESTS:%=$(LOG)/asan-%.log)
 # One thread, and much to do.
 TSAN_LOGS = $(patsubst %,$(LOG)/tsan-%.log,$(filter-out test-exhaustive,$(C_TESTS)))
@@ -127,8 +128,9 @@ $(ALONE:%=$(BUILD)/plain/%): $(BUILD)/plain/%: $(BUILD)/plain/%.o
 	$(Q)$(CC) -o $@ $^ $(LIBS)
 $(BUILD)/plain/delay $(BUILD)/plain/bench-server: $(BUILD)/plain/fork-server.o
 
-# Only what is loaded before a program records its calls.
-$(BUILD)/plain/recorder.so: $(BUILD)/plain/recorder.o
+# What is loaded before a program stands between it and its files.
+$(BUILD)/plain/recorder.so $(BUILD)/plain/slow-disk.so: \
+    $(BUILD)/plain/%.so: $(BUILD)/plain/%.o
 	$(CC) -shared -pthread -o $@ $^ -ldl
 
 $(BUILD)/plain/bench-engine: $(BUILD)/plain/bench-engine.o \

@@ -368,6 +368,22 @@ It is one that can be written where it is."
                       (list (cons start header) (cons (point-max) end))))))
         (write-region start (point-max) file nil 'silent)))))
 
+(defun smtpmail-native-body-string (octets)
+  "Return the message of the buffer OCTETS as a unibyte string."
+  (with-current-buffer octets
+    (let ((header (buffer-string))
+          (body smtpmail-native-body--rest))
+      (if (null body)
+          header
+        (with-current-buffer (smtpmail-native-body-source body)
+          (save-restriction
+            (widen)
+            (concat header
+                    (encode-coding-region
+                     (smtpmail-native-body-start body) (point-max)
+                     (smtpmail-native-body-writing body) t)
+                    (and (smtpmail-native-body--newline-p body) "\n"))))))))
+
 (defun smtpmail-native-body-write (octets file)
   "Write the message of the buffer OCTETS to FILE.
 What `write-region' is to do beside that, the caller binds."

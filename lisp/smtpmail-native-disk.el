@@ -28,6 +28,10 @@
 (defun smtpmail-native-disk--encode-step (step)
   "Return STEP with file names as the module wants them."
   (pcase step
+    (`(create ,directory ,claim ,target . ,parts)
+     `(create ,(smtpmail-native-disk-encode directory) ,claim
+              ,(and target (smtpmail-native-disk-encode target))
+              ,@parts))
     (`(write ,file ,octets)
      (list 'write (smtpmail-native-disk-encode file) octets))
     (`(,operation . ,files)
@@ -66,6 +70,26 @@ The receipt goes last: as long as it is there it tells what was sent."
       (write-region octets nil new nil 'silent))
     (rename-file new file t)))
 
+(defun smtpmail-native-disk--create (directory target parts)
+  "Make DIRECTORY with the files of PARTS, synced; rename it to TARGET, or not.
+PARTS is a list (NAME OCTETS...).  On failure nothing is left."
+  (let ((done nil))
+    (with-file-modes #o700
+      (make-directory (file-name-directory directory) t)
+      (when target
+        (make-directory (file-name-directory target) t))
+      (make-directory directory))
+    (unwind-protect
+        (let ((rest parts))
+          (while rest
+            (smtpmail-native-disk--write
+             (expand-file-name (pop rest) directory) (pop rest)))
+          (when target
+            (rename-file directory target))
+          (setq done t))
+      (unless done
+        (ignore-errors (delete-directory directory t))))))
+
 (defun smtpmail-native-disk--run (steps)
   "Do STEPS of `smtpmail-native-disk-submit' in Lisp.
 Return what came of them as an event of the module would."
@@ -73,6 +97,11 @@ Return what came of them as an event of the module would."
       (let ((file-name-handler-alist nil))
         (dolist (step steps)
           (pcase step
+            (`(create ,directory ,_claim ,target . ,parts)
+             (smtpmail-native-disk--create directory target parts))
+            (`(area ,directory)
+             (with-file-modes #o700
+               (make-directory directory t)))
             (`(write ,file ,octets)
              (smtpmail-native-disk--write file octets))
             (`(sync ,file) (smtpmail-native-disk--sync-file file))
@@ -96,6 +125,11 @@ Return what came of them as an event of the module would."
 (defun smtpmail-native-disk-submit (steps handler)
   "Have STEPS done in their order; call HANDLER with what came of them.
 A step is
+  (create DIRECTORY CLAIM TARGET NAME OCTETS...)
+                        make the new DIRECTORY and its files NAME with OCTETS,
+                        let CLAIM hold it, rename it to TARGET if that is
+                        non-nil; or leave nothing
+  (area DIRECTORY)      make it unless it is there, and check that it is ours
   (write FILE OCTETS)   replace FILE by OCTETS, which are synced first
   (sync FILE)           a file or a directory
   (sync-all DIRECTORY)  the files in it, then itself
@@ -185,6 +219,10 @@ while no caller waits, TELL is called with the reason, a text.  Signal
         (smtpmail-native-disk--end key pending '(:kind ok))))
     pending))
 
+(defvar smtpmail-native-disk-awaited nil
+  "Non-nil while a command waits for the disk.
+What a timer then asks of it would keep Emacs from the rest.")
+
 (defun smtpmail-native-disk-await (pending seconds)
   "Wait at most SECONDS until all tasks of PENDING are done.
 PENDING may be nil.  Without SECONDS wait as long as it takes.  Return nil
@@ -192,7 +230,8 @@ if all is well, `slow' if SECONDS were not enough, or the reason of a
 failure, a text.  Timers run meanwhile; a quit ends the wait and nothing
 else."
   (when pending
-    (let ((tell (smtpmail-native-disk-pending-tell pending)))
+    (let ((smtpmail-native-disk-awaited t)
+          (tell (smtpmail-native-disk-pending-tell pending)))
       (unwind-protect
           (progn
             (setf (smtpmail-native-disk-pending-tell pending) nil)
@@ -204,6 +243,20 @@ else."
                 'slow
               (smtpmail-native-disk-pending-failure pending)))
         (setf (smtpmail-native-disk-pending-tell pending) tell)))))
+
+(defun smtpmail-native-disk-finish (pending)
+  "Wait until all tasks of PENDING are done, however long that takes.
+Return nil if all is well, or the reason of a failure, a text.  Timers run
+meanwhile.  Where `inhibit-quit' is bound a quit waits, too."
+  (let ((quit nil)
+        (failure nil))
+    (while (eq 'slow (setq failure
+                           (smtpmail-native-disk-await pending nil)))
+      (setq quit t
+            quit-flag nil))
+    (when quit
+      (setq quit-flag t))
+    failure))
 
 (provide 'smtpmail-native-disk)
 ;;; smtpmail-native-disk.el ends here

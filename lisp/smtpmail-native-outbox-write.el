@@ -5,7 +5,8 @@
 ;; What is promised to survive the end of Emacs is written here; what is to
 ;; survive a loss of power is synced by the thread of disk.el, in this order:
 ;;
-;;   a new entry    its files, its directory, queue/ and what was made above it
+;;   a new entry    its files, its directory, queue/ (and before all of that the
+;;                  names of directories that were made above it)
 ;;   a new state    the file, then the rename over the old one, the directory
 ;;   an end         the rename to trash/, both directories, then the files,
 ;;                  the receipt last
@@ -27,8 +28,12 @@
 
 (defvar smtpmail-queue-dir)
 
-(defconst smtpmail-native-outbox-patience 2
-  "Seconds that a command waits for the disk.")
+(declare-function smtpmail-native-module-release "smtpmail-native-module"
+                  (claim))
+
+(defconst smtpmail-native-outbox-patience 1
+  "Seconds that a command waits until a loss of power does no harm.
+It waits longer only until what it does survives the end of Emacs.")
 
 (defun smtpmail-native-outbox--tell (entry reason)
   "Warn that something of ENTRY did not get to the disk, and give the REASON."
@@ -89,24 +94,80 @@ CODING is its coding system.  It is not synced here."
         (create-lockfiles nil)) ; the claim is the lock
     (write-region text nil file nil 'silent)))
 
-(defun smtpmail-native-outbox--fill (directory octets envelope state draft)
-  "Write an entry of OCTETS, ENVELOPE, STATE and DRAFT into DIRECTORY.
-No file has to replace another one: the entry does not count yet."
-  (let ((write-region-inhibit-fsync t)
-        (write-region-post-annotation-function nil)
-        (create-lockfiles nil))
-    (smtpmail-native-body-write octets (expand-file-name "message" directory)))
-  (pcase-dolist (`(,name . ,text)
-                 (list (cons "message.el"
-                             (smtpmail-native-data-print
-                              (smtpmail-native-entry-stock-form envelope)))
-                       (cons "state" (smtpmail-native-data-print state))
-                       (cons "draft" draft)))
-    (when text
-      (smtpmail-native-outbox--write (expand-file-name name directory) text
-                                     (if (multibyte-string-p text)
-                                         'utf-8-emacs-unix
-                                       'no-conversion)))))
+(defconst smtpmail-native-outbox--whole 1048576
+  "Octets that a message may have to be handed to the disk as a string.
+A longer one is written from its buffer, which takes no memory.")
+
+(defun smtpmail-native-outbox--parts (entry draft)
+  "Return what the new ENTRY is made of beside its message: (NAME OCTETS...).
+DRAFT is that of its files, unibyte, or nil."
+  `("message.el" ,(encode-coding-string
+                   (smtpmail-native-data-print
+                    (smtpmail-native-entry-stock-form
+                     (smtpmail-native-entry-envelope entry)))
+                   'utf-8-emacs-unix)
+    "state" ,(encode-coding-string
+              (smtpmail-native-data-print (smtpmail-native-entry-state entry))
+              'utf-8-emacs-unix)
+    ,@(and draft (list "draft" draft))))
+
+(defun smtpmail-native-outbox--do (entry step)
+  "Have the disk do STEP, of which all depends, for the new ENTRY; wait for it.
+Signal `smtpmail-native-outbox-error' if it fails."
+  (let ((failure (smtpmail-native-disk-finish
+                  (smtpmail-native-outbox--hand-in entry (list step)))))
+    (when failure
+      ;; What is wrong with a directory is told best by those who read it.
+      (smtpmail-native-outbox-area "incoming")
+      (smtpmail-native-outbox-area "queue")
+      (smtpmail-native-outbox-signal "Cannot write to" failure))))
+
+(defun smtpmail-native-outbox--write-message (entry octets directory target)
+  "Write the message of OCTETS into DIRECTORY of ENTRY, renamed to TARGET then.
+It is not synced here."
+  (condition-case err
+      (let ((write-region-inhibit-fsync t)
+            (write-region-post-annotation-function nil)
+            (create-lockfiles nil)) ; the claim is the lock
+        (with-file-modes #o600
+          (smtpmail-native-body-write octets
+                                      (expand-file-name "message" directory))))
+    (file-error (smtpmail-native-outbox-fail err "Cannot write to")))
+  (smtpmail-native-outbox--do entry (list 'rename directory target)))
+
+(defun smtpmail-native-outbox--build (entry octets draft)
+  "Make the files of the new ENTRY of OCTETS and DRAFT; return it, claimed.
+No file has to replace another one: the entry counts when all are there."
+  (let* ((inhibit-quit t)
+         (root (smtpmail-native-outbox-root))
+         (directory (concat root "incoming/" (smtpmail-native-entry-id entry)))
+         (target (directory-file-name (smtpmail-native-outbox-file entry)))
+         (whole (<= (smtpmail-native-body-size octets)
+                    smtpmail-native-outbox--whole))
+         (claim (smtpmail-native-outbox-new-claim))
+         (created nil)
+         (done nil))
+    (unwind-protect
+        (progn
+          (smtpmail-native-outbox--do
+           entry
+           `(create ,directory ,claim ,(and whole target)
+                    ,@(smtpmail-native-outbox--parts entry draft)
+                    ,@(and whole
+                           (list "message"
+                                 (smtpmail-native-body-string octets)))))
+          (setq created t)
+          (unless whole
+            (smtpmail-native-outbox--write-message entry octets directory
+                                                   target))
+          (setf (smtpmail-native-entry-claim entry) claim)
+          (setq done t))
+      (unless done
+        (when created
+          (smtpmail-native-disk-hand-in
+           directory (list (list 'remove directory)) #'ignore))
+        (smtpmail-native-module-release claim)))
+    entry))
 
 (defun smtpmail-native-outbox-commit (octets envelope state &optional id copy)
   "Make a new entry of OCTETS, ENVELOPE and STATE.
@@ -133,83 +194,42 @@ is a plist, see `smtpmail-native-copy-prepare': :directory, that of its buffer;
 written, if that may be kept; and :plan, the property :copy of the state.
 Signal `smtpmail-native-outbox-error' when that is not possible; nothing
 is left then."
+  (when (file-remote-p (smtpmail-native-outbox-root))
+    (smtpmail-native-outbox-area "queue")) ; which tells
   (let* ((given id)
-         (id (or id (smtpmail-native-outbox--new-id)))
-         (directory (expand-file-name
-                     id (smtpmail-native-outbox-make-area "incoming")))
          (plan (plist-get copy :plan))
          (draft (and (plist-get copy :text)
                      (encode-coding-string (plist-get copy :text)
                                            'utf-8-emacs-unix)))
          (entry (smtpmail-native-entry-make
-                 :id id :state (append state (and plan (list :copy plan)))
+                 :id (or id (smtpmail-native-outbox--new-id))
+                 :state (append state (and plan (list :copy plan)))
                  :envelope (append envelope
                                    (list :size
                                          (smtpmail-native-body-size octets))
                                    (and draft
                                         (list :draft-size (length draft)
                                               :draft-directory
-                                              (plist-get copy :directory))))))
-         (target (progn (smtpmail-native-outbox-make-area "queue" t)
-                        (directory-file-name
-                         (smtpmail-native-outbox-file entry)))))
+                                              (plist-get copy :directory)))))))
     (smtpmail-native-outbox-locally
-      (unless (and given (file-exists-p target))
-        (smtpmail-native-outbox--build entry octets draft directory
-                                       target)))))
-
-(defun smtpmail-native-outbox--build (entry octets draft directory target)
-  "Write ENTRY with OCTETS and DRAFT into DIRECTORY, and rename it to TARGET.
-Return it, claimed."
-  (let ((made nil)
-        (done nil))
-    (unwind-protect
-        (condition-case err
-            (with-file-modes #o700 ; 600 for files
-              (make-directory directory)
-              (setq made t)
-              (setf (smtpmail-native-entry-claim entry)
-                    (or (smtpmail-native-outbox-lock directory)
-                        (signal 'file-error (list "Locked" directory))))
-              (smtpmail-native-outbox--fill
-               directory octets (smtpmail-native-entry-envelope entry)
-               (smtpmail-native-entry-state entry) draft)
-              (rename-file directory target)
-              (setq done t)
-              entry)
-          (file-error (smtpmail-native-outbox-fail err "Cannot write to")))
-      (unless done
-        (smtpmail-native-outbox-release entry)
-        ;; Another Emacs may be filling a directory of that name.
-        (when made
-          (ignore-errors (delete-directory directory t)))))))
+      (unless (and given
+                   (file-exists-p (smtpmail-native-outbox-file entry)))
+        (smtpmail-native-outbox--build entry octets draft)))))
 
 (defun smtpmail-native-outbox-make-durable (entry seconds)
   "Wait at most SECONDS until ENTRY, just committed, survives a loss of power.
 The value and the rest are as in `smtpmail-native-outbox-wait'."
-  ;; Another program may have deleted some since they were made.
-  (let ((above (setq smtpmail-native-outbox-unsynced
-                     (seq-filter #'file-directory-p
-                                 smtpmail-native-outbox-unsynced))))
-    (prog1 (smtpmail-native-outbox--await
-            (smtpmail-native-outbox--hand-in
-             entry
-             (append
-              (list (list 'sync-all
-                          (directory-file-name
-                           (smtpmail-native-outbox-file entry)))
-                    (list 'sync (concat (smtpmail-native-outbox-root)
-                                        "queue")))
-              (mapcar (lambda (directory)
-                        (list 'sync (directory-file-name directory)))
-                      above)))
-            seconds)
-      (unless (smtpmail-native-outbox-pending entry)
-        (puthash (smtpmail-native-outbox-file entry) t
-                 smtpmail-native-outbox-durable))
-      (setq smtpmail-native-outbox-unsynced
-            (cl-set-difference smtpmail-native-outbox-unsynced above
-                               :test #'equal)))))
+  (prog1 (smtpmail-native-outbox--await
+          (smtpmail-native-outbox--hand-in
+           entry
+           (list (list 'sync-all
+                       (directory-file-name
+                        (smtpmail-native-outbox-file entry)))
+                 (list 'sync (concat (smtpmail-native-outbox-root) "queue"))))
+          seconds)
+    (unless (smtpmail-native-outbox-pending entry)
+      (puthash (smtpmail-native-outbox-file entry) t
+               smtpmail-native-outbox-durable))))
 
 ;;;; Changes
 

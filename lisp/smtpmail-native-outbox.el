@@ -67,9 +67,6 @@ file otherwise, and takes longer than the step."
   `(let ((file-name-handler-alist nil))
      ,@body))
 
-(defvar smtpmail-native-outbox-unsynced nil
-  "Directories that were made, and whose names are not synced yet.")
-
 (defun smtpmail-native-outbox--make-directory (directory)
   "Make DIRECTORY and the missing ones above it, for this user only."
   (let ((directory (directory-file-name directory))
@@ -81,8 +78,11 @@ file otherwise, and takes longer than the step."
         (with-file-modes #o700
           (dolist (one missing)
             (make-directory one)
-            (cl-pushnew (file-name-directory one)
-                        smtpmail-native-outbox-unsynced :test #'equal)))
+            ;; Done before all that is handed in later.
+            (smtpmail-native-disk-hand-in
+             one
+             (list (list 'sync (directory-file-name (file-name-directory one))))
+             #'ignore)))
       ;; Another Emacs may have been faster.
       (file-already-exists nil)
       (file-error (smtpmail-native-outbox-fail err "Cannot make")))))
@@ -391,6 +391,11 @@ Signal `smtpmail-native-error' if it cannot be claimed."
   (smtpmail-native-load)
   (smtpmail-native-module-claim
    (smtpmail-native-disk-encode (expand-file-name "lock" directory))))
+
+(defun smtpmail-native-outbox-new-claim ()
+  "Return a claim that holds nothing yet, for the step `create' of the disk."
+  (smtpmail-native-load)
+  (smtpmail-native-module-claim nil))
 
 (defun smtpmail-native-outbox-claim (entry)
   "Claim ENTRY for this Emacs, and read its files again.

@@ -56,15 +56,16 @@ It survives a loss of power then.  This is the one point that decides what
 \\[keyboard-quit] does: before it, the entry is withdrawn and the quit goes
 on; after it, the message is in the outbox.  The caller has bound
 `inhibit-quit', so that there is nothing between."
-  (let ((entry (smtpmail-native-outbox-commit
-                (plist-get mail :buffer) envelope state nil
-                (plist-get mail :draft)))
-        (kept nil))
+  (let* ((until (+ (float-time) smtpmail-native-outbox-patience))
+         (entry (smtpmail-native-outbox-commit
+                 (plist-get mail :buffer) envelope state nil
+                 (plist-get mail :draft)))
+         (kept nil))
     (unwind-protect
         (let ((durable (smtpmail-native-outbox-make-durable
                         entry (if noninteractive
                                   nil
-                                smtpmail-native-outbox-patience))))
+                                (max 0 (- until (float-time)))))))
           (unless quit-flag
             (setq kept t)
             (when (eq durable 'slow)

@@ -10,6 +10,7 @@
 
 (require 'seq)
 (require 'smtpmail-native-attempt)
+(require 'smtpmail-native-disk)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-fifo)
 (require 'smtpmail-native-flush)
@@ -154,13 +155,22 @@ module, and no error is signalled."
                          #'smtpmail-native-watch--try-look)))
     (smtpmail-native-quiet-call #'smtpmail-native-watch--begin)))
 
+(defun smtpmail-native-watch--start-soon ()
+  "Do `smtpmail-native-watch-start' as soon as no command waits for the disk."
+  (setq smtpmail-native-schedule--look-timer
+        (smtpmail-native-quiet-timer
+         0.5
+         (lambda ()
+           (if smtpmail-native-disk-awaited
+               (smtpmail-native-watch--start-soon)
+             (smtpmail-native-watch-start))))))
+
 (defun smtpmail-native-watch-ensure ()
   "Do `smtpmail-native-watch-start' in a moment, unless that was done."
   (unless smtpmail-native-schedule--started
     ;; What has just been put into the outbox is known without a look.
-    (setq smtpmail-native-schedule--started t
-          smtpmail-native-schedule--look-timer
-          (smtpmail-native-quiet-timer 0.5 #'smtpmail-native-watch-start))))
+    (setq smtpmail-native-schedule--started t)
+    (smtpmail-native-watch--start-soon)))
 
 (defun smtpmail-native-watch-stop ()
   "Send nothing by itself any more; what is being sent goes on."

@@ -301,11 +301,11 @@
 (ert-deftest smtpmail-native-outbox-tests-failed-commit ()
   "A commit that fails in the middle leaves nothing behind, and no claim."
   (smtpmail-native-test-with-outbox
-    (cl-letf (((symbol-function 'smtpmail-native-entry-stock-form)
-               (lambda (_) (signal 'file-error '("Writing" "No space left")))))
+    (cl-letf (((symbol-function 'smtpmail-native-outbox--parts)
+               (lambda (&rest _) (list "state" "x" "state" "y"))))
       (let ((err (should-error (smtpmail-native-test-commit)
                                :type 'smtpmail-native-outbox-error)))
-        (should (string-match-p "No space left" (cadr err)))))
+        (should (string-match-p "state: File exists" (cadr err)))))
     (dolist (area '("incoming" "queue"))
       (should-not (directory-files
                    (expand-file-name area smtpmail-native-outbox-directory)

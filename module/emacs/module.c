@@ -177,6 +177,16 @@ static const char disk_doc[] =
     "All that is handed in is done in its order, and no connection holds it "
     "up.\n"
     "STEPS is a list; the first step that fails ends it.  A step is\n"
+    "(create DIRECTORY CLAIM TARGET NAME OCTETS...)\n"
+    "                      make DIRECTORY, let CLAIM hold it, write OCTETS "
+    "into\n"
+    "                      each file NAME, and rename it to TARGET if that is\n"
+    "                      not nil; on failure nothing is left.  What holds "
+    "it\n"
+    "                      is as for the step area\n"
+    "(area DIRECTORY)      make it if it is missing, and sync its name; it "
+    "must\n"
+    "                      be ours, and nobody else may write to it\n"
     "(write FILE OCTETS)   replace FILE by a new one of mode 0600, which is\n"
     "                      synced before it is renamed; its directory is "
     "not\n"
@@ -323,21 +333,26 @@ static const char claim_doc[] =
     "Return an integer for `smtpmail-native-module-release', or nil if "
     "another\n"
     "holds it.  The claim ends with this Emacs.  FILE is encoded; it is made\n"
-    "if it is missing.  Signal `smtpmail-native-error' if it cannot be "
-    "locked.\n"
+    "if it is missing.  Without FILE the claim holds nothing until the step\n"
+    "`create' of `smtpmail-native-module-disk' is done with it.  Signal\n"
+    "`smtpmail-native-error' if it cannot be locked.\n"
     "\n(fn FILE)";
 
 static emacs_value Fclaim(emacs_env *env, ptrdiff_t count, emacs_value *args,
                           void *unused) {
   struct smn_error err;
   int claim = 0;
+  enum smn_kind kind = SMN_OK;
   (void)count;
   (void)unused;
-  char *file = smn_lisp_string(env, args[0], "FILE");
-  if (!file)
-    return NULL;
-  enum smn_kind kind = smn_claim_take(file, &claim, &err);
-  free(file);
+  if (smn_lisp_true(env, args[0])) {
+    char *file = smn_lisp_string(env, args[0], "FILE");
+    if (!file)
+      return NULL;
+    kind = smn_claim_take(file, &claim, &err);
+    free(file);
+  } else if (!(claim = smn_claim_new()))
+    kind = smn_fail(&err, SMN_SYSTEM, "no memory");
   if (kind != SMN_OK) {
     smn_lisp_signal(env, "smtpmail-native-error", err.text);
     return NULL;

@@ -4,6 +4,7 @@
 #include "engine/disk.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* An operand of a step: an absolute file name in its own octets.  */
 static char *get_file(emacs_env *env, emacs_value value) {
@@ -19,6 +20,8 @@ static const struct {
   enum smn_step_type type;
   bool to, octets; /* a second operand */
 } steps[] = {
+    {"create", SMN_STEP_CREATE, false, false},
+    {"area", SMN_STEP_AREA, false, false},
     {"write", SMN_STEP_WRITE, false, true},
     {"sync", SMN_STEP_SYNC, false, false},
     {"sync-all", SMN_STEP_SYNC_ALL, false, false},
@@ -26,6 +29,33 @@ static const struct {
     {"delete", SMN_STEP_DELETE, false, false},
     {"remove", SMN_STEP_REMOVE, false, false},
 };
+
+/* The claim, the target and the parts of STEP from what follows its file.
+   Returns the rest, which is empty.  */
+static emacs_value get_create(emacs_env *env, emacs_value list,
+                              struct smn_step *step) {
+  step->claim = (int)env->extract_integer(env, smn_lisp_car(env, list));
+  list = smn_lisp_cdr(env, list);
+  if (smn_lisp_true(env, smn_lisp_car(env, list)))
+    step->to = get_file(env, smn_lisp_car(env, list));
+  list = smn_lisp_cdr(env, list);
+  size_t count = smn_lisp_length(env, list, "The parts of a step") / 2;
+  step->parts = calloc(count + 1, sizeof *step->parts);
+  if (!step->parts)
+    smn_lisp_signal(env, "smtpmail-native-error", "no memory");
+  while (smn_lisp_ok(env) && step->part_count < count) {
+    struct smn_part *part = &step->parts[step->part_count++];
+    part->name = smn_lisp_string(env, smn_lisp_car(env, list), "A name");
+    if (part->name && (!*part->name || strchr(part->name, '/')))
+      smn_lisp_signal(env, "smtpmail-native-usage-error",
+                      "A name in a step is none of a file");
+    list = smn_lisp_cdr(env, list);
+    part->octets = smn_lisp_copy(env, smn_lisp_car(env, list),
+                                 "The content of a file", &part->len);
+    list = smn_lisp_cdr(env, list);
+  }
+  return list;
+}
 
 /* LIST -> *STEP; with a signal pending what was made must be cleared.  */
 static void get_step(emacs_env *env, emacs_value list, struct smn_step *step) {
@@ -44,6 +74,8 @@ static void get_step(emacs_env *env, emacs_value list, struct smn_step *step) {
   list = smn_lisp_cdr(env, list);
   step->file = get_file(env, smn_lisp_car(env, list));
   list = smn_lisp_cdr(env, list);
+  if (step->type == SMN_STEP_CREATE)
+    list = get_create(env, list, step);
   if (steps[i].to || steps[i].octets) {
     emacs_value second = smn_lisp_car(env, list);
     list = smn_lisp_cdr(env, list);

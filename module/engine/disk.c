@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* disk.c - the one thread that works on the files of the outbox.
-   A task is in the queue or in the hands of the thread; there is a thread as
-   long as the queue is not empty.  Its event is made with it, so that no lack
-   of memory can swallow what came of it.
+/* disk.c - the thread that works on the files of the outbox, and its broom.
+   A task is in a queue or in the hands of the queue's thread; there is a thread
+   as long as the queue is not empty.  Its event is made with it, so that no
+   lack of memory can swallow what came of it.
+
+   What was thrown away is nobody's hurry: where all that is left of a task is
+   to remove directories, it is the broom's, whose queue holds no other task up.
 
    A sync of a directory covers all that was done in it before the sync began.
    So the tasks that wait share one: it is left out of a task that was handed
@@ -22,17 +25,22 @@ struct task {
   struct task *next;
   struct smn_step *steps;
   size_t count;
+  size_t done; /* steps */
   struct smn_event *event;
+};
+
+struct lane {
+  struct task *queue, **queue_end;
+  bool running; /* there is a thread */
 };
 
 static struct {
   pthread_once_t once;
   pthread_mutex_t lock;   /* of all that follows */
   pthread_cond_t changed; /* running has become false */
-  struct task *queue, **queue_end;
+  struct lane work, broom;
   size_t waiting;
-  long last;    /* id of the last task that was handed in */
-  bool running; /* there is a thread */
+  long last; /* id of the last task that was handed in */
 } disk = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void init(void) { smn_condition_init(&disk.changed); }
@@ -48,7 +56,7 @@ static void free_task(struct task *task) {
   free(task);
 }
 
-/* Shared syncs.  The thread's own: there is one at a time.  */
+/* Shared syncs.  The working thread's own: there is one at a time.  */
 
 #define SYNCED_MAX 4 /* the outbox has two directories that all tasks sync */
 
@@ -123,67 +131,96 @@ static enum smn_kind run_step(const struct smn_step *step, long id,
   return kind;
 }
 
-static void run_task(const struct task *task) {
-  struct smn_error err = {.kind = SMN_OK};
-  struct smn_event *event = task->event;
-  for (size_t i = 0; i < task->count; i++)
-    if (run_step(&task->steps[i], event->id, &err, &event->errnum) != SMN_OK) {
-      event->step = (int)i;
-      event->failed = true;
-      event->text = strdup(err.text); /* NULL: the errno tells */
-      return;
-    }
+static void *work(void *argument);
+
+/* Under lock: see that a thread of LANE runs.  */
+static enum smn_kind staff(struct lane *lane, struct smn_error *err) {
+  pthread_t thread;
+  if (lane->running)
+    return SMN_OK;
+  int errnum = smn_thread_start(&thread, work, lane);
+  if (errnum != 0)
+    return smn_fail_errno(err, SMN_SYSTEM, errnum, "cannot start a thread");
+  pthread_detach(thread);
+  lane->running = true;
+  return SMN_OK;
 }
 
-/* Under lock: take the first task out of the queue, NULL if there is none.  */
-static struct task *take(void) {
-  struct task *task = disk.queue;
+/* Under lock, after staff: there is a thread, which waits for the lock.  */
+static void append(struct lane *lane, struct task *task) {
+  if (!lane->queue)
+    lane->queue_end = &lane->queue;
+  task->next = NULL;
+  *lane->queue_end = task;
+  lane->queue_end = &task->next;
+  disk.waiting++;
+}
+
+/* Under lock: take the first task out of LANE, NULL if there is none.  */
+static struct task *take(struct lane *lane) {
+  struct task *task = lane->queue;
   if (task) {
-    disk.queue = task->next;
+    lane->queue = task->next;
     disk.waiting--;
   }
   return task;
 }
 
-static void *work(void *unused) {
-  struct task *task;
-  (void)unused;
+/* Only SMN_STEP_REMOVE is left of TASK.  */
+static bool to_sweep(const struct task *task) {
+  for (size_t i = task->done; i < task->count; i++)
+    if (task->steps[i].type != SMN_STEP_REMOVE)
+      return false;
+  return task->done < task->count;
+}
+
+/* The rest of TASK is the broom's from here on, unless there is no thread.  */
+static bool swept(struct task *task) {
+  struct smn_error err;
   pthread_mutex_lock(&disk.lock);
-  while ((task = take())) {
+  bool good = staff(&disk.broom, &err) == SMN_OK;
+  if (good)
+    append(&disk.broom, task);
+  pthread_mutex_unlock(&disk.lock);
+  return good;
+}
+
+/* False: TASK is another thread's now.  */
+static bool run_task(const struct lane *lane, struct task *task) {
+  struct smn_error err = {.kind = SMN_OK};
+  struct smn_event *event = task->event;
+  for (; task->done < task->count; task->done++) {
+    const struct smn_step *step = &task->steps[task->done];
+    if (lane == &disk.work && to_sweep(task) && swept(task))
+      return false;
+    if (run_step(step, event->id, &err, &event->errnum) != SMN_OK) {
+      event->step = (int)task->done;
+      event->failed = true;
+      event->text = strdup(err.text); /* NULL: the errno tells */
+      break;
+    }
+  }
+  return true;
+}
+
+static void *work(void *argument) {
+  struct lane *lane = argument;
+  struct task *task;
+  pthread_mutex_lock(&disk.lock);
+  while ((task = take(lane))) {
     pthread_mutex_unlock(&disk.lock);
-    run_task(task);
-    smn_events_post(task->event);
-    free_task(task);
+    if (run_task(lane, task)) {
+      smn_events_post(task->event);
+      free_task(task);
+    }
     pthread_mutex_lock(&disk.lock);
   }
-  forget_all_synced();
-  disk.running = false;
+  if (lane == &disk.work)
+    forget_all_synced();
+  lane->running = false;
   pthread_cond_broadcast(&disk.changed);
   pthread_mutex_unlock(&disk.lock);
   return NULL;
-}
-
-/* Under lock: see that a thread runs.  */
-static enum smn_kind staff(struct smn_error *err) {
-  pthread_t thread;
-  if (disk.running)
-    return SMN_OK;
-  int errnum = smn_thread_start(&thread, work, NULL);
-  if (errnum != 0)
-    return smn_fail_errno(err, SMN_SYSTEM, errnum, "cannot start a thread");
-  pthread_detach(thread);
-  disk.running = true;
-  return SMN_OK;
-}
-
-/* Under lock, after staff: there is a thread, which waits for the lock.  */
-static void append(struct task *task) {
-  if (!disk.queue)
-    disk.queue_end = &disk.queue;
-  *disk.queue_end = task;
-  disk.queue_end = &task->next;
-  disk.last = task->event->id;
-  disk.waiting++;
 }
 
 enum smn_kind smn_disk_submit(struct smn_step *steps, size_t count, long *id,
@@ -200,9 +237,11 @@ enum smn_kind smn_disk_submit(struct smn_step *steps, size_t count, long *id,
     pthread_mutex_lock(&disk.lock);
     kind = disk.waiting >= WAITING_MAX
                ? smn_fail(err, SMN_SYSTEM, "too much waits for the disk")
-               : staff(err);
-    if (kind == SMN_OK)
-      append(task);
+               : staff(&disk.work, err);
+    if (kind == SMN_OK) {
+      append(&disk.work, task);
+      disk.last = *id;
+    }
     pthread_mutex_unlock(&disk.lock);
   }
   if (kind != SMN_OK) {
@@ -217,9 +256,9 @@ bool smn_disk_finish(int timeout_ms) {
   bool in_time = true;
   pthread_once(&disk.once, init);
   pthread_mutex_lock(&disk.lock);
-  while (disk.running && in_time)
+  while ((disk.work.running || disk.broom.running) && in_time)
     in_time = smn_condition_wait(&disk.changed, &disk.lock, deadline);
-  bool done = !disk.running;
+  bool done = !disk.work.running && !disk.broom.running;
   pthread_mutex_unlock(&disk.lock);
   return done;
 }

@@ -6,15 +6,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+static pthread_mutex_t claims_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static struct claim {
   struct claim *next;
   int number;
-  int fd;
+  int fd; /* -1: it holds nothing */
 } * claims;
 
 static int last_number;
@@ -49,14 +52,43 @@ static bool in_place(const char *file, int fd) {
          opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }
 
-enum smn_kind smn_claim_take(const char *file, int *claim,
+int smn_claim_new(void) {
+  struct claim *made = malloc(sizeof *made);
+  int number = 0;
+  if (made) {
+    pthread_mutex_lock(&claims_lock);
+    number = ++last_number;
+    *made = (struct claim){claims, number, -1};
+    claims = made;
+    pthread_mutex_unlock(&claims_lock);
+  }
+  return number;
+}
+
+/* Under lock: where the CLAIM is in the list, or the NULL at its end.  */
+static struct claim **find(int claim) {
+  struct claim **at = &claims;
+  while (*at && (*at)->number != claim)
+    at = &(*at)->next;
+  return at;
+}
+
+/* FD is the CLAIM's; one that was released meanwhile has no use for it.  */
+static void give(int claim, int fd) {
+  pthread_mutex_lock(&claims_lock);
+  struct claim *found = *find(claim);
+  if (found)
+    found->fd = fd;
+  pthread_mutex_unlock(&claims_lock);
+  if (!found)
+    close(fd);
+}
+
+enum smn_kind smn_claim_hold(int claim, const char *file, bool *held,
                              struct smn_error *err) {
   enum smn_kind kind = SMN_OK;
-  struct claim *made = malloc(sizeof *made);
-  *claim = 0;
-  if (!made)
-    return smn_fail(err, SMN_SYSTEM, "no memory");
   int fd = open_lock(file);
+  *held = false;
   if (fd < 0) {
     /* The one who held it has just taken the directory away.  */
     if (errno != ENOENT)
@@ -65,25 +97,39 @@ enum smn_kind smn_claim_take(const char *file, int *claim,
     if (errno != EWOULDBLOCK)
       kind = smn_fail_errno(err, SMN_FILE, errno, "cannot lock %s", file);
   } else if (in_place(file, fd)) {
-    *made = (struct claim){claims, ++last_number, fd};
-    *claim = made->number;
-    claims = made;
+    give(claim, fd);
+    *held = true;
     return SMN_OK;
   }
   if (fd >= 0)
     close(fd);
-  free(made);
+  return kind;
+}
+
+enum smn_kind smn_claim_take(const char *file, int *claim,
+                             struct smn_error *err) {
+  bool held;
+  *claim = smn_claim_new();
+  if (!*claim)
+    return smn_fail(err, SMN_SYSTEM, "no memory");
+  enum smn_kind kind = smn_claim_hold(*claim, file, &held, err);
+  if (!held) {
+    smn_claim_release(*claim);
+    *claim = 0;
+  }
   return kind;
 }
 
 bool smn_claim_release(int claim) {
-  for (struct claim **at = &claims; *at; at = &(*at)->next)
-    if ((*at)->number == claim) {
-      struct claim *found = *at;
-      *at = found->next;
-      close(found->fd);
-      free(found);
-      return true;
-    }
-  return false;
+  pthread_mutex_lock(&claims_lock);
+  struct claim **at = find(claim), *found = *at;
+  if (found)
+    *at = found->next;
+  pthread_mutex_unlock(&claims_lock);
+  if (!found)
+    return false;
+  if (found->fd >= 0)
+    close(found->fd);
+  free(found);
+  return true;
 }

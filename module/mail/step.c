@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* step.c - one operation on the files of the outbox.  */
 #include "mail/step.h"
+#include "base/abreast.h"
 #include "base/file.h"
+#include "base/wait.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,12 +13,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SHOWN 1024 /* octets of a file name in an error */
+#define SHOWN 1024  /* octets of a file name in an error */
+#define SYNCS_MAX 8 /* files that are synced side by side */
+#define SLOW_MS 10  /* a disk that takes longer is asked so */
 
 void smn_step_clear(struct smn_step *step) {
   free(step->file);
   free(step->to);
   free(step->octets);
+  for (size_t i = 0; i < step->part_count; i++) {
+    free(step->parts[i].name);
+    free(step->parts[i].octets);
+  }
+  free(step->parts);
   memset(step, 0, sizeof *step);
 }
 
@@ -69,25 +78,69 @@ static bool stopped_at(const struct walk *walk, const char *name) {
   return false;
 }
 
-static bool sync_entry(int directory, const char *name, void *context) {
+/* What is to be synced in a directory; the last of it is the directory.  */
+struct syncs {
+  int directory;
+  size_t count;
+  char names[SYNCS_MAX][256];
+  int errnums[SYNCS_MAX + 1]; /* 0 for good; each by the thread that syncs */
+};
+
+static bool sync_file(int directory, const char *name) {
   struct stat stat;
-  if (strcmp(name, "lock") == 0)
-    return true;
   if (fstatat(directory, name, &stat, AT_SYMLINK_NOFOLLOW) != 0)
-    return errno == ENOENT || stopped_at(context, name);
+    return errno == ENOENT;
   if (!S_ISREG(stat.st_mode))
     return true;
   int fd = smn_file_open_regular(directory, name);
   if (fd < 0) /* a temporary one of Lisp is gone by now */
-    return errno == ENOENT || stopped_at(context, name);
-  return smn_file_close(fd, smn_file_sync(fd)) || stopped_at(context, name);
+    return errno == ENOENT;
+  return smn_file_close(fd, smn_file_sync(fd));
+}
+
+static void do_sync_one(size_t i, void *context) {
+  struct syncs *syncs = context;
+  bool good = i < syncs->count ? sync_file(syncs->directory, syncs->names[i])
+                               : smn_file_sync_directory(syncs->directory);
+  syncs->errnums[i] = good ? 0 : errno ? errno : EIO;
+}
+
+static bool note_name(int directory, const char *name, void *context) {
+  struct syncs *syncs = context;
+  if (strcmp(name, "lock") == 0)
+    return true;
+  /* An entry has a handful of files, and no long names.  */
+  if (syncs->count == SYNCS_MAX || strlen(name) >= sizeof *syncs->names)
+    return sync_file(directory, name);
+  strcpy(syncs->names[syncs->count++], name);
+  return true;
 }
 
 bool smn_step_sync_all(int directory, char *name, size_t size) {
-  struct walk walk = {.name = name, .size = size};
+  struct syncs syncs = {.directory = directory};
+  int64_t begin = smn_now_ms();
   name[0] = '\0';
-  return smn_file_each(directory, sync_entry, &walk) &&
-         smn_file_sync_directory(directory);
+  if (!smn_file_each(directory, note_name, &syncs))
+    return false;
+  smn_abreast(syncs.count + 1, do_sync_one, &syncs,
+              smn_now_ms() - begin > SLOW_MS);
+  for (size_t i = 0; i <= syncs.count; i++)
+    if (syncs.errnums[i]) {
+      snprintf(name, size, "%s", i < syncs.count ? syncs.names[i] : "");
+      errno = syncs.errnums[i];
+      return false;
+    }
+  return true;
+}
+
+static bool do_create(const struct smn_step *step, struct walk *walk) {
+  return smn_create(step->file, step->to, step->claim, step->parts,
+                    step->part_count, walk->name, walk->size);
+}
+
+static bool do_area(const struct smn_step *step, struct walk *walk) {
+  (void)walk;
+  return smn_create_area(step->file);
 }
 
 static bool do_write(const struct smn_step *step, struct walk *walk) {
@@ -166,6 +219,8 @@ enum smn_kind smn_step_run(const struct smn_step *step, struct smn_error *err,
     const char *verb;
     bool (*run)(const struct smn_step *step, struct walk *walk);
   } operations[] = {
+      [SMN_STEP_CREATE] = {"write", do_create},
+      [SMN_STEP_AREA] = {"use", do_area},
       [SMN_STEP_WRITE] = {"write", do_write},
       [SMN_STEP_SYNC] = {"sync", do_sync},
       [SMN_STEP_SYNC_ALL] = {"sync", do_sync_all},

@@ -6,13 +6,17 @@
 #define SMN_STEP_H
 
 #include "base/error.h"
+#include "mail/create.h"
 #include <stdbool.h>
 
 enum smn_step_type {
-  SMN_STEP_WRITE,    /* replace FILE by one of mode 0600 with OCTETS; its
-                        content is durable, the rename after SMN_STEP_SYNC of
-                        the directory */
-  SMN_STEP_SYNC,     /* make FILE, a regular file or a directory, durable */
+  SMN_STEP_CREATE, /* smn_create: the entry FILE with PARTS, held by CLAIM, and
+                      renamed to TO unless that is NULL */
+  SMN_STEP_AREA,   /* smn_create_area: the directory FILE */
+  SMN_STEP_WRITE,  /* replace FILE by one of mode 0600 with OCTETS; its
+                      content is durable, the rename after SMN_STEP_SYNC of
+                      the directory */
+  SMN_STEP_SYNC,   /* make FILE, a regular file or a directory, durable */
   SMN_STEP_SYNC_ALL, /* each regular file in the directory FILE, then itself */
   SMN_STEP_RENAME,   /* FILE to TO */
   SMN_STEP_DELETE,   /* FILE; a missing one is fine */
@@ -26,6 +30,9 @@ struct smn_step {
   char *to;
   char *octets;
   size_t len; /* of octets */
+  int claim;
+  struct smn_part *parts;
+  size_t part_count;
 };
 
 /* Do STEP.  SMN_FILE: *err says what failed, and *ERRNUM why.  */
