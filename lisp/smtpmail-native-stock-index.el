@@ -144,7 +144,6 @@ Signal `smtpmail-native-outbox-error' if it cannot be written."
                 (rename-file fresh index t)))
           (ignore-errors (delete-file fresh)))
       (file-error
-       (setq smtpmail-native-stock-index--seen nil)
        (smtpmail-native-error-signal
         'smtpmail-native-outbox-error
         (format "Cannot write the index of queued mail: %s"
@@ -159,13 +158,11 @@ Signal `smtpmail-native-outbox-error' if it cannot be written."
            (insert-file-contents-literally index nil (1- size) size)
            (not (equal (buffer-string) "\n"))))))
 
-(defun smtpmail-native-stock-index--update (added removed gone)
-  "Bring the index up to date; its entries ADDED are new, REMOVED have left.
-These are lists of ids.  GONE are other lines that have left."
-  (let* ((seen smtpmail-native-stock-index--seen)
-         (ids (smtpmail-native-stock-index--seen-ids seen))
-         (others (smtpmail-native-stock-index--seen-others seen))
-         (left (seq-difference others gone)))
+(defun smtpmail-native-stock-index--change (seen added removed left)
+  "Change the index, which was SEEN, and SEEN itself.
+Its entries ADDED are new, REMOVED have left; LEFT are the other lines."
+  (let ((ids (smtpmail-native-stock-index--seen-ids seen))
+        (others (smtpmail-native-stock-index--seen-others seen)))
     (dolist (id removed) (remhash id ids))
     (dolist (id added) (puthash id t ids))
     (setf (smtpmail-native-stock-index--seen-others seen) left)
@@ -185,6 +182,23 @@ These are lists of ids.  GONE are other lines that have left."
     (when (or added removed (not (equal left others)))
       (setf (smtpmail-native-stock-index--seen-stamp seen)
             (smtpmail-native-stock-index--stamp)))))
+
+(defun smtpmail-native-stock-index--update (added removed gone)
+  "Bring the index up to date; its entries ADDED are new, REMOVED have left.
+These are lists of ids.  GONE are other lines that have left."
+  (let ((seen smtpmail-native-stock-index--seen)
+        (done nil))
+    (unwind-protect
+        (progn
+          (smtpmail-native-stock-index--change
+           seen added removed
+           (seq-difference (smtpmail-native-stock-index--seen-others seen)
+                           gone))
+          (setq done t))
+      ;; After a quit or an error the index is not what SEEN says, and a line
+      ;; that stayed would have smtpmail send a message once more.
+      (unless done
+        (setq smtpmail-native-stock-index--seen nil)))))
 
 (defun smtpmail-native-stock-index--entry (id)
   "Return the entry ID as it is known, or else as its files say, or nil."

@@ -329,6 +329,28 @@ smtpmail-smtp-service %d\nsmtpmail-smtp-user nil\n)" port))
         (smtpmail-native-stock-index-write ids)
         (should-not (smtpmail-native-stock-tests--index))))))
 
+(ert-deftest smtpmail-native-stock-tests-interrupted ()
+  "A line that a quit or an error has left is taken out the next time."
+  (smtpmail-native-test-with-mode '("close")
+    (dolist (failure '(quit error))
+      (let* ((id (smtpmail-native-stock-tests--entry
+                  :status 'held :hold 'queue))
+             (line (smtpmail-native-stock-tests--line id)))
+        (smtpmail-native-stock-index-write t)
+        (should (equal (smtpmail-native-stock-tests--index) (list line)))
+        (let ((entry (smtpmail-native-outbox-get id)))
+          (smtpmail-native-outbox-claim entry)
+          (smtpmail-native-outbox-set entry :status 'held :hold 'user)
+          (smtpmail-native-outbox-release entry))
+        (cl-letf (((symbol-function 'rename-file)
+                   (lambda (&rest _) (signal failure nil))))
+          (should (condition-case nil
+                      (ignore (smtpmail-native-stock-index-write (list id)))
+                    ((quit error) t))))
+        (should (equal (smtpmail-native-stock-tests--index) (list line)))
+        (smtpmail-native-stock-index-write (list id))
+        (should-not (smtpmail-native-stock-tests--index))))))
+
 (ert-deftest smtpmail-native-stock-tests-cut-off ()
   "A line that lacks its end does not swallow the one that is added."
   (smtpmail-native-test-with-mode '("close")
