@@ -157,6 +157,7 @@ module, else when events are handed on."
   (count 0 :documentation "How many tasks.")
   (contents nil :documentation "Alist of what is being written, for readers.")
   (end nil :documentation "Claim of the module to be released at the end.")
+  (leaving nil :documentation "Non-nil if the object is gone when that is done.")
   (tell nil :documentation "Function that is told of a failure, or nil.")
   (failure nil :documentation "The reason why a task failed, a text."))
 
@@ -166,6 +167,10 @@ module, else when events are handed on."
 (defun smtpmail-native-disk-pending (key)
   "Return what the disk has still to do for the object KEY, or nil."
   (gethash key smtpmail-native-disk--pending))
+
+(defun smtpmail-native-disk-map-pending (function)
+  "Call FUNCTION with each object and what the disk has still to do for it."
+  (maphash function smtpmail-native-disk--pending))
 
 (defun smtpmail-native-disk-pending-take-end (pending)
   "Return the claim of PENDING, which is the caller's from here, or nil."
@@ -182,9 +187,12 @@ module, else when events are handed on."
         (setf (smtpmail-native-disk-pending-failure pending) text))
       (when (= 0 (cl-decf (smtpmail-native-disk-pending-count pending)))
         (remhash key smtpmail-native-disk--pending)
-        (let ((claim (smtpmail-native-disk-pending-take-end pending)))
-          (when claim
-            (smtpmail-native-module-release claim))))
+        ;; What could not go is still claimed by those who hear of it.
+        (unless (and (smtpmail-native-disk-pending-failure pending)
+                     (smtpmail-native-disk-pending-leaving pending))
+          (let ((claim (smtpmail-native-disk-pending-take-end pending)))
+            (when claim
+              (smtpmail-native-module-release claim)))))
       (when (and text (smtpmail-native-disk-pending-tell pending))
         (funcall (smtpmail-native-disk-pending-tell pending) text)))))
 

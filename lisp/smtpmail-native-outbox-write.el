@@ -50,13 +50,16 @@ It waits longer only until what it does survives the end of Emacs.")
        (format "%s was deleted from the outbox by another program; \
 Emacs does not send it again: %s" message reason)))))
 
-(defun smtpmail-native-outbox--hand-in (entry steps)
+(defun smtpmail-native-outbox--hand-in (entry steps &optional tell)
   "Have the disk do STEPS of `smtpmail-native-disk-submit' for ENTRY.
-Signal `smtpmail-native-outbox-error' if they cannot be handed in."
+Where no caller waits, TELL is called with the reason of a failure, by
+default to warn the user.  Signal `smtpmail-native-outbox-error' if STEPS
+cannot be handed in."
   (condition-case err
       (smtpmail-native-disk-hand-in
        (smtpmail-native-outbox-file entry) steps
-       (lambda (reason) (smtpmail-native-outbox--tell entry reason)))
+       (or tell
+           (lambda (reason) (smtpmail-native-outbox--tell entry reason))))
     (smtpmail-native-error
      (smtpmail-native-outbox-signal "Cannot write to" (cadr err)))))
 
@@ -74,8 +77,13 @@ Without SECONDS wait as long as it takes.  Return t, or `slow' if SECONDS
 were not enough.  Signal `smtpmail-native-outbox-error' with the reason
 that the disk gave if it cannot be.  Timers run meanwhile; a quit ends the
 wait and nothing else."
-  (smtpmail-native-outbox--await (smtpmail-native-outbox-pending entry)
-                                 seconds))
+  (let ((pending (smtpmail-native-outbox-pending entry)))
+    (condition-case err
+        (smtpmail-native-outbox--await pending seconds)
+      (smtpmail-native-outbox-error
+       (when (smtpmail-native-disk-pending-leaving pending)
+         (smtpmail-native-outbox--take-back entry pending))
+       (signal (car err) (cdr err))))))
 
 ;;;; A new entry
 
@@ -117,9 +125,9 @@ Signal `smtpmail-native-outbox-error' if it fails."
   (let ((failure (smtpmail-native-disk-finish
                   (smtpmail-native-outbox--hand-in entry (list step)))))
     (when failure
-      ;; What is wrong with a directory is told best by those who read it.
-      (smtpmail-native-outbox-area "incoming")
-      (smtpmail-native-outbox-area "queue")
+      ;; What is wrong with a directory is told best by those who make it.
+      (smtpmail-native-outbox-make-area "incoming")
+      (smtpmail-native-outbox-make-area "queue")
       (smtpmail-native-outbox-signal "Cannot write to" failure))))
 
 (defun smtpmail-native-outbox--write-message (entry octets directory target)
@@ -346,39 +354,62 @@ A name that leads elsewhere is none of them, whatever the entry says."
                             '("." "../cur" "../new"))))
           origin))))
 
-(defun smtpmail-native-outbox-remove (entry)
-  "Delete ENTRY, which must be claimed, and let go of it.
-Call `smtpmail-native-outbox-wait' before you tell the user of it.  Signal
-`smtpmail-native-outbox-error' if it cannot be deleted."
-  (let* ((trash (smtpmail-native-outbox-make-area "trash"))
-         (gone (concat trash (smtpmail-native-entry-id entry)))
-         (origin (smtpmail-native-outbox--origin entry)))
-    (condition-case err
-        (progn
-          ;; Else it would be taken from there again.
-          (mapc #'delete-file origin)
-          ;; One step, so that no half of it is ever taken for an entry.
-          (smtpmail-native-outbox-locally
-            (rename-file (directory-file-name
-                          (smtpmail-native-outbox-file entry))
-                         gone))
-          (remhash (smtpmail-native-outbox-file entry)
-                   smtpmail-native-outbox-durable)
-          ;; A state that is still being written matters no more.
-          (smtpmail-native-disk-forget (smtpmail-native-outbox-file entry))
-          (smtpmail-native-disk-hand-in
-           (smtpmail-native-outbox-file entry)
-           (mapcar (lambda (directory)
-                     (list 'sync (directory-file-name directory)))
-                   (seq-uniq
-                    (append (mapcar #'file-name-directory origin)
-                            (list trash
-                                  (smtpmail-native-outbox-area "queue" t)))))
-           ;; What comes back then is settled again by its receipt.
-           #'ignore)
-          (smtpmail-native-outbox-release entry)
-          (smtpmail-native-outbox-discard gone))
-      (file-error (smtpmail-native-outbox-fail err "Cannot delete from")))))
+(defun smtpmail-native-outbox--trash-of (entry)
+  "Return where in the trash ENTRY goes."
+  (concat (smtpmail-native-outbox-root) "trash/"
+          (smtpmail-native-entry-id entry)))
+
+(defun smtpmail-native-outbox--removal (entry gone)
+  "Return the steps by which ENTRY becomes GONE, in the trash."
+  (let ((origin (smtpmail-native-outbox--origin entry))
+        (trash (directory-file-name (file-name-directory gone))))
+    ;; The origin first: else it would be taken from there again.
+    `(,@(mapcar (lambda (file) (list 'delete file)) origin)
+      (area ,trash)
+      ;; One step, so that no half of it is ever taken for an entry.
+      (rename ,(smtpmail-native-outbox-file entry) ,gone)
+      ,@(mapcar (lambda (directory)
+                  (list 'sync (directory-file-name directory)))
+                (seq-uniq
+                 (append (mapcar #'file-name-directory origin)
+                         (list trash
+                               (concat (smtpmail-native-outbox-root)
+                                       "queue"))))))))
+
+(defun smtpmail-native-outbox--take-back (entry pending)
+  "Let ENTRY have the claim that PENDING, whose work failed, has still got.
+Return non-nil if it is still there; else what is left of it is trash."
+  (let ((claim (smtpmail-native-disk-pending-take-end pending)))
+    (if (file-exists-p (smtpmail-native-outbox-file entry))
+        (setf (smtpmail-native-entry-claim entry) claim)
+      (when claim
+        (ignore (smtpmail-native-module-release claim))))))
+
+(defun smtpmail-native-outbox-remove (entry &optional failed)
+  "Have the disk delete ENTRY, which must be claimed, and let go of it.
+For this Emacs it is gone from here on.
+Call `smtpmail-native-outbox-wait' before you tell the user of it, which
+signals `smtpmail-native-outbox-error' if it cannot be deleted; where no
+caller waits, FAILED is called with ENTRY and the reason, a text.  ENTRY is
+in the outbox then as it was, and claimed.  Signal the same error if the
+disk cannot be asked."
+  (let ((directory (smtpmail-native-outbox-file entry))
+        (gone (smtpmail-native-outbox--trash-of entry))
+        (pending nil))
+    (remhash directory smtpmail-native-outbox-durable)
+    ;; A state that is still being written matters no more.
+    (smtpmail-native-disk-forget directory)
+    (setq pending
+          (smtpmail-native-outbox--hand-in
+           entry (smtpmail-native-outbox--removal entry gone)
+           (lambda (reason)
+             (when (smtpmail-native-outbox--take-back entry pending)
+               (funcall (or failed #'smtpmail-native-outbox--tell)
+                        entry reason)))))
+    (setf (smtpmail-native-disk-pending-leaving pending) t)
+    (smtpmail-native-outbox-release entry)
+    ;; After that, and by itself: nobody waits for it.
+    (smtpmail-native-outbox-discard gone)))
 
 (defun smtpmail-native-outbox-discard (directory)
   "Have the disk delete DIRECTORY, which is in the trash.
@@ -387,8 +418,7 @@ power be lost in between, what comes back is whole."
   (smtpmail-native-disk-hand-in
    directory
    (list (list 'sync (directory-file-name (file-name-directory directory)))
-         (list 'sync (directory-file-name
-                      (smtpmail-native-outbox-make-area "queue" t)))
+         (list 'sync (concat (smtpmail-native-outbox-root) "queue"))
          (list 'remove (directory-file-name directory)))
    #'ignore)) ; the next session deletes it
 

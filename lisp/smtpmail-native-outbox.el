@@ -150,6 +150,22 @@ CHECKED is as in `smtpmail-native-outbox-area'."
   "Return what the disk has still to do for ENTRY, or nil."
   (smtpmail-native-disk-pending (smtpmail-native-outbox-file entry)))
 
+(defun smtpmail-native-outbox--leaving ()
+  "Return the names of all entries that are gone for this Emacs already."
+  (let ((ids nil))
+    (smtpmail-native-disk-map-pending
+     (lambda (key pending)
+       (when (smtpmail-native-disk-pending-leaving pending)
+         (push (file-name-nondirectory key) ids))))
+    ids))
+
+(defun smtpmail-native-outbox-leaving-p (entry)
+  "Return non-nil if ENTRY is gone as soon as the disk has done its work.
+For this Emacs it is gone already; no other one can have it."
+  (let ((pending (smtpmail-native-outbox-pending entry)))
+    (and pending
+         (smtpmail-native-disk-pending-leaving pending))))
+
 (defun smtpmail-native-outbox--unwritten (entry name)
   "Return what the disk is about to write into the file NAME of ENTRY, or nil."
   (let ((pending (smtpmail-native-outbox-pending entry)))
@@ -326,7 +342,8 @@ from its own queue")))))
 AREA is the directory of the outbox that holds it, by default \"queue\"."
   (smtpmail-native-outbox-locally
     (let ((entry (smtpmail-native-entry-make :id id :area (or area "queue"))))
-      (and (file-directory-p (smtpmail-native-outbox-file entry))
+      (and (not (smtpmail-native-outbox-leaving-p entry))
+           (file-directory-p (smtpmail-native-outbox-file entry))
            (smtpmail-native-outbox-load entry)))))
 
 (defun smtpmail-native-outbox-ids ()
@@ -336,8 +353,10 @@ not to be trusted."
   (condition-case err
       (let ((queue (smtpmail-native-outbox-area "queue")))
         (and queue
-             (smtpmail-native-outbox-locally
-               (directory-files queue nil "\\`[^.]"))))
+             (let ((ids (smtpmail-native-outbox-locally
+                          (directory-files queue nil "\\`[^.]"))))
+               (dolist (id (smtpmail-native-outbox--leaving) ids)
+                 (setq ids (delete id ids))))))
     (file-error (smtpmail-native-outbox-fail err "Cannot read"))))
 
 (defun smtpmail-native-outbox-list ()
@@ -406,7 +425,8 @@ other code of this one."
     (let ((inhibit-quit t)
           (pending (smtpmail-native-outbox-pending entry))
           (directory (smtpmail-native-outbox-file entry)))
-      (and (file-directory-p directory)
+      (and (not (smtpmail-native-outbox-leaving-p entry))
+           (file-directory-p directory)
            (setf (smtpmail-native-entry-claim entry)
                  (or (and pending
                           (smtpmail-native-disk-pending-take-end pending))

@@ -72,6 +72,18 @@ before that, the next session repeats it."
   (smtpmail-native-tell-forget-trace id)
   (smtpmail-native-identity-forget id))
 
+(defun smtpmail-native-settle--cannot-finish (entry reason)
+  "Tell that ENTRY was sent, but cannot be deleted for REASON; note it there.
+ENTRY is claimed.  The next look deletes it, and does nothing else."
+  (display-warning
+   'smtpmail-native
+   (format "The message was sent, but cannot be deleted from the outbox: %s"
+           reason))
+  (ignore-errors
+    (smtpmail-native-outbox-set entry :status 'sent :finished t))
+  (smtpmail-native-outbox-release entry)
+  (smtpmail-native-index-put entry))
+
 (defun smtpmail-native-settle-finish (entry)
   "File the copies of ENTRY, which has been sent, run the hook, delete it."
   (let ((id (smtpmail-native-entry-id entry)))
@@ -82,14 +94,11 @@ before that, the next session repeats it."
     ;; An error would look as if it had not been sent.
     (condition-case err
         (progn
-          (smtpmail-native-outbox-remove entry)
+          (smtpmail-native-outbox-remove
+           entry #'smtpmail-native-settle--cannot-finish)
           (smtpmail-native-index-drop id))
       (smtpmail-native-outbox-error
-       (display-warning 'smtpmail-native
-                        (format "The message was sent.  %s" (cadr err)))
-       (ignore-errors
-         (smtpmail-native-outbox-set entry :status 'sent :finished t))
-       (smtpmail-native-outbox-release entry)))))
+       (smtpmail-native-settle--cannot-finish entry (cadr err))))))
 
 (defun smtpmail-native-settle-conclude (entry &optional seconds notes)
   "Do what the state of ENTRY, just settled, asks for, and let go of it.

@@ -174,7 +174,10 @@ octets are lost; then what is left of FILE stays, for the user to look at."
         ;; As long as its octets are there it is still in smtpmail's queue.
         (when (and (not moved) data (file-exists-p data))
           (smtpmail-native-outbox-forget-origin entry)
-          (smtpmail-native-outbox-remove entry))
+          (smtpmail-native-outbox-remove entry)
+          ;; The next try makes one of the same name.
+          (ignore-error smtpmail-native-outbox-error
+            (smtpmail-native-outbox-wait entry nil)))
         (when (smtpmail-native-entry-claim entry)
           (smtpmail-native-outbox-release entry)
           (smtpmail-native-index-put entry))))))

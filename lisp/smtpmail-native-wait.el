@@ -184,8 +184,8 @@ password or passphrase is asked for again, three times in all."
       (append result (list :stream (plist-get envelope :stream)))
       (plist-get envelope :host) (plist-get envelope :port)))))
 
-(defun smtpmail-native-wait--keep-back (entry err)
-  "Hold ENTRY, which could not be deleted because of the error ERR.
+(defun smtpmail-native-wait--keep-back (entry reason)
+  "Hold ENTRY, which is claimed and could not be deleted for REASON, a text.
 Its sender is told that it was not sent, and may send it again: nothing here
 may send it, too.  Where not even that can be written, this Emacs keeps the
 claim of it."
@@ -204,7 +204,7 @@ deleted")
      'smtpmail-native
      (format "%s.  A message to %s stays in the outbox and is not sent; \
 delete it there"
-             (cadr err) (smtpmail-native-entry-people entry)))
+             reason (smtpmail-native-entry-people entry)))
     (when held
       (smtpmail-native-outbox-release entry))
     (smtpmail-native-index-put entry)))
@@ -217,12 +217,13 @@ what cannot be deleted is held."
     (smtpmail-native-settle-forget id)
     (condition-case err
         (progn
-          (smtpmail-native-outbox-remove entry)
+          (smtpmail-native-outbox-remove
+           entry #'smtpmail-native-wait--keep-back)
           (smtpmail-native-index-drop id)
           (smtpmail-native-outbox-wait entry smtpmail-native-outbox-patience))
       (smtpmail-native-error
        (if (file-exists-p (smtpmail-native-outbox-file entry))
-           (smtpmail-native-wait--keep-back entry err)
+           (smtpmail-native-wait--keep-back entry (cadr err))
          (display-warning 'smtpmail-native (cadr err))
          (smtpmail-native-outbox-release entry)
          (smtpmail-native-index-drop id))))))

@@ -806,7 +806,7 @@ sending it? ")))
           (id (smtpmail-native-list-tests--commit '(:status refused)))
           (saved nil))
       (cl-letf (((symbol-function 'smtpmail-native-outbox-remove)
-                 (lambda (_entry)
+                 (lambda (_entry &rest _)
                    (setq saved (directory-files
                                 message-auto-save-directory nil "#")))))
         (smtpmail-native-list-tests--key "e"))

@@ -123,6 +123,33 @@
       ;; To claim what is gone is no error.
       (should-not (smtpmail-native-outbox-claim entry)))))
 
+(ert-deftest smtpmail-native-outbox-tests-leaving ()
+  "An entry that the disk is about to delete is gone for this Emacs.
+No other one can have it, and if it cannot be deleted it is back, claimed."
+  (smtpmail-native-test-with-outbox
+    (let* ((entry (smtpmail-native-test-commit))
+           (id (smtpmail-native-entry-id entry))
+           (handlers nil)
+           (failed nil))
+      (cl-letf (((symbol-function 'smtpmail-native-disk-submit)
+                 (lambda (steps handler)
+                   (push (cons (caar steps) handler) handlers))))
+        (smtpmail-native-outbox-remove entry
+                                       (lambda (&rest args)
+                                         (setq failed args))))
+      (should-not (smtpmail-native-entry-claim entry))
+      (should-not (smtpmail-native-outbox-ids))
+      (should-not (smtpmail-native-outbox-get id))
+      (should-not (smtpmail-native-outbox-claim entry))
+      (should-not (smtpmail-native-outbox-lock
+                   (smtpmail-native-outbox-file entry)))
+      (funcall (alist-get 'area handlers) '(:kind file :text "no disk"))
+      (should (equal failed (list entry "no disk")))
+      (should (smtpmail-native-entry-claim entry))
+      (should (equal (smtpmail-native-outbox-ids) (list id)))
+      (smtpmail-native-outbox-release entry)
+      (funcall (alist-get 'sync handlers) '(:kind ok)))))
+
 ;;;; Claims
 
 (ert-deftest smtpmail-native-outbox-tests-claim ()
@@ -477,6 +504,7 @@ OTHER non-nil means that it is not even a file of ours."
                    nil (append (list :origin (list outside inside climbing))
                                smtpmail-native-test-envelope)))
       (smtpmail-native-outbox-remove entry)
+      (smtpmail-native-test-disk-idle)
       (should (file-exists-p outside))
       (should-not (file-exists-p inside)))))
 
@@ -595,8 +623,11 @@ Nothing is then looked for, written or moved anywhere else."
                              :type 'smtpmail-native-outbox-error))
               ("trash"
                (should (smtpmail-native-outbox-claim entry))
-               (should-error (smtpmail-native-outbox-remove entry)
+               (smtpmail-native-outbox-remove entry)
+               (should-not (smtpmail-native-outbox-ids))
+               (should-error (smtpmail-native-outbox-wait entry nil)
                              :type 'smtpmail-native-outbox-error)
+               (should (smtpmail-native-entry-claim entry))
                (smtpmail-native-outbox-release entry)
                (should (smtpmail-native-outbox-ids))))
             (should-not (directory-files

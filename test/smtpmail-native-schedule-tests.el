@@ -202,7 +202,7 @@
   "A mail that was sent and cannot be deleted is not told as unsent."
   (smtpmail-native-sink-with-script (list smtpmail-native-test-mail)
     (cl-letf (((symbol-function 'smtpmail-native-outbox-remove)
-               (lambda (_)
+               (lambda (&rest _)
                  (smtpmail-native-error-signal 'smtpmail-native-outbox-error
                                                "Cannot delete"))))
       (should (eq (plist-get (smtpmail-native-sink-send "<1@x>" 'wait) :kind)
