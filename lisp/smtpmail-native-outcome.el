@@ -107,7 +107,7 @@ CANCELLED, WHO and NOW are as in `smtpmail-native-outcome-settle'."
                              (list :why (smtpmail-native-outcome--why
                                          receipt))))))
      ((eq verdict 'cancelled)
-      (list :status 'ready :next nil :text text))
+      (list :status 'ready :hold nil :next nil :text text))
      (t (append (smtpmail-native-outcome-deferral entry text now)
                 (list :suspect
                       (smtpmail-native-verdict-suspect-p receipt)))))))
@@ -132,10 +132,16 @@ server takes no more of them at a time.  NOW is the time."
             :text (concat "Not accepted for all recipients: " text)))
      (t (list :status 'sent :hold nil :next nil :doubt nil :text nil)))))
 
+(defun smtpmail-native-outcome--user-held-p (state)
+  "Return non-nil if the user has held an entry of STATE.
+One that is queued stays so on the disk while a flush sends it."
+  (and (eq (plist-get state :status) 'held)
+       (eq (plist-get state :hold) 'user)))
+
 (defun smtpmail-native-outcome-settle (entry receipt cancelled who now)
   "Return what RECEIPT means for ENTRY: a change of its state, or nil.
 CANCELLED non-nil means that the user has cancelled the attempt, as does a
-state of `held' that was set during it.  WHO is a plist that tells who made
+state that the user's word has set to `held' during it.  WHO is a plist that tells who made
 it, see :by of `smtpmail-native-outbox-set'; NOW is the time.  The value is
 nil if the receipt has been settled before.  An attempt without a receipt
 has led to nothing: the end of data has never been sent.  A change with
@@ -165,7 +171,7 @@ has led to nothing: the end of data has never been sent.  A change with
               entry results (plist-get receipt :more) now)
            (smtpmail-native-outcome--failure
             entry receipt
-            (or cancelled (eq (plist-get state :status) 'held))
+            (or cancelled (smtpmail-native-outcome--user-held-p state))
             who now)))))))
 
 (provide 'smtpmail-native-outcome)

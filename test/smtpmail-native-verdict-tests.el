@@ -83,7 +83,9 @@
 (defun smtpmail-native-verdict-tests--wrong (entry receipt cancelled)
   "Settle ENTRY by RECEIPT, with CANCELLED; return what is wrong with it."
   (let* ((doubt (plist-get (smtpmail-native-entry-state entry) :doubt))
-         (held (eq (smtpmail-native-entry-status entry) 'held))
+         (held (and (eq (smtpmail-native-entry-status entry) 'held)
+                    (eq (plist-get (smtpmail-native-entry-state entry) :hold)
+                        'user)))
          (change (smtpmail-native-verdict-tests--settled
                   entry receipt cancelled))
          (state (smtpmail-native-entry-state entry))
@@ -100,6 +102,9 @@
            (not (eq (plist-get receipt :kind) 'ok))
            (not (plist-get change :encode)))
       "sent by itself although it was cancelled")
+     ((and (not (or cancelled held))
+           (eq status 'held) (eq (plist-get state :hold) 'user))
+      "held as if the user had said so")
      ((and (plist-member change :hold)
            (not (eq (and (plist-get state :hold) t) (eq status 'held))))
       "a hold without a reason, or a reason without a hold")
