@@ -141,11 +141,12 @@ One that is queued stays so on the disk while a flush sends it."
 (defun smtpmail-native-outcome-settle (entry receipt cancelled who now)
   "Return what RECEIPT means for ENTRY: a change of its state, or nil.
 CANCELLED non-nil means that the user has cancelled the attempt, as does a
-state that the user's word has set to `held' during it.  WHO is a plist that tells who made
-it, see :by of `smtpmail-native-outbox-set'; NOW is the time.  The value is
-nil if the receipt has been settled before.  An attempt without a receipt
-has led to nothing: the end of data has never been sent.  A change with
-:encode non-nil is for an entry whose message has to be encoded first."
+state that the user has set to `held' meanwhile.  WHO is a plist that tells
+who made it, see :by of `smtpmail-native-outbox-set'; NOW is the time.
+The value is nil if the receipt has been settled before.  An attempt without
+a receipt has led to nothing: the end of data has never been sent.
+A change with :encode non-nil is for an entry whose message has to be
+encoded first."
   (let* ((state (smtpmail-native-entry-state entry))
          (settled (or (plist-get state :settled) 0))
          (attempt (and receipt

@@ -112,7 +112,7 @@ static bool note_name(int directory, const char *name, void *context) {
   /* An entry has a handful of files, and no long names.  */
   if (syncs->count == SYNCS_MAX || strlen(name) >= sizeof *syncs->names)
     return sync_file(directory, name);
-  strcpy(syncs->names[syncs->count++], name);
+  memcpy(syncs->names[syncs->count++], name, strlen(name) + 1);
   return true;
 }
 

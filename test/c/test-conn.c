@@ -119,7 +119,7 @@ static int bind_at(const char *address, int port) {
 }
 
 static int port_of(int fd) {
-  struct sockaddr_in in;
+  struct sockaddr_in in = {.sin_port = 0};
   socklen_t size = sizeof in;
   CHECK(getsockname(fd, (struct sockaddr *)&in, &size) == 0);
   return ntohs(in.sin_port);
