@@ -169,14 +169,24 @@ waiting for a tenth of a second."
     (when mark
       (smtpmail-native-flush--go-on mark))))
 
+(defun smtpmail-native-flush--other-p (mark)
+  "Return non-nil if the file has the mark of another Emacs, and not MARK."
+  (let ((there (and (null (smtpmail-native-disk-pending
+                           (smtpmail-native-flush--file)))
+                    (smtpmail-native-flush--read))))
+    (and there (not (equal there mark)))))
+
 (defun smtpmail-native-flush-end ()
   "End the flush: each entry that it covers has had its turn.
 For `smtpmail-native-schedule-idle-hook'."
-  (when smtpmail-native-flush--mark
-    (smtpmail-native-flush-stop)
-    (smtpmail-native-flush--steps
-     (list 'delete (smtpmail-native-flush--file)))
-    (smtpmail-native-index-changed nil)))
+  (let ((mark smtpmail-native-flush--mark))
+    (when mark
+      (smtpmail-native-flush-stop)
+      ;; Another Emacs may have begun a flush since, which may cover more.
+      (unless (smtpmail-native-flush--other-p mark)
+        (smtpmail-native-flush--steps
+         (list 'delete (smtpmail-native-flush--file))))
+      (smtpmail-native-index-changed nil))))
 
 (defun smtpmail-native-flush-stop ()
   "Do not go on with the flush in this session; the next one goes on."

@@ -148,5 +148,26 @@
     (smtpmail-native-flush-resume)
     (should-not smtpmail-native-flush--mark)))
 
+(ert-deftest smtpmail-native-flush-tests-mark-of-another ()
+  "The end of a flush leaves the mark that another Emacs has made since."
+  (smtpmail-native-test-with-mode '("close")
+    (smtpmail-native-outbox-make-area "queue")
+    (let ((file (smtpmail-native-flush--file))
+          (smtpmail-native-schedule-idle-hook nil))
+      (cl-flet ((settle ()
+                  (smtpmail-native-disk-await
+                   (smtpmail-native-disk-pending file) nil)))
+        (smtpmail-native-flush-begin)
+        (settle)
+        (write-region "(:last \"29991231T000000.000000\" :time 32503593600.0)\n"
+                      nil file nil 'silent)
+        (smtpmail-native-flush-end)
+        (settle)
+        (should (file-exists-p file))
+        (smtpmail-native-flush-resume)
+        (smtpmail-native-flush-end)
+        (settle)
+        (should-not (file-exists-p file))))))
+
 (provide 'smtpmail-native-flush-tests)
 ;;; smtpmail-native-flush-tests.el ends here
