@@ -300,8 +300,16 @@ install: all $(if $(HAVE_MAKEINFO),$(INFO)) ## install Lisp and module below DES
 	if [ -n "$(HAVE_MAKEINFO)" ]; then \
 	  mkdir -p $(DESTDIR)$(INFODIR) && cp -p $(INFO) $(DESTDIR)$(INFODIR); \
 	fi
+# Where it is only staged, the package's own scripts list the manual.
+	if [ -n "$(HAVE_MAKEINFO)" ] && [ -z "$(DESTDIR)" ]; then \
+	  install-info --dir-file=$(INFODIR)/dir $(INFODIR)/smtpmail-native.info; \
+	fi
 
 uninstall: ## remove what `make install' has put there
+	if [ -f $(INFODIR)/smtpmail-native.info ] && [ -z "$(DESTDIR)" ]; then \
+	  install-info --delete --dir-file=$(INFODIR)/dir \
+	    $(INFODIR)/smtpmail-native.info; \
+	fi
 	rm -rf $(DESTDIR)$(LISPDIR)
 	rm -f $(DESTDIR)$(MODULEDIR)/$(notdir $(MODULE)) \
 	  $(DESTDIR)$(INFODIR)/smtpmail-native.info \

@@ -229,6 +229,12 @@ So it does where lisp/ is taken for the package, as Emacs 31 does."
       (smtpmail-native-install-tests--run
        home "make" "-C" tree "-s" "install" (concat "PREFIX=" root "/usr")
        (concat "MODULEDIR=" root "/usr/lib/smtpmail-native"))
+      ;; The reader of Info lists it.
+      (when (executable-find "makeinfo")
+        (should (string-match-p
+                 "(smtpmail-native)"
+                 (smtpmail-native-test-text
+                  (expand-file-name "usr/share/info/dir" root)))))
       (delete-directory (expand-file-name "src" home) t)
       (smtpmail-native-install-tests--run home "chmod" "-R" "a-w" root)
       (smtpmail-native-install-tests--sends
