@@ -25,6 +25,7 @@
 (require 'smtpmail-native-test-helper)
 (require 'bench-gap)
 (require 'bench-many)
+(require 'bench-slow)
 (require 'smtpmail-native-message)
 
 (defconst bench-quick (getenv "QUICK")
@@ -491,6 +492,7 @@ connection and first mail, next mail\n")
     ("round-trips" . bench-round-trips) ("costs" . bench-costs)
     ("loading" . bench-loading) ("recipients" . bench-recipients)
     ("background" . bench-background)
+    ("slow" . bench-slow)
     ("many" . bench-many))
   "The parts of the benchmark, by the names that PARTS has in the environment.")
 
