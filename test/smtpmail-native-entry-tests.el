@@ -15,8 +15,10 @@
   '((envelope :sender "" :recipients ("bob@example.org") :host "h" :port 25
               :stream nil :user nil :helo "x" :subject nil :message-id "<1@x>"
               :from "a" :fcc ("/x") :wishes (:release 5 :notify "NEVER")
-              :created 5 :size 7 :origin nil :new-key (1 2))
-    (state :status ready :hold nil :next 1.5 :text nil :settled 1 :tries 2
+              :created 5 :size 7 :origin nil :new-key (1 2)
+              :identity (:user "a" :source classic :login t))
+    (state :status ready :hold nil :next 1.5 :since 2 :text nil
+           :by (:instance "i" :user nil :source nil :why refused) :settled 1 :tries 2
            :results (("bob@x" sent 250 "" "ok") ("x" deferred nil nil nil))
            :copy (:fcc ("/x") :gcc nil :function nil :handler message-output))
     (receipt :attempt 1 :kind ok :stage end-of-data :code 250 :enhanced ""
@@ -40,6 +42,7 @@
                         ('copy '((:fcc "x") (:fcc (5)) (:gcc x)
                                  (:handler "x") (:function (lambda ()))))
                         ('wishes '((:release "x")))
+                        ('who '("x" (:user 5) (:instance x)))
                         (_ '(("x" 5))))))
         (let ((problem (smtpmail-native-entry-type-problem
                         (plist-put (copy-sequence plist) key value) kind)))
