@@ -169,8 +169,19 @@ waiting for a tenth of a second."
     (when mark
       (smtpmail-native-flush--go-on mark))))
 
+(defun smtpmail-native-flush--left-p ()
+  "Return non-nil if an entry that the flush covers is still queued.
+Another Emacs, which goes on with the same mark, has it in its hands, and
+should that one end early, the mark is needed."
+  (> (smtpmail-native-index-count
+      (lambda (entry)
+        (and (eq (plist-get (smtpmail-native-entry-state entry) :hold) 'queue)
+             (smtpmail-native-flush-covers-p entry))))
+     0))
+
 (defun smtpmail-native-flush--other-p (mark)
-  "Return non-nil if the file has the mark of another Emacs, and not MARK."
+  "Return non-nil if the file has the mark of another Emacs, and not MARK.
+That one has begun a flush since, which may cover more."
   (let ((there (and (null (smtpmail-native-disk-pending
                            (smtpmail-native-flush--file)))
                     (smtpmail-native-flush--read))))
@@ -181,11 +192,11 @@ waiting for a tenth of a second."
 For `smtpmail-native-schedule-idle-hook'."
   (let ((mark smtpmail-native-flush--mark))
     (when mark
-      (smtpmail-native-flush-stop)
-      ;; Another Emacs may have begun a flush since, which may cover more.
-      (unless (smtpmail-native-flush--other-p mark)
-        (smtpmail-native-flush--steps
-         (list 'delete (smtpmail-native-flush--file))))
+      (let ((left (smtpmail-native-flush--left-p)))
+        (smtpmail-native-flush-stop)
+        (unless (or left (smtpmail-native-flush--other-p mark))
+          (smtpmail-native-flush--steps
+           (list 'delete (smtpmail-native-flush--file)))))
       (smtpmail-native-index-changed nil))))
 
 (defun smtpmail-native-flush-stop ()

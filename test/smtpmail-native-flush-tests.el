@@ -169,5 +169,31 @@
         (settle)
         (should-not (file-exists-p file))))))
 
+(ert-deftest smtpmail-native-flush-tests-in-other-hands ()
+  "The mark stays while another Emacs has an entry that it covers."
+  (smtpmail-native-sink-with nil
+    (smtpmail-native-flush-tests--queue "<1@x>")
+    (smtpmail-native-flush-tests--queue "<2@x>")
+    (let* ((entry (smtpmail-native-outbox-get
+                   (car (smtpmail-native-outbox-ids))))
+           ;; As good as that of another Emacs: nothing here knows of it.
+           (claim (smtpmail-native-outbox-lock
+                   (smtpmail-native-outbox-file entry)))
+           (over (lambda ()
+                   (and (not (smtpmail-native-schedule-busy-p))
+                        (null smtpmail-native-flush--mark)))))
+      (smtpmail-native-act-flush)
+      (smtpmail-native-test-wait over)
+      (smtpmail-native-test-disk-idle)
+      (should (equal (smtpmail-native-sink-log folder "arrived") '("<2@x>")))
+      (should (file-exists-p (smtpmail-native-flush-tests--file)))
+      (smtpmail-native-module-release claim)
+      (smtpmail-native-flush-resume)
+      (smtpmail-native-test-wait over)
+      (smtpmail-native-test-disk-idle)
+      (should (equal (smtpmail-native-sink-log folder "arrived")
+                     '("<2@x>" "<1@x>")))
+      (should-not (file-exists-p (smtpmail-native-flush-tests--file))))))
+
 (provide 'smtpmail-native-flush-tests)
 ;;; smtpmail-native-flush-tests.el ends here
