@@ -119,11 +119,11 @@ DRAFT is that of its files, unibyte, or nil."
               'utf-8-emacs-unix)
     ,@(and draft (list "draft" draft))))
 
-(defun smtpmail-native-outbox--do (entry step)
-  "Have the disk do STEP, of which all depends, for the new ENTRY; wait for it.
+(defun smtpmail-native-outbox--do (entry &rest steps)
+  "Have the disk do STEPS, on which all depends, for the new ENTRY; wait for it.
 Signal `smtpmail-native-outbox-error' if it fails."
   (let ((failure (smtpmail-native-disk-finish
-                  (smtpmail-native-outbox--hand-in entry (list step)))))
+                  (smtpmail-native-outbox--hand-in entry steps))))
     (when failure
       ;; What is wrong with a directory is told best by those who make it.
       (smtpmail-native-outbox-make-area "incoming")
@@ -141,7 +141,10 @@ It is not synced here."
           (smtpmail-native-body-write octets
                                       (expand-file-name "message" directory))))
     (file-error (smtpmail-native-outbox-fail err "Cannot write to")))
-  (smtpmail-native-outbox--do entry (list 'rename directory target)))
+  (smtpmail-native-outbox--do
+   entry
+   (list 'area (directory-file-name (file-name-directory target)))
+   (list 'rename directory target)))
 
 (defun smtpmail-native-outbox--build (entry octets draft)
   "Make the files of the new ENTRY of OCTETS and DRAFT; return it, claimed.
