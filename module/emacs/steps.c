@@ -41,8 +41,10 @@ static emacs_value get_create(emacs_env *env, emacs_value list,
   list = smn_lisp_cdr(env, list);
   size_t count = smn_lisp_length(env, list, "The parts of a step") / 2;
   step->parts = calloc(count + 1, sizeof *step->parts);
-  if (!step->parts)
+  if (!step->parts) {
     smn_lisp_signal(env, "smtpmail-native-error", "no memory");
+    return list;
+  }
   while (smn_lisp_ok(env) && step->part_count < count) {
     struct smn_part *part = &step->parts[step->part_count++];
     part->name = smn_lisp_string(env, smn_lisp_car(env, list), "A name");
