@@ -233,7 +233,7 @@ mutants: ## change the code at random, see whether a test notices
 	rm -rf $(BUILD)/mutants && mkdir -p $(BUILD)/mutants
 	git ls-files -z | xargs -0 tar -cf - | tar -xf - -C $(BUILD)/mutants
 	$(MAKE) -C $(BUILD)/mutants -s BUILD=build all $(C_TESTS:%=build/plain/%) \
-	  build/plain/peer build/plain/sink
+	  $(SERVERS:$(BUILD)/%=build/%)
 	cd $(BUILD)/mutants && N=$(N) SEED=$(SEED) $(EMACS) -Q --batch \
 	  -l test/mutants.el -f mutants-run $(FILES)
 
