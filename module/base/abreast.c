@@ -4,6 +4,7 @@
 #include "base/wait.h"
 
 #define THREADS_MAX 16
+#define SLOW_MS 10
 
 struct one {
   void (*run)(size_t i, void *context);
@@ -16,6 +17,10 @@ static void *work(void *argument) {
   const struct one *one = argument;
   one->run(one->i, one->context);
   return NULL;
+}
+
+bool smn_slow_since(int64_t begin_ms) {
+  return smn_now_ms() - begin_ms > SLOW_MS;
 }
 
 void smn_abreast(size_t count, void (*run)(size_t i, void *context),

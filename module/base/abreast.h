@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Call RUN(I, CONTEXT) for each I below COUNT, and return when all have
    returned.  ABREAST: each in a thread of its own, as far as threads can be
@@ -13,5 +14,9 @@
    what gets no thread, one after the other in this one.  */
 void smn_abreast(size_t count, void (*run)(size_t i, void *context),
                  void *context, bool abreast);
+
+/* What began at BEGIN_MS of smn_now_ms, an operation on a disk, took so long
+   that others are better done abreast.  */
+bool smn_slow_since(int64_t begin_ms);
 
 #endif

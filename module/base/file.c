@@ -105,6 +105,15 @@ enum smn_kind smn_file_load(const char *file, const char *what, size_t max,
   return kind;
 }
 
+/* Who owns it decides what it says, and so may nobody else.  */
+bool smn_file_ours(const struct stat *stat) {
+  return stat->st_uid == geteuid() && !(stat->st_mode & (S_IWGRP | S_IWOTH));
+}
+
+int smn_file_create(int directory, const char *name) {
+  return open_at(directory, name, O_WRONLY | O_CREAT | O_EXCL);
+}
+
 bool smn_file_write_all(int fd, const void *bytes, size_t len) {
   const char *at = bytes;
   while (len > 0) {
@@ -140,6 +149,11 @@ bool smn_file_sync_directory(int fd) {
   return smn_file_sync(fd) || errno == EINVAL || errno == ENOTSUP;
 }
 
+bool smn_file_sync_names(const char *path) {
+  int fd = smn_file_open_directory(AT_FDCWD, path, true);
+  return fd >= 0 && smn_file_close(fd, smn_file_sync_directory(fd));
+}
+
 bool smn_file_close(int fd, bool good) {
   int before = errno;
   /* After EINTR the descriptor is gone; what was synced is safe.  */
@@ -154,7 +168,7 @@ bool smn_file_replace(int directory, const char *name, const char *temporary,
   /* What a crash or somebody else has left there is not written through.  */
   if (unlinkat(directory, temporary, 0) != 0 && errno != ENOENT)
     return false;
-  int fd = open_at(directory, temporary, O_WRONLY | O_CREAT | O_EXCL);
+  int fd = smn_file_create(directory, temporary);
   if (fd < 0)
     return false;
   bool good = smn_file_write_all(fd, bytes, len) && smn_file_sync(fd);

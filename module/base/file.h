@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 /* Open a directory.  FOLLOW: it may be a symbolic link.  Returns a descriptor
    or -1.  */
@@ -39,6 +40,14 @@ enum smn_kind smn_file_load(const char *file, const char *what, size_t max,
    be, by which growth is noticed.  Returns an errno, 0 for good.  */
 int smn_file_read_all(int fd, struct smn_buf *content);
 
+/* STAT is that of something that belongs to this user, and that nobody else may
+   write to.  */
+bool smn_file_ours(const struct stat *stat);
+
+/* Make the new file NAME of mode 0600 to be written.  Returns a descriptor or
+   -1.  */
+int smn_file_create(int directory, const char *name);
+
 bool smn_file_write_all(int fd, const void *bytes, size_t len);
 
 /* Bring the content of FD to the disk itself, through its cache.  */
@@ -47,6 +56,10 @@ bool smn_file_sync(int fd);
 /* The same for a directory.  A file system that cannot sync one has no need
    of it, which counts as good.  */
 bool smn_file_sync_directory(int fd);
+
+/* Open the directory PATH, which may be a link, and sync it: the names in it
+   are durable then.  */
+bool smn_file_sync_names(const char *path);
 
 /* Close FD and return GOOD; false when closing reports that what was written
    is lost.  An errno of what failed before stays.  */

@@ -3,8 +3,8 @@
    Tasks run in the order in which they were handed in, and no connection holds
    them up.  SMN_STEP_REMOVE at the end of a task is the work of a second
    thread, and holds no task up either.  Those that wait share the syncs of a
-   directory.  A thread is started for the first
-   task and ends after the last one.  Main thread only.  */
+   directory.  A thread is started for the first task and ends after the last
+   one.  Main thread only.  */
 #ifndef SMN_DISK_H
 #define SMN_DISK_H
 

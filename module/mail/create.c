@@ -18,21 +18,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SLOW_MS                                                                \
-  10 /* an operation that takes longer says that the disk is slow */
-
-static bool is_slow(int64_t begin) { return smn_now_ms() - begin > SLOW_MS; }
-
 /* The directory that holds NAME, to be freed; NULL without memory.  */
 static char *above(const char *name) {
   const char *slash = strrchr(name, '/');
   return slash && slash > name ? strndup(name, (size_t)(slash - name))
                                : strdup(slash ? "/" : ".");
-}
-
-static bool sync_directory(const char *name) {
-  int fd = smn_file_open_directory(AT_FDCWD, name, true);
-  return fd >= 0 && smn_file_close(fd, smn_file_sync_directory(fd));
 }
 
 /* NAME may be a link of the user, who keeps the outbox elsewhere.  */
@@ -42,7 +32,7 @@ static bool trusted(const char *name) {
     return false;
   if (!S_ISDIR(stat_.st_mode))
     errno = ENOTDIR;
-  else if (stat_.st_uid != geteuid() || stat_.st_mode & (S_IWGRP | S_IWOTH))
+  else if (!smn_file_ours(&stat_))
     errno = EPERM;
   else
     return true;
@@ -74,7 +64,7 @@ static bool sync_names(const char *name, int made) {
   bool good = at != NULL;
   for (; good && made > 0; made--, at = next) {
     next = above(at);
-    good = next && sync_directory(next);
+    good = next && smn_file_sync_names(next);
     int errnum = errno;
     free(at);
     errno = errnum;
@@ -134,12 +124,7 @@ static void take_claim(struct work *work) {
 
 static void write_part(struct work *work, const struct smn_part *part) {
   char *file = path_in(work->directory, part->name);
-  int fd;
-  do
-    fd = file ? open(file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                     0600)
-              : -1;
-  while (fd < 0 && errno == EINTR);
+  int fd = file ? smn_file_create(AT_FDCWD, file) : -1;
   bool good = fd >= 0 && smn_file_write_all(fd, part->octets, part->len);
   if (fd < 0 || !smn_file_close(fd, good))
     fail(work, part->name, errno);
@@ -191,8 +176,8 @@ static bool make_directory(struct work *work, int64_t begin) {
     return true;
   if (errno != ENOENT)
     return false;
-  smn_abreast(2, make_area, work,
-              is_slow(begin)); /* not the last, which is above both */
+  /* Not the last, which is above both.  */
+  smn_abreast(2, make_area, work, smn_slow_since(begin));
   return mkdir(work->directory, 0700) == 0;
 }
 
@@ -212,7 +197,7 @@ bool smn_create(const char *directory, const char *target, int claim,
   if (!make_directory(&work, begin))
     work.errnum = errno;
   else {
-    smn_abreast(1 + AREAS + count, do_one, &work, is_slow(begin));
+    smn_abreast(1 + AREAS + count, do_one, &work, smn_slow_since(begin));
     if (!work.errnum && target && rename(directory, target) != 0)
       work.errnum = errno;
     if (work.errnum)

@@ -16,19 +16,14 @@ static const char *const names[SMN_ENTRY_FILES] = {
     [SMN_ENTRY_RECEIPT] = "receipt",
 };
 
-/* Who owns it decides what it says, and so may nobody else.  */
-static bool ours(const struct stat *stat) {
-  return stat->st_uid == geteuid() && !(stat->st_mode & (S_IWGRP | S_IWOTH));
-}
-
 static enum smn_entry_found read_file(int directory, const char *name,
                                       size_t max, struct smn_buf *content) {
   struct stat stat;
   int fd = smn_file_open_regular(directory, name);
   if (fd < 0)
     return errno == ENOENT ? SMN_ENTRY_MISSING : SMN_ENTRY_ODD;
-  bool good = fstat(fd, &stat) == 0 && ours(&stat) && stat.st_size >= 0 &&
-              (uint64_t)stat.st_size <= max;
+  bool good = fstat(fd, &stat) == 0 && smn_file_ours(&stat) &&
+              stat.st_size >= 0 && (uint64_t)stat.st_size <= max;
   if (good) {
     smn_buf_init(content, (size_t)stat.st_size + 1);
     good = smn_file_read_all(fd, content) == 0;
@@ -46,13 +41,14 @@ bool smn_entry_read(const char *directory, size_t max,
   int fd = smn_file_open_directory(AT_FDCWD, directory, false);
   if (fd < 0)
     return false;
-  bool good = fstat(fd, &stat) == 0 && ours(&stat);
+  bool good = fstat(fd, &stat) == 0 && smn_file_ours(&stat);
   for (int i = 0; good && i < SMN_ENTRY_FILES; i++)
     entry->files[i].found =
         read_file(fd, names[i], max, &entry->files[i].content);
   if (good && fstatat(fd, "message", &stat, AT_SYMLINK_NOFOLLOW) == 0) {
-    entry->message =
-        S_ISREG(stat.st_mode) && ours(&stat) ? SMN_ENTRY_READ : SMN_ENTRY_ODD;
+    entry->message = S_ISREG(stat.st_mode) && smn_file_ours(&stat)
+                         ? SMN_ENTRY_READ
+                         : SMN_ENTRY_ODD;
     entry->size = (uint64_t)stat.st_size;
   } else if (good && errno != ENOENT)
     entry->message = SMN_ENTRY_ODD;

@@ -15,7 +15,6 @@
 
 #define SHOWN 1024  /* octets of a file name in an error */
 #define SYNCS_MAX 8 /* files that are synced side by side */
-#define SLOW_MS 10  /* a disk that takes longer is asked so */
 
 void smn_step_clear(struct smn_step *step) {
   free(step->file);
@@ -81,6 +80,7 @@ static bool stopped_at(const struct walk *walk, const char *name) {
 /* What is to be synced in a directory; the last of it is the directory.  */
 struct syncs {
   int directory;
+  struct walk *walk;
   size_t count;
   char names[SYNCS_MAX][256];
   int errnums[SYNCS_MAX + 1]; /* 0 for good; each by the thread that syncs */
@@ -111,24 +111,23 @@ static bool note_name(int directory, const char *name, void *context) {
     return true;
   /* An entry has a handful of files, and no long names.  */
   if (syncs->count == SYNCS_MAX || strlen(name) >= sizeof *syncs->names)
-    return sync_file(directory, name);
+    return sync_file(directory, name) || stopped_at(syncs->walk, name);
   memcpy(syncs->names[syncs->count++], name, strlen(name) + 1);
   return true;
 }
 
 bool smn_step_sync_all(int directory, char *name, size_t size) {
-  struct syncs syncs = {.directory = directory};
+  struct walk walk = {.name = name, .size = size};
+  struct syncs syncs = {.directory = directory, .walk = &walk};
   int64_t begin = smn_now_ms();
   name[0] = '\0';
   if (!smn_file_each(directory, note_name, &syncs))
     return false;
-  smn_abreast(syncs.count + 1, do_sync_one, &syncs,
-              smn_now_ms() - begin > SLOW_MS);
+  smn_abreast(syncs.count + 1, do_sync_one, &syncs, smn_slow_since(begin));
   for (size_t i = 0; i <= syncs.count; i++)
     if (syncs.errnums[i]) {
-      snprintf(name, size, "%s", i < syncs.count ? syncs.names[i] : "");
       errno = syncs.errnums[i];
-      return false;
+      return stopped_at(&walk, i < syncs.count ? syncs.names[i] : "");
     }
   return true;
 }
@@ -160,12 +159,11 @@ static bool do_write(const struct smn_step *step, struct walk *walk) {
    keeps the outbox elsewhere.  */
 static bool do_sync(const struct smn_step *step, struct walk *walk) {
   (void)walk;
-  int fd = smn_file_open_directory(AT_FDCWD, step->file, true);
-  if (fd >= 0)
-    return smn_file_close(fd, smn_file_sync_directory(fd));
+  if (smn_file_sync_names(step->file))
+    return true;
   if (errno != ENOTDIR)
     return false;
-  fd = smn_file_open_regular(AT_FDCWD, step->file);
+  int fd = smn_file_open_regular(AT_FDCWD, step->file);
   return fd >= 0 && smn_file_close(fd, smn_file_sync(fd));
 }
 
