@@ -92,15 +92,17 @@ wait and nothing else."
   (format "%s-%x-%04x" (format-time-string "%Y%m%dT%H%M%S.%6N" nil t)
           (emacs-pid) (random #x10000)))
 
-(defun smtpmail-native-outbox--write (file text coding)
-  "Write TEXT, a string or nil for the current buffer, to the new FILE.
-CODING is its coding system.  It is not synced here."
-  (let ((coding-system-for-write coding)
-        (write-region-inhibit-fsync t)
-        (write-region-annotate-functions nil)
-        (write-region-post-annotation-function nil)
-        (create-lockfiles nil)) ; the claim is the lock
-    (write-region text nil file nil 'silent)))
+(defun smtpmail-native-outbox--write (octets file)
+  "Write OCTETS, a buffer of `smtpmail-native-body-octets', to the new FILE.
+It is not synced here.  Signal `smtpmail-native-outbox-error' if that fails."
+  (condition-case err
+      (let ((write-region-inhibit-fsync t)
+            (write-region-annotate-functions nil)
+            (write-region-post-annotation-function nil)
+            (create-lockfiles nil)) ; the claim is the lock
+        (with-file-modes #o600
+          (smtpmail-native-body-write octets file)))
+    (file-error (smtpmail-native-outbox-fail err "Cannot write to"))))
 
 (defconst smtpmail-native-outbox--whole 1048576
   "Octets that a message may have to be handed to the disk as a string.
@@ -130,22 +132,6 @@ Signal `smtpmail-native-outbox-error' if it fails."
       (smtpmail-native-outbox-make-area "queue")
       (smtpmail-native-outbox-signal "Cannot write to" failure))))
 
-(defun smtpmail-native-outbox--write-message (entry octets directory target)
-  "Write the message of OCTETS into DIRECTORY of ENTRY, renamed to TARGET then.
-It is not synced here."
-  (condition-case err
-      (let ((write-region-inhibit-fsync t)
-            (write-region-post-annotation-function nil)
-            (create-lockfiles nil)) ; the claim is the lock
-        (with-file-modes #o600
-          (smtpmail-native-body-write octets
-                                      (expand-file-name "message" directory))))
-    (file-error (smtpmail-native-outbox-fail err "Cannot write to")))
-  (smtpmail-native-outbox--do
-   entry
-   (list 'area (directory-file-name (file-name-directory target)))
-   (list 'rename directory target)))
-
 (defun smtpmail-native-outbox--build (entry octets draft)
   "Make the files of the new ENTRY of OCTETS and DRAFT; return it, claimed.
 No file has to replace another one: the entry counts when all are there."
@@ -169,8 +155,10 @@ No file has to replace another one: the entry counts when all are there."
                                  (smtpmail-native-body-string octets)))))
           (setq created t)
           (unless whole
-            (smtpmail-native-outbox--write-message entry octets directory
-                                                   target))
+            (smtpmail-native-outbox--write octets (concat directory "/message"))
+            (smtpmail-native-outbox--do entry
+                                        (list 'area (concat root "queue"))
+                                        (list 'rename directory target)))
           (setf (smtpmail-native-entry-claim entry) claim)
           (setq done t))
       (unless done
@@ -205,8 +193,7 @@ is a plist, see `smtpmail-native-copy-prepare': :directory, that of its buffer;
 written, if that may be kept; and :plan, the property :copy of the state.
 Signal `smtpmail-native-outbox-error' when that is not possible; nothing
 is left then."
-  (when (file-remote-p (smtpmail-native-outbox-root))
-    (smtpmail-native-outbox-area "queue")) ; which tells
+  (smtpmail-native-outbox-local-root)
   (let* ((given id)
          (plan (plist-get copy :plan))
          (draft (and (plist-get copy :text)
@@ -308,18 +295,11 @@ state's properties are
   "Let ENTRY, which is claimed, send OCTETS, a unibyte buffer, from now on.
 They are its message in ASCII.  Signal `smtpmail-native-outbox-error' if
 they cannot be written."
-  (condition-case err
-      (with-current-buffer octets
-        (with-file-modes #o600
-          (smtpmail-native-outbox--write
-           (smtpmail-native-outbox-file entry "message.ascii")
-           nil 'no-conversion))
-        ;; The state, which is synced after it, makes it count.
-        (smtpmail-native-outbox--hand-in
-         entry (list (list 'sync (smtpmail-native-outbox-file
-                                  entry "message.ascii"))))
-        (smtpmail-native-outbox-note entry :ascii (buffer-size)))
-    (file-error (smtpmail-native-outbox-fail err "Cannot write to"))))
+  (let ((file (smtpmail-native-outbox-file entry "message.ascii")))
+    (smtpmail-native-outbox--write octets file)
+    ;; The state, which is synced after it, makes it count.
+    (smtpmail-native-outbox--hand-in entry (list (list 'sync file)))
+    (smtpmail-native-outbox-note entry :ascii (buffer-size octets))))
 
 (defun smtpmail-native-outbox-forget-receipt (entry)
   "Put the receipt of ENTRY aside, which cannot be read."
@@ -381,12 +361,15 @@ A name that leads elsewhere is none of them, whatever the entry says."
 
 (defun smtpmail-native-outbox--take-back (entry pending)
   "Let ENTRY have the claim that PENDING, whose work failed, has still got.
-Return non-nil if it is still there; else what is left of it is trash."
-  (let ((claim (smtpmail-native-disk-pending-take-end pending)))
-    (if (file-exists-p (smtpmail-native-outbox-file entry))
-        (setf (smtpmail-native-entry-claim entry) claim)
-      (when claim
-        (ignore (smtpmail-native-module-release claim))))))
+PENDING is nil if it failed before ENTRY gave up its claim.  Return non-nil
+if ENTRY is still there; else what is left of it is trash."
+  (let ((claim (and pending (smtpmail-native-disk-pending-take-end pending)))
+        (there (file-exists-p (smtpmail-native-outbox-file entry))))
+    (when claim
+      (if there
+          (setf (smtpmail-native-entry-claim entry) claim)
+        (smtpmail-native-module-release claim)))
+    there))
 
 (defun smtpmail-native-outbox-remove (entry &optional failed)
   "Have the disk delete ENTRY, which must be claimed, and let go of it.

@@ -117,16 +117,21 @@ to it, or if something else has its name."
                  (expand-file-name smtpmail-native-outbox-directory "~/")))))
   (cdr smtpmail-native-outbox--root))
 
-(defun smtpmail-native-outbox-area (name &optional checked)
-  "Return the directory NAME of the outbox, or nil if it is missing.
-Signal `smtpmail-native-outbox-error' if it is not to be trusted, or the
-outbox is not, unless that was CHECKED before."
+(defun smtpmail-native-outbox-local-root ()
+  "Return `smtpmail-native-outbox-root'; signal an error if it is remote."
   (let ((outbox (smtpmail-native-outbox-root)))
     (when (file-remote-p outbox)
       (smtpmail-native-error-signal
        'smtpmail-native-usage-error
        (format "`smtpmail-native-outbox-directory' must be on this machine: %s"
                outbox)))
+    outbox))
+
+(defun smtpmail-native-outbox-area (name &optional checked)
+  "Return the directory NAME of the outbox, or nil if it is missing.
+Signal `smtpmail-native-outbox-error' if it is not to be trusted, or the
+outbox is not, unless that was CHECKED before."
+  (let ((outbox (smtpmail-native-outbox-local-root)))
     (smtpmail-native-outbox-locally
       (and (or checked (smtpmail-native-outbox--check outbox))
            (smtpmail-native-outbox--check

@@ -559,6 +559,24 @@ OTHER non-nil means that it is not even a file of ours."
       (should-not (directory-files trash nil "\\`[^.]"))
       (should-not (smtpmail-native-outbox-ids)))))
 
+(ert-deftest smtpmail-native-outbox-tests-no-module-failure ()
+  "Where Lisp does the steps, a failure to delete is told before it returns."
+  (smtpmail-native-test-with-outbox
+    (let ((entry (smtpmail-native-test-commit))
+          (failed nil))
+      (write-region "" nil (expand-file-name "trash"
+                                             smtpmail-native-outbox-directory)
+                    nil 'silent)
+      (cl-letf (((symbol-function 'smtpmail-native-disk--module-p) #'ignore))
+        (smtpmail-native-outbox-remove
+         entry (lambda (entry reason)
+                 (should (smtpmail-native-entry-claim entry))
+                 (setq failed reason))))
+      (should (stringp failed))
+      (should (smtpmail-native-outbox-ids))
+      (should-not (smtpmail-native-outbox-claimed-p
+                   (smtpmail-native-entry-id entry))))))
+
 (ert-deftest smtpmail-native-outbox-tests-known-durable ()
   "The module syncs what is not known to be on the disk, and only that."
   (smtpmail-native-test-with-outbox
