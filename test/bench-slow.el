@@ -53,26 +53,15 @@
 (defun bench-slow ()
   "Print what sending costs on a slow disk."
   (smtpmail-native-sink-with nil
-    (let ((process-environment
-           (append (list (concat "LD_PRELOAD="
-                                 (expand-file-name "build/plain/slow-disk.so"
-                                                   smtpmail-native-test-folder))
-                         (concat "SLOW_ROOT=" (expand-file-name "outbox/" folder))
-                         (format "SLOW_MS=%d" bench-slow-ms)
-                         (format "SLOW_PORT=%d" port)
-                         (concat "HOME=" folder))
-                   process-environment))
-          (default-directory smtpmail-native-test-folder))
-      (princ (format "\nA disk that takes %d ms for each operation\n"
-                     bench-slow-ms))
-      (with-temp-buffer
-        (call-process (expand-file-name invocation-name invocation-directory)
-                      nil '(t nil) nil "-Q" "--batch"
-                      "--eval" "(setq load-prefer-newer t)"
-                      "-L" "." "-L" "lisp" "-L" "test"
-                      "-l" "smtpmail-native" "-l" "bench-slow"
-                      "-f" "bench-slow-child")
-        (princ (buffer-string))))))
+    (princ (format "\nA disk that takes %d ms for each operation\n"
+                   bench-slow-ms))
+    (princ (cdr (smtpmail-native-test-preloaded
+                 "slow-disk.so"
+                 (list (concat "SLOW_ROOT=" (expand-file-name "outbox/" folder))
+                       (format "SLOW_MS=%d" bench-slow-ms)
+                       (format "SLOW_PORT=%d" port)
+                       (concat "HOME=" folder))
+                 nil "-L" "test" "-l" "bench-slow" "-f" "bench-slow-child")))))
 
 (provide 'bench-slow)
 ;;; bench-slow.el ends here

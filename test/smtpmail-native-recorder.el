@@ -31,25 +31,12 @@ MESSAGE-ID)."
 (defun smtpmail-native-recorder-emacs (folder port &rest args)
   "Run a batch Emacs with ARGS, recorded in FOLDER, to mail to PORT.
 Return its exit status and what it said, (STATUS . TEXT)."
-  (let ((process-environment
-         (append (list (concat "LD_PRELOAD="
-                               (expand-file-name "build/plain/recorder.so"
-                                                 smtpmail-native-test-folder))
-                       (concat "RECORD_ROOT=" (expand-file-name "disk" folder))
-                       (concat "RECORD_LOG=" (expand-file-name "record" folder))
-                       (format "SCENES_PORT=%d" port)
-                       (concat "HOME=" folder))
-                 process-environment))
-        (default-directory smtpmail-native-test-folder))
-    (with-temp-buffer
-      (let ((status (apply #'call-process
-                           (expand-file-name invocation-name
-                                             invocation-directory)
-                           nil t nil "-Q" "--batch"
-                           "--eval" "(setq load-prefer-newer t)"
-                           "-L" "." "-L" "lisp" "-L" "test/power" "-l" "scenes"
-                           args)))
-        (cons status (buffer-string))))))
+  (apply #'smtpmail-native-test-preloaded "recorder.so"
+         (list (concat "RECORD_ROOT=" (expand-file-name "disk" folder))
+               (concat "RECORD_LOG=" (expand-file-name "record" folder))
+               (format "SCENES_PORT=%d" port)
+               (concat "HOME=" folder))
+         t "-L" "test/power" "-l" "scenes" args))
 
 (defun smtpmail-native-recorder-run (folder port scene)
   "Do the forms SCENE in an Emacs that is recorded in FOLDER, to mail to PORT."

@@ -24,42 +24,32 @@ Its outbox is in FOLDER.  LOG gets what it asks of the disk, with a line
 \"main open MARK\" before and after the second message.  Return its exit
 status and what it says."
   (let* ((outbox (expand-file-name "outbox" folder))
-         (mark `(file-exists-p ,(expand-file-name "outbox/mark" folder)))
-         (process-environment
-          (append (list (concat "LD_PRELOAD="
-                                (expand-file-name "build/plain/slow-disk.so"
-                                                  smtpmail-native-test-folder))
-                        (concat "SLOW_ROOT=" outbox)
-                        "SLOW_MS=15" ; which is slow: see SLOW_MS of create.c
-                        (concat "SLOW_LOG=" log)
-                        (concat "HOME=" folder))
-                  process-environment))
-         (default-directory smtpmail-native-test-folder))
-    (with-temp-buffer
-      (cons
-       (call-process
-        (expand-file-name invocation-name invocation-directory) nil t nil
-        "-Q" "--batch" "--eval" "(setq load-prefer-newer t)"
-        "-L" "." "-L" "lisp" "-l" "smtpmail-native"
-        "--eval"
-        (prin1-to-string
-         `(progn
-            (setq smtpmail-native-outbox-directory ,outbox
-                  user-mail-address "alice@example.org"
-                  smtpmail-smtp-server "127.0.0.1"
-                  smtpmail-smtp-service ,port
-                  smtpmail-stream-type 'plain
-                  smtpmail-native-background t)
-            ,(smtpmail-native-slow-tests--send 1)
-            (require 'smtpmail-native-wait)
-            ;; Neither a look nor the first message is under way any more.
-            (smtpmail-native-channel-await
-             (lambda () (null (smtpmail-native-outbox-ids))) 60)
-            (smtpmail-native-watch-stop)
-            ,mark
-            ,(smtpmail-native-slow-tests--send lines)
-            ,mark)))
-       (buffer-string)))))
+         (mark `(file-exists-p ,(expand-file-name "outbox/mark" folder))))
+    (smtpmail-native-test-preloaded
+     "slow-disk.so"
+     (list (concat "SLOW_ROOT=" outbox)
+           "SLOW_MS=15" ; which is slow: see SLOW_MS of abreast.c
+           (concat "SLOW_LOG=" log)
+           (concat "HOME=" folder))
+     t "-l" "smtpmail-native"
+     "--eval"
+     (prin1-to-string
+      `(progn
+         (setq smtpmail-native-outbox-directory ,outbox
+               user-mail-address "alice@example.org"
+               smtpmail-smtp-server "127.0.0.1"
+               smtpmail-smtp-service ,port
+               smtpmail-stream-type 'plain
+               smtpmail-native-background t)
+         ,(smtpmail-native-slow-tests--send 1)
+         (require 'smtpmail-native-wait)
+         ;; Neither a look nor the first message is under way any more.
+         (smtpmail-native-channel-await
+          (lambda () (null (smtpmail-native-outbox-ids))) 60)
+         (smtpmail-native-watch-stop)
+         ,mark
+         ,(smtpmail-native-slow-tests--send lines)
+         ,mark)))))
 
 (defun smtpmail-native-slow-tests--asked (log)
   "Return what LOG says that the first thread asked for between its marks."

@@ -356,6 +356,27 @@ Its home is FOLDER."
   "Wait until the outbox is empty."
   (smtpmail-native-test-wait (lambda () (null (smtpmail-native-outbox-ids)))))
 
+(defun smtpmail-native-test-preloaded (library variables messages &rest args)
+  "Run a batch Emacs with ARGS that has LIBRARY of build/plain/ before others.
+VARIABLES are what its environment has beside ours.  Return its exit status
+and what it printed, with MESSAGES non-nil its messages as well."
+  (let ((process-environment
+         (append (list (concat "LD_PRELOAD="
+                               (expand-file-name
+                                (concat "build/plain/" library)
+                                smtpmail-native-test-folder)))
+                 variables process-environment))
+        (default-directory smtpmail-native-test-folder))
+    (with-temp-buffer
+      (let ((status (apply #'call-process
+                           (expand-file-name invocation-name
+                                             invocation-directory)
+                           nil (list t (and messages t)) nil
+                           "-Q" "--batch"
+                           "--eval" "(setq load-prefer-newer t)"
+                           "-L" "." "-L" "lisp" args)))
+        (cons status (buffer-string))))))
+
 (defun smtpmail-native-test-text (file)
   "Return the text of FILE, \"\" if there is none."
   (if (file-exists-p file)

@@ -14,37 +14,21 @@
    PATH is relative to DIRECTORY.  Only calls that succeed are told, one at a
    time, so that the order of lines is that of the calls.  Another program may
    append lines to FILE, too.  Shares no code with the module.  */
-#define _GNU_SOURCE
-/* The functions of both names are here, each under its own.  */
-#undef _FILE_OFFSET_BITS
-#undef _TIME_BITS
-#include <dlfcn.h>
+#include "preload.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define REAL(name) ((__typeof__(&name))real(#name))
-#define EXPORT __attribute__((visibility("default")))
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-/* ISO C has no cast from a pointer to a function.  */
-static void (*real(const char *name))(void) {
-  void (*function)(void);
-  void *found = dlsym(RTLD_NEXT, name);
-  memcpy(&function, &found, sizeof function);
-  return function;
-}
 
 /* Names */
 
@@ -161,15 +145,6 @@ static int opened(int directory, const char *name, int flags, mode_t mode) {
   pthread_mutex_unlock(&lock);
   return fd;
 }
-
-#define MODE                                                                   \
-  mode_t mode = 0;                                                             \
-  if (flags & (O_CREAT | O_TMPFILE)) {                                         \
-    va_list arguments;                                                         \
-    va_start(arguments, flags);                                                \
-    mode = va_arg(arguments, mode_t);                                          \
-    va_end(arguments);                                                         \
-  }
 
 EXPORT int open(const char *name, int flags, ...) {
   MODE return opened(AT_FDCWD, name, flags, mode);

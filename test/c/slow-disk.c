@@ -1,37 +1,22 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* slow-disk.c - a disk that sleeps, or is at the other end of a network.
    With LD_PRELOAD=slow-disk.so SLOW_ROOT=DIRECTORY SLOW_MS=N each call that
-   asks for something in DIRECTORY takes N milliseconds longer, in whichever
-   thread. With SLOW_LOG=FILE it appends a line to FILE, too: main CALL PATH by
-   the first thread of the program thread CALL PATH     by another one Shares no
-   code with the module.  */
-#define _GNU_SOURCE
-/* The functions of both names are here, each under its own.  */
-#undef _FILE_OFFSET_BITS
-#undef _TIME_BITS
-#include <dlfcn.h>
+   asks for something in DIRECTORY takes N ms longer, in whichever thread.  With
+   SLOW_LOG=FILE it appends one line to FILE, too:
+     main CALL PATH     by the first thread of the program
+     thread CALL PATH   by another one
+   Shares no code with the module.  */
+#include "preload.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-
-#define REAL(name) ((__typeof__(&name))real(#name))
-#define EXPORT __attribute__((visibility("default")))
-
-/* ISO C has no cast from a pointer to a function.  */
-static void (*real(const char *name))(void) {
-  void (*function)(void);
-  void *found = dlsym(RTLD_NEXT, name);
-  memcpy(&function, &found, sizeof function);
-  return function;
-}
 
 static void tell(const char *call, const char *path) {
   const char *log = getenv("SLOW_LOG");
@@ -85,12 +70,7 @@ static void wait_for_name(const char *call, int directory, const char *name) {
 
 #define OPEN(name)                                                             \
   EXPORT int name(const char *path, int flags, ...) {                          \
-    va_list arguments;                                                         \
-    va_start(arguments, flags);                                                \
-    mode_t mode =                                                              \
-        flags & (O_CREAT | O_TMPFILE) ? va_arg(arguments, mode_t) : 0;         \
-    va_end(arguments);                                                         \
-    wait_for_name("open", AT_FDCWD, path);                                     \
+    MODE wait_for_name("open", AT_FDCWD, path);                                \
     return REAL(name)(path, flags, mode);                                      \
   }
 OPEN(open)
@@ -98,12 +78,7 @@ OPEN(open64)
 
 #define OPENAT(name)                                                           \
   EXPORT int name(int at, const char *path, int flags, ...) {                  \
-    va_list arguments;                                                         \
-    va_start(arguments, flags);                                                \
-    mode_t mode =                                                              \
-        flags & (O_CREAT | O_TMPFILE) ? va_arg(arguments, mode_t) : 0;         \
-    va_end(arguments);                                                         \
-    wait_for_name("open", at, path);                                           \
+    MODE wait_for_name("open", at, path);                                      \
     return REAL(name)(at, path, flags, mode);                                  \
   }
 OPENAT(openat)
