@@ -50,7 +50,7 @@ SERVERS = $(BUILD)/plain/peer $(BUILD)/plain/sink $(BUILD)/plain/recorder.so \
   $(BUILD)/plain/slow-disk.so
 ASAN_LOGS = $(C_TESTS:%=$(LOG)/asan-%.log)
 # One thread, and much to do.
-TSAN_LOGS = $(patsubst %,$(LOG)/tsan-%.log,$(filter-out test-exhaustive,$(C_TESTS)))
+TSAN_LOGS = $(patsubst %,$(LOG)/tsan-%.log,$(filter-out test-exhaustive test-orders,$(C_TESTS)))
 PLAIN_LOGS = $(PLAIN_TESTS:%=$(LOG)/plain-%.log)
 ERT_LOGS = $(TESTS_EL:test/%.el=$(LOG)/ert-%.log)
 # Installing runs other Emacsen; what they do with the module the rest shows.

@@ -128,11 +128,14 @@ bool smn_state_may(const struct smn_state *state, enum smn_asked asked,
     return mine && state->last == SMN_ASKED_RCPT;
   case SMN_ASKED_CHUNK:
   case SMN_ASKED_LAST:
-    /* Content never relies on what is not confirmed yet.  */
+    /* Content never relies on what is not confirmed yet.  Nor on the end of a
+       message before: if that is refused, the transaction may stay, and it
+       would go to the recipients of that one.  */
     return mine &&
            (state->last == SMN_ASKED_RCPT ||
             (state->last == SMN_ASKED_CHUNK && !state->chunk)) &&
-           (state->count == 0 || at(state, 0)->asked > SMN_ASKED_EHLO);
+           (state->count == 0 || (at(state, 0)->asked > SMN_ASKED_EHLO &&
+                                  at(state, 0)->task == task));
   case SMN_ASKED_END:
     return mine && state->last == SMN_ASKED_DATA;
   }

@@ -87,7 +87,8 @@ bool smn_state_belongs(const struct smn_state *state,
    without a transaction, only for the message after one whose envelope is
    answered and whose end is said, if that is answered once: some servers give
    one reply where LMTP wants several, and what follows must not be taken for
-   the others.  */
+   the others.  A chunk is only where nothing is owed to another message: the
+   server may refuse the end of that and keep its recipients.  */
 bool smn_state_may(const struct smn_state *state, enum smn_asked asked,
                    const struct smn_task *task);
 
