@@ -10,6 +10,7 @@
 
 (require 'cl-lib)
 (require 'smtpmail-native-channel)
+(require 'smtpmail-native-data)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-load)
 
@@ -39,12 +40,28 @@
 
 ;;;; Without the module
 
+;; It is enough for a new entry to be safe until the module can be used.
+
 (defun smtpmail-native-disk--sync-file (file)
-  "Sync FILE as well as Lisp can: not at all, if it is a directory."
-  (when (file-regular-p file)
-    (let ((write-region-inhibit-fsync nil)
-          (create-lockfiles nil))
-      (write-region "" nil file t 'silent))))
+  "Sync FILE; a directory only where the system has a program that can."
+  (if (file-regular-p file)
+      (let ((write-region-inhibit-fsync nil)
+            (create-lockfiles nil))
+        (write-region "" nil file t 'silent))
+    (let ((program (executable-find "sync"))
+          (default-directory "/"))
+      (when program
+        (ignore-errors (call-process program nil nil nil file))))))
+
+(defun smtpmail-native-disk--area (directory)
+  "Make DIRECTORY unless it is there; signal a `file-error' if it is not ours.
+It may be a link of the user, who keeps the outbox elsewhere."
+  (with-file-modes #o700
+    (make-directory directory t))
+  (let ((problem (smtpmail-native-data-file-problem
+                  (file-name-as-directory (file-truename directory)) t)))
+    (when problem
+      (signal 'file-error (list "Cannot use it" problem directory)))))
 
 (defun smtpmail-native-disk--remove (directory)
   "Delete DIRECTORY, which holds the files of an entry and no directories.
@@ -74,10 +91,11 @@ The receipt goes last: as long as it is there it tells what was sent."
   "Make DIRECTORY with the files of PARTS, synced; rename it to TARGET, or not.
 PARTS is a list (NAME OCTETS...).  On failure nothing is left."
   (let ((done nil))
+    (dolist (name (list directory target))
+      (when name
+        (smtpmail-native-disk--area
+         (directory-file-name (file-name-directory name)))))
     (with-file-modes #o700
-      (make-directory (file-name-directory directory) t)
-      (when target
-        (make-directory (file-name-directory target) t))
       (make-directory directory))
     (unwind-protect
         (let ((rest parts))
@@ -99,9 +117,7 @@ Return what came of them as an event of the module would."
           (pcase step
             (`(create ,directory ,_claim ,target . ,parts)
              (smtpmail-native-disk--create directory target parts))
-            (`(area ,directory)
-             (with-file-modes #o700
-               (make-directory directory t)))
+            (`(area ,directory) (smtpmail-native-disk--area directory))
             (`(write ,file ,octets)
              (smtpmail-native-disk--write file octets))
             (`(sync ,file) (smtpmail-native-disk--sync-file file))
@@ -116,11 +132,6 @@ Return what came of them as an event of the module would."
     (file-error (list :kind 'file :text (error-message-string err)))))
 
 ;;;; Asking
-
-(defun smtpmail-native-disk--module-p ()
-  "Return non-nil if the module can do what the disk is asked for."
-  (or (featurep 'smtpmail-native-module)
-      (smtpmail-native-load-available-p)))
 
 (defun smtpmail-native-disk-submit (steps handler)
   "Have STEPS done in their order; call HANDLER with what came of them.
@@ -139,7 +150,7 @@ A step is
 The first step that fails ends them.  HANDLER gets a plist: :kind `ok', or
 `file' with the reason as :text.  It is called at once where there is no
 module, else when events are handed on."
-  (if (smtpmail-native-disk--module-p)
+  (if (eq (car (smtpmail-native-load-try)) 'loaded)
       (smtpmail-native-channel-disk
        (mapcar #'smtpmail-native-disk--encode-step steps) handler)
     (funcall handler (smtpmail-native-disk--run steps))))

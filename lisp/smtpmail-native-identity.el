@@ -37,8 +37,10 @@
 
 (defun smtpmail-native-identity--classic (account)
   "Return the user of the classic entry for the server of ACCOUNT, or nil.
-It does not count where the options say not to authenticate."
+It does not count where the options say not to authenticate, and is not
+known without the module."
   (and (not (smtpmail-native-mechanism-none-p))
+       (smtpmail-native-load-loaded-p)
        (smtpmail-native-auth-string
         (nth 2 (smtpmail-native-module-find-auth (plist-get account :host)
                                                  (plist-get account :port))))))

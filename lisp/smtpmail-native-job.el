@@ -55,7 +55,7 @@
 
 (defun smtpmail-native-job--port ()
   "Return the port that `smtpmail-smtp-service' names, an integer."
-  (smtpmail-native-load)
+  (smtpmail-native-load-try)
   (or (smtpmail-native-lookup-service smtpmail-smtp-service)
       (smtpmail-native-error-signal
        'smtpmail-native-usage-error

@@ -146,6 +146,14 @@ directory where it is."
                 (t 'stale))
           file)))
 
+(defun smtpmail-native-load-loaded-p ()
+  "Return non-nil if the module is loaded and fits this Lisp.
+That is asked each time: an update of the package loads new Lisp into an
+Emacs that has the old module."
+  (and (featurep 'smtpmail-native-module)
+       (fboundp 'smtpmail-native-module-abi)
+       (smtpmail-native-load--fits-p (smtpmail-native-module-abi))))
+
 (defun smtpmail-native-load-state ()
   "Return whether the module can be used, a list (STATE FILE).
 STATE is one of these symbols:
@@ -155,13 +163,10 @@ STATE is one of these symbols:
 `stale'        FILE was built from other sources;
 `restart'      module and sources were updated after this Emacs had
                loaded its Lisp or the module;
-`unsupported'  this Emacs cannot load modules."
+`unsupported'  this Emacs cannot load modules.
+`smtpmail-native-load-try' may also find it `broken'."
   (cond ((featurep 'smtpmail-native-module)
-         (list (if (smtpmail-native-load--fits-p
-                    (and (fboundp 'smtpmail-native-module-abi)
-                         (smtpmail-native-module-abi)))
-                   'loaded
-                 'restart)))
+         (list (if (smtpmail-native-load-loaded-p) 'loaded 'restart)))
         ((null module-file-suffix) (list 'unsupported))
         (t (let ((states (mapcar #'smtpmail-native-load--file-state
                                  (smtpmail-native-load--files))))
@@ -250,7 +255,9 @@ rebuild it, %s" file (smtpmail-native-load--how)))
       ('restart "smtpmail-native was updated while this Emacs was running; \
 restart Emacs")
       ('unsupported "This Emacs was built without dynamic modules; \
-smtpmail-native needs them"))))
+smtpmail-native needs them")
+      ('broken (format "Emacs cannot load the module %s: %s" file
+                       (nth 2 state))))))
 
 (defun smtpmail-native-load-available-p ()
   "Return non-nil if the module is loaded or can be without being built."
@@ -277,26 +284,32 @@ Build it now? "
 Rebuild it now? "))
                 (smtpmail-native-build-module)))))
 
-(defvar smtpmail-native-load--done nil
-  "Non-nil if the module is loaded and fits.")
+(defun smtpmail-native-load-try ()
+  "Load the module if it can be used, and is not loaded yet; ask nothing.
+Return a value of `smtpmail-native-load-state', with `loaded' if all is
+well; or (broken FILE REASON) if Emacs cannot load FILE."
+  (let ((state (smtpmail-native-load-state)))
+    (if (not (eq (car state) 'ready))
+        state
+      (condition-case err
+          (progn
+            (module-load (cadr state))
+            (smtpmail-native-load-state))
+        (error (list 'broken (cadr state) (error-message-string err)))))))
 
 (defun smtpmail-native-load ()
   "Load the module, and return t; do nothing if it is loaded already.
 Signal `smtpmail-native-module-error' if there is none that fits; where a
 question can be answered, offer to build it."
-  (unless smtpmail-native-load--done
-    (let ((state (smtpmail-native-load-state)))
-      (when (eq (car state) 'ready)
-        (module-load (cadr state))
-        (setq state (smtpmail-native-load-state)))
+  (unless (smtpmail-native-load-loaded-p)
+    (let ((state (smtpmail-native-load-try)))
       (unless (eq (car state) 'loaded)
         (smtpmail-native-error-signal
          'smtpmail-native-module-error
          (if (smtpmail-native-load-offer-build state)
              "The module of smtpmail-native is being built; try again when it \
 is done"
-           (smtpmail-native-load-problem state))))
-      (setq smtpmail-native-load--done t)))
+           (smtpmail-native-load-problem state))))))
   t)
 
 (provide 'smtpmail-native-load)

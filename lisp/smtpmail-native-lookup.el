@@ -11,6 +11,7 @@
 (require 'cl-lib)
 (require 'seq)
 (require 'smtpmail-native-error)
+(require 'smtpmail-native-load)
 (require 'smtpmail-native-mechanism)
 (require 'smtpmail-native-options)
 (require 'smtpmail-native-secrets)
@@ -32,9 +33,17 @@
 
 (defun smtpmail-native-lookup-service (service)
   "Return the port that SERVICE means, an integer, or nil if it means none.
-SERVICE is an integer, a string of digits, or the name of a service.  The
-module must be loaded."
-  (smtpmail-native-module-port service))
+SERVICE is an integer, a string of digits, or the name of a service.
+Without the module only the services of mail are known by name."
+  (if (smtpmail-native-load-loaded-p)
+      (smtpmail-native-module-port service)
+    (let ((port (cond ((integerp service) service)
+                      ((not (stringp service)) 0)
+                      ((string-match-p "\\`[0-9]\\{1,5\\}\\'" service)
+                       (string-to-number service))
+                      ((cdr (assoc service smtpmail-native-auth-services)))
+                      (t 0))))
+      (and (<= 1 port 65535) port))))
 
 (cl-defstruct (smtpmail-native-request
                (:constructor smtpmail-native-request--new)

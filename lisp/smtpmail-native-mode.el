@@ -50,6 +50,18 @@ over, else the error, as in `condition-case'.")
                 (error-message-string err)))
      nil)))
 
+(defun smtpmail-native-mode--module-p ()
+  "Return non-nil if there is a module, even one that cannot be used now.
+Stock smtpmail does not stand in for an old one: it knows nothing of options
+such as `smtpmail-native-require-tls', which have worked so far."
+  (or (memq (car (smtpmail-native-load-state)) '(stale restart))
+      (smtpmail-native-mode--ready-p)))
+
+(defun smtpmail-native-mode--native-p ()
+  "Return non-nil if a message is not for stock smtpmail."
+  (and (null (smtpmail-native-mechanism-foreign))
+       (smtpmail-native-mode--module-p)))
+
 (defun smtpmail-native-mode--send-directly (recipients buffer)
   "Send the message in BUFFER as it is to RECIPIENTS, a list of strings.
 Wait for the outcome; return nil if it was sent, else what went wrong."
@@ -96,15 +108,13 @@ that tells what went wrong."
     (cond
      ((and mail (eq buffer (plist-get mail :buffer)))
       (smtpmail-native-mode--pass-on mail recipients))
-     ((and (not (smtpmail-native-mechanism-foreign))
-           (smtpmail-native-mode--ready-p))
+     ((smtpmail-native-mode--native-p)
       (smtpmail-native-mode--send-directly recipients buffer))
      ((apply stock recipients buffer more)))))
 
 (defun smtpmail-native-mode--send-it (stock)
   "Send the mail in the current buffer; in place of `smtpmail-send-it', STOCK."
-  (if (and (null (smtpmail-native-mechanism-foreign))
-           (smtpmail-native-mode--ready-p))
+  (if (smtpmail-native-mode--native-p)
       (smtpmail-native-mode-send)
     (funcall stock)))
 
@@ -129,9 +139,10 @@ Nothing is asked, and no error is signaled."
 
 (defun smtpmail-native-mode--send-queued-mail (stock)
   "Send what is queued; in place of `smtpmail-send-queued-mail', STOCK."
-  (if (not (smtpmail-native-mode--ready-p))
+  (if (not (smtpmail-native-mode--module-p))
       (funcall stock)
     (smtpmail-native-error-leaving
+      (smtpmail-native-load)
       (unless (or noninteractive (not (smtpmail-native-stock-index-any-p)))
         ;; Where the server is not known it is asked for, as stock does.
         (smtpmail-native-job-account))
@@ -155,8 +166,9 @@ Nothing is asked, and no error is signaled."
 The mode advises `smtpmail-send-it', `smtpmail-via-smtp' and
 `smtpmail-send-queued-mail', and changes no option.  It moves messages that
 smtpmail has queued to the outbox, and sends them when you flush the queue.
-While the module is not built, smtpmail sends as before.  Emacs sends the
-waiting messages of the outbox in the background."
+While there is no module, smtpmail sends as before; while it is outdated,
+messages wait in the outbox.  Emacs sends the waiting messages of the outbox
+in the background."
   :global t
   :group 'smtpmail-native
   (require 'smtpmail)

@@ -165,14 +165,15 @@ No file has to replace another one: the entry counts when all are there."
         (when created
           (smtpmail-native-disk-hand-in
            directory (list (list 'remove directory)) #'ignore))
-        (smtpmail-native-module-release claim)))
+        (when claim
+          (smtpmail-native-module-release claim))))
     entry))
 
 (defun smtpmail-native-outbox-commit (octets envelope state &optional id copy)
   "Make a new entry of OCTETS, ENVELOPE and STATE.
 OCTETS is a unibyte buffer, full or lean: see `smtpmail-native-body-octets'.
-Return it, claimed.  From here on it survives the end of this Emacs; see
-`smtpmail-native-outbox-make-durable' for a loss of power.
+Return it, claimed if there is a module.  From here on it survives the end
+of this Emacs; see `smtpmail-native-outbox-make-durable' for a loss of power.
 ENVELOPE is a plist of
   :sender, :recipients   addresses, text
   :host, :port, :stream, :user, :helo

@@ -205,7 +205,7 @@ an error if it has another form."
 (defun smtpmail-native-outbox--files (entry)
   "Return what the module reads of ENTRY, see `smtpmail-native-module-entry'.
 The value is nil without the module, and where that does not use them."
-  (and (featurep 'smtpmail-native-module)
+  (and (smtpmail-native-load-loaded-p)
        (smtpmail-native-module-entry
         (smtpmail-native-disk-encode (smtpmail-native-outbox-file entry))
         smtpmail-native-data-max)))
@@ -417,9 +417,11 @@ Signal `smtpmail-native-error' if it cannot be claimed."
    (smtpmail-native-disk-encode (expand-file-name "lock" directory))))
 
 (defun smtpmail-native-outbox-new-claim ()
-  "Return a claim that holds nothing yet, for the step `create' of the disk."
-  (smtpmail-native-load)
-  (smtpmail-native-module-claim nil))
+  "Return a claim that holds nothing yet, for the step `create' of the disk.
+Without the module there is none, and the value is nil: any Emacs that has
+it may take the entry as soon as it is there."
+  (and (eq (car (smtpmail-native-load-try)) 'loaded)
+       (smtpmail-native-module-claim nil)))
 
 (defun smtpmail-native-outbox-claim (entry)
   "Claim ENTRY for this Emacs, and read its files again.

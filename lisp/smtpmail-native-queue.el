@@ -195,34 +195,83 @@ any more, unless its outcome is unknown."
       (smtpmail-native-wait-complain entry result))
     result))
 
+;;;; Without the module
+
+(defun smtpmail-native-queue--built (_file)
+  "Begin to send what waits for the module, if it can be used now."
+  (when (smtpmail-native-load-available-p)
+    (smtpmail-native-watch-ensure)))
+
+(defun smtpmail-native-queue--lack (how)
+  "Return why the module cannot send a message now, or nil if it can.
+The value is one of `smtpmail-native-load-try'; the message then only
+enters the outbox.  Signal `smtpmail-native-module-error' where that is of
+no use: the sender waits, as HOW says, or there will never be a module."
+  (let ((state (smtpmail-native-load-try)))
+    (cond ((eq (car state) 'loaded) nil)
+          ((or (eq how 'wait) noninteractive (eq (car state) 'unsupported))
+           (ignore (smtpmail-native-load)))
+          (t state))))
+
+(defun smtpmail-native-queue--wait-for-module (mail account how)
+  "Put MAIL for ACCOUNT into the outbox, to be sent when there is a module.
+HOW is that of `smtpmail-native-queue-send'.  Return the entry's id."
+  (add-hook 'smtpmail-native-load-built-functions
+            #'smtpmail-native-queue--built)
+  (if (eq how 'queue)
+      (smtpmail-native-queue--hold mail account)
+    (smtpmail-native-queue--schedule mail account)))
+
+(defun smtpmail-native-queue--offer-build (lack)
+  "Offer to build the module, if that helps against LACK; return when it is.
+The value says for people until when a message waits.  The message is in the
+outbox already, and so a quit is a no."
+  (let ((building (condition-case nil
+                      (let ((inhibit-quit nil))
+                        (smtpmail-native-load-offer-build lack))
+                    (quit nil))))
+    (cond (building "the module is built")
+          ((eq (car lack) 'restart) "you restart Emacs")
+          (t (format "the module can be used.  %s"
+                     (smtpmail-native-load-problem lack))))))
+
+;;;; By one of these ways
+
+(defun smtpmail-native-queue--way (mail how)
+  "Return the function that puts MAIL into the outbox by way of HOW.
+HOW is `background' or `queue'."
+  (cond ((eq how 'queue) #'smtpmail-native-queue--hold)
+        ((smtpmail-native-queue-later-p mail)
+         #'smtpmail-native-queue--schedule)
+        ((> smtpmail-native-undo-seconds 0) #'smtpmail-native-queue--delay)
+        (t #'smtpmail-native-queue--send-now)))
+
 (defun smtpmail-native-queue-send (mail how)
   "Send MAIL, a plist of `smtpmail-native-message-prepare', by way of HOW.
 HOW is `wait' for the outcome; `background'; or `queue', to hold the message
 until the queue is flushed.  One that is to be sent later only goes into the
 outbox.  The buffer of its octets is the caller's.  The server is that of
 smtpmail's variables now.  Return a plist: with `wait' the result of the
-module, (:id ID) where nothing was waited for.  Signal a child of
-`smtpmail-native-error' if the message has not been sent or committed; after
-`smtpmail-native-unknown-outcome' it may have been delivered."
-  (smtpmail-native-load)
-  (let ((account (smtpmail-native-job-account-for
+module, (:id ID) where nothing was waited for, with :lack, a value of
+`smtpmail-native-load-try', if it has to wait for the module.  Signal a child
+of `smtpmail-native-error' if the message has not been sent or committed;
+after `smtpmail-native-unknown-outcome' it may have been delivered."
+  (let ((lack (smtpmail-native-queue--lack how))
+        (account (smtpmail-native-job-account-for
                   (or (plist-get mail :author) (plist-get mail :from) ""))))
     (smtpmail-native-act-ask-before-quit)
-    (unless (or (eq how 'wait) (and noninteractive (not (eq how 'background))))
+    (unless (or lack (eq how 'wait)
+                (and noninteractive (not (eq how 'background))))
       (smtpmail-native-watch-ensure))
     (cond
+     (lack
+      (list :lack lack
+            :id (smtpmail-native-queue--wait-for-module mail account how)))
      ((and (eq how 'wait) (not (smtpmail-native-queue-later-p mail)))
       (smtpmail-native-queue--send-waiting mail account))
      (t
-      (list :id
-            (funcall
-             (cond ((eq how 'queue) #'smtpmail-native-queue--hold)
-                   ((smtpmail-native-queue-later-p mail)
-                    #'smtpmail-native-queue--schedule)
-                   ((> smtpmail-native-undo-seconds 0)
-                    #'smtpmail-native-queue--delay)
-                   (t #'smtpmail-native-queue--send-now))
-             mail account))))))
+      (list :id (funcall (smtpmail-native-queue--way mail how)
+                         mail account))))))
 
 ;;;; What a program hands over
 
@@ -271,11 +320,21 @@ RESULT, a plist of the module, may leave some of them out, and have notes."
 
 (defun smtpmail-native-queue--enter (mail how)
   "Put MAIL into the outbox by way of HOW; its copies are filed when it is sent.
-HOW is that of `smtpmail-native-queue-send'."
-  (smtpmail-native-queue--entering
-    (smtpmail-native-copy-expect
-     (plist-get (smtpmail-native-queue-send mail how) :id)
-     (plist-get mail :key))))
+HOW is that of `smtpmail-native-queue-send'.  Return non-nil if the user has
+been told all there is: it has to wait for the module."
+  (let ((lack nil))
+    (smtpmail-native-queue--entering
+      (let ((entered (smtpmail-native-queue-send mail how)))
+        (setq lack (plist-get entered :lack))
+        (smtpmail-native-copy-expect (plist-get entered :id)
+                                     (plist-get mail :key))))
+    (when lack
+      (smtpmail-native-queue--tell
+       "In the outbox: message to %s, until %s"
+       (smtpmail-native-error-text
+        (smtpmail-native-queue--people (plist-get mail :recipients)))
+       (smtpmail-native-queue--offer-build lack))
+      t)))
 
 (defun smtpmail-native-queue--complain-of-rest (result)
   "Signal in batch mode that RESULT leaves out some of the recipients.
@@ -298,21 +357,21 @@ No one would look into the outbox for them."
         (people (plist-get mail :recipients)))
     (cond
      (smtpmail-queue-mail
-      (smtpmail-native-queue--enter mail 'queue)
-      (smtpmail-native-queue--tell
-       "Queued: message to %s; type %s to send queued mail"
-       (smtpmail-native-error-text (smtpmail-native-queue--people people))
-       (substitute-command-keys "\\[smtpmail-native-flush-queue]")))
+      (unless (smtpmail-native-queue--enter mail 'queue)
+        (smtpmail-native-queue--tell
+         "Queued: message to %s; type %s to send queued mail"
+         (smtpmail-native-error-text (smtpmail-native-queue--people people))
+         (substitute-command-keys "\\[smtpmail-native-flush-queue]"))))
      ((smtpmail-native-queue-later-p mail)
-      (smtpmail-native-queue--enter mail 'background)
-      (smtpmail-native-queue--tell
-       "In the outbox until %s: message to %s"
-       (smtpmail-native-tell-date
-        (plist-get (plist-get mail :wishes) :release))
-       (smtpmail-native-error-text (smtpmail-native-queue--people people))))
+      (unless (smtpmail-native-queue--enter mail 'background)
+        (smtpmail-native-queue--tell
+         "In the outbox until %s: message to %s"
+         (smtpmail-native-tell-date
+          (plist-get (plist-get mail :wishes) :release))
+         (smtpmail-native-error-text (smtpmail-native-queue--people people)))))
      ((and smtpmail-native-background (not noninteractive))
-      (smtpmail-native-queue--enter mail 'background)
-      (smtpmail-native-queue--tell-entered people))
+      (unless (smtpmail-native-queue--enter mail 'background)
+        (smtpmail-native-queue--tell-entered people)))
      (t
       (let ((result (smtpmail-native-queue-send mail 'wait)))
         (smtpmail-native-queue--complain-of-rest result)

@@ -173,5 +173,140 @@ So is one whose sources have changed by a single octet since it was built."
       (should (equal (car ran) 0))
       (should (string-suffix-p "t t" (cdr ran))))))
 
+;;;; Messages meanwhile
+
+(defconst smtpmail-native-load-tests--send
+  '(let ((noninteractive nil)
+         (smtpmail-smtp-server "127.0.0.1")
+         (smtpmail-smtp-service "submission")
+         (user-mail-address "alice@example.org")
+         (told nil))
+     (cl-letf (((symbol-function 'y-or-n-p)
+                (lambda (prompt)
+                  (push prompt told)
+                  (signal 'quit nil)))
+               ((symbol-function 'smtpmail-native-tell-say)
+                (lambda (format &rest args)
+                  (push (apply #'format format args) told))))
+       (with-temp-buffer
+         (insert "From: alice@example.org\nTo: bob@example.org\n"
+                 "Subject: Later\n" mail-header-separator "\nHello\n")
+         (funcall send))
+       (while (null (cdr told))
+         (accept-process-output nil 0.05)))
+     (princ (format "\n%S" (reverse told))))
+  "Form that sends a message by the function `send', as a user would.
+It prints what the user was asked and told; the answer is \\[keyboard-quit].")
+
+(defun smtpmail-native-load-tests--sent (folder send &rest more)
+  "Let an Emacs in FOLDER send a message by the form SEND; evaluate MORE then.
+Return what it prints."
+  (cdr (smtpmail-native-load-tests--emacs
+        folder
+        `(progn
+           (require 'smtpmail-native-mode)
+           (require 'cl-lib)
+           (setq mail-header-separator "--text follows this line--"
+                 smtpmail-native-outbox-directory
+                 ,(expand-file-name "outbox/" folder))
+           (defvar send)
+           (let ((send ,send))
+             ,smtpmail-native-load-tests--send)
+           ,@more))))
+
+(ert-deftest smtpmail-native-load-tests-message-waits ()
+  "Without a module that fits, a message enters the outbox by Lisp alone.
+The user is told what it waits for.  A later Emacs reads it as any other
+entry: the version of Lisp that wrote it is of no account."
+  (dolist (content '(nil "smtpmail-native-module-abi=0123\0"))
+    (smtpmail-native-load-tests--with-package t content
+      (let* ((outbox (expand-file-name "outbox/" folder))
+             (shown (smtpmail-native-load-tests--sent
+                     folder ''smtpmail-native-send-it
+                     '(princ (featurep 'smtpmail-native-module))))
+             (smtpmail-native-outbox-directory outbox))
+        (should (string-match-p (if content "is outdated" "is not built") shown))
+        (should (string-match-p
+                 "In the outbox: message to bob@example.org, until the module"
+                 shown))
+        (should (string-suffix-p "nil" shown))
+        (let ((entry (car (smtpmail-native-outbox-list))))
+          (should (null (smtpmail-native-entry-problem entry)))
+          (should (equal (plist-get (smtpmail-native-entry-state entry) :status)
+                         'ready))
+          (should (equal (plist-get (smtpmail-native-entry-envelope entry) :port)
+                         587))
+          (should (string-suffix-p
+                   "\n\nHello\n"
+                   (with-temp-buffer
+                     (set-buffer-multibyte nil)
+                     (smtpmail-native-outbox-insert-message entry)
+                     (buffer-string))))
+          (should (= (file-modes (smtpmail-native-outbox-file entry)) #o700))
+          (should (smtpmail-native-outbox-claim entry))
+          (smtpmail-native-outbox-release entry))))))
+
+(ert-deftest smtpmail-native-load-tests-mode-waits ()
+  "With the mode on, stock smtpmail does not stand in for an old module."
+  (smtpmail-native-load-tests--with-package t
+      "smtpmail-native-module-abi=0123\0"
+    (should (string-match-p
+             "In the outbox: message to bob@example.org, until the module"
+             (smtpmail-native-load-tests--sent
+              folder '(progn (smtpmail-native-mode 1) 'smtpmail-send-it))))))
+
+(ert-deftest smtpmail-native-load-tests-batch-refuses ()
+  "A script is told at once that there is no module, and keeps its message."
+  (smtpmail-native-load-tests--with-package t nil
+    (let ((ran (smtpmail-native-load-tests--emacs
+                folder
+                `(progn
+                   (setq mail-header-separator "--"
+                         smtpmail-smtp-server "127.0.0.1"
+                         smtpmail-native-outbox-directory
+                         ,(expand-file-name "outbox/" folder))
+                   (with-temp-buffer
+                     (insert "From: alice@example.org\nTo: bob@example.org\n"
+                             "--\nHello\n")
+                     (smtpmail-native-send-it))))))
+      (should (equal (car ran) 3))
+      (should (string-match-p "is not built" (cdr ran)))
+      (should-not (file-exists-p (expand-file-name "outbox" folder))))))
+
+(ert-deftest smtpmail-native-load-tests-updated-below ()
+  "New Lisp asks nothing of the old module that its Emacs has loaded."
+  (smtpmail-native-test-with-outbox
+    (cl-letf (((symbol-value 'smtpmail-native-load--abi) "0123")
+              ((symbol-function 'smtpmail-native-module-claim)
+               (lambda (&rest _) (error "The old module was asked")))
+              ((symbol-function 'smtpmail-native-module-entry)
+               (lambda (&rest _) (error "The old module was asked")))
+              ((symbol-function 'smtpmail-native-module-disk)
+               (lambda (&rest _) (error "The old module was asked"))))
+      (should-error (smtpmail-native-load) :type 'smtpmail-native-module-error)
+      (let ((entry (smtpmail-native-test-commit)))
+        (should (null (smtpmail-native-entry-claim entry)))
+        (should (eq t (smtpmail-native-outbox-make-durable entry nil)))
+        (should (equal (smtpmail-native-outbox-ids)
+                       (list (smtpmail-native-entry-id entry))))
+        (should (null (smtpmail-native-entry-problem
+                       (car (smtpmail-native-outbox-list)))))))))
+
+(ert-deftest smtpmail-native-load-tests-built-sends ()
+  "What waited for the module is sent when Emacs has built it."
+  (smtpmail-native-test-with-server smtpmail-native-test-one
+    (smtpmail-native-test-in-background
+      (let ((smtpmail-native-load-built-functions nil)
+            (smtpmail-native-schedule--started nil))
+        (cl-letf (((symbol-function 'smtpmail-native-load-try)
+                   (lambda () '(missing)))
+                  ((symbol-function 'smtpmail-native-load-offer-build)
+                   #'ignore))
+          (smtpmail-native-test-send-message))
+        (should (= 1 (length (smtpmail-native-outbox-ids))))
+        (run-hook-with-args 'smtpmail-native-load-built-functions t)
+        (smtpmail-native-test-drained)))
+    (smtpmail-native-test-verdict server)))
+
 (provide 'smtpmail-native-load-tests)
 ;;; smtpmail-native-load-tests.el ends here
