@@ -77,9 +77,6 @@
 ;;;###autoload
 (autoload 'smtpmail-native-mode "smtpmail-native-mode"
   "Send what smtpmail sends by the native transport.\n\n(fn &optional ARG)" t)
-(autoload 'smtpmail-native-draw-note "smtpmail-native-draw")
-
-(add-hook 'smtpmail-native-changed-functions #'smtpmail-native-draw-note)
 
 ;;;; Commands
 
@@ -187,7 +184,6 @@ The messages stay in the outbox."
   (dolist (function '(smtpmail-native-watch-stop smtpmail-native-line-remove))
     (when (fboundp function)
       (funcall function)))
-  (remove-hook 'smtpmail-native-changed-functions #'smtpmail-native-draw-note)
   (remove-hook 'kill-emacs-query-functions 'smtpmail-native-act-may-quit-p)
   (dolist (variable '(send-mail-function message-send-mail-function))
     (when (and (boundp variable)

@@ -25,6 +25,10 @@
 
 (defvar smtpmail-mail-address)
 
+;; All that sends loads this file, and most of it shows nothing before a change.
+(autoload 'smtpmail-native-draw-note "smtpmail-native-draw")
+(add-hook 'smtpmail-native-changed-functions #'smtpmail-native-draw-note)
+
 (defvar smtpmail-native-mode--mail nil
   "The mail that is on its way through `smtpmail-via-smtp', a plist.
 Nil where that function is called for its own sake.")
@@ -191,6 +195,7 @@ in the background."
   "Give stock smtpmail back: take the advice away and undo the hooks."
   (smtpmail-native-mode -1)
   (remove-hook 'after-init-hook #'smtpmail-native-mode--begin)
+  (remove-hook 'smtpmail-native-changed-functions #'smtpmail-native-draw-note)
   ;; The rest is done as usual.
   nil)
 

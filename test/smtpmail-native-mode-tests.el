@@ -272,6 +272,31 @@ BEFORE non-nil means that it had it before the mode was turned on."
       (should stock))
     (smtpmail-native-test-verdict server)))
 
+(ert-deftest smtpmail-native-mode-tests-alone ()
+  "The mode alone, as an init file with autoloads turns it on, shows what waits."
+  (smtpmail-native-test-with-outbox
+    (let ((entry (smtpmail-native-test-commit)))
+      (smtpmail-native-outbox-set entry :status 'held :hold 'queue)
+      (smtpmail-native-outbox-wait entry nil)
+      (smtpmail-native-outbox-release entry))
+    (let ((ran (smtpmail-native-test-emacs
+                (expand-file-name "lisp" smtpmail-native-test-folder)
+                "--eval"
+                (prin1-to-string
+                 `(let ((noninteractive nil)
+                        (after-init-time (current-time)))
+                    (autoload 'smtpmail-native-mode "smtpmail-native-mode")
+                    (setq smtpmail-native-outbox-directory
+                          ,smtpmail-native-outbox-directory)
+                    (smtpmail-native-mode 1)
+                    (with-timeout (,smtpmail-native-test-seconds)
+                      (while (member (bound-and-true-p
+                                      smtpmail-native-mode-line)
+                                     '(nil ""))
+                        (accept-process-output nil 0.05)))
+                    (princ (bound-and-true-p smtpmail-native-mode-line)))))))
+      (should (string-suffix-p " Mail:1 queued" (cdr ran))))))
+
 (ert-deftest smtpmail-native-mode-tests-no-setting ()
   "The mode changes no setting; `report-emacs-bug' looks at this one."
   (let ((send-mail-function #'smtpmail-send-it)
