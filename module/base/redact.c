@@ -363,6 +363,7 @@ static size_t hidden_up_to(const struct smn_buf *needles,
 struct out {
   char *at;
   size_t size, len;
+  size_t marked; /* the end of the last mark */
 };
 
 static void put(struct out *out, const char *bytes, size_t len) {
@@ -372,14 +373,26 @@ static void put(struct out *out, const char *bytes, size_t len) {
   out->len += len;
 }
 
+/* Text before it gives way to a mark, but no other mark does.  */
+static void put_mark(struct out *out) {
+  size_t need = sizeof SMN_OMITTED - 1;
+  if (out->size - out->len < need)
+    out->len = out->size - out->marked < need ? out->marked : out->size - need;
+  if (out->size - out->len >= need)
+    put(out, SMN_OMITTED, need);
+  else
+    out->size = out->len; /* what follows must not look as if it followed */
+  out->marked = out->len;
+}
+
 size_t smn_redact(const struct smn_buf *needles, const char *text, size_t len,
                   bool cut, char *out, size_t size) {
   const struct text from = {text, len, cut};
-  struct out to = {out, size, 0};
+  struct out to = {out, size, 0, 0};
   for (size_t at = 0; at < len;) {
     size_t end = hidden_up_to(needles, &from, at);
     if (end > at)
-      put(&to, SMN_OMITTED, sizeof SMN_OMITTED - 1);
+      put_mark(&to);
     else
       put(&to, text + end++, 1);
     at = end;
@@ -387,16 +400,18 @@ size_t smn_redact(const struct smn_buf *needles, const char *text, size_t len,
   return to.len;
 }
 
-/* The redacted copy of TEXT, ended by a NUL, with its length in *LEN; *HELD
-   tells that there was anything to take out.  NULL without memory, or when
-   there was not.  */
+/* The redacted copy of TEXT, ended by a NUL, with its length of at most MOST
+   in *LEN; *HELD tells that there was anything to take out.  NULL without
+   memory, or when there was not.  */
 static char *redacted(const struct smn_buf *needles, const char *text,
-                      size_t *len, bool cut, bool *held) {
+                      size_t *len, bool cut, size_t most, bool *held) {
   const struct text from = {text, *len, cut};
   *held = false;
   for (size_t at = 0; !*held && at < *len; at++)
     *held = hidden_up_to(needles, &from, at) > at;
   size_t size = (*len / SECRET_MIN + 1) * sizeof SMN_OMITTED + *len;
+  if (size > most)
+    size = most;
   char *copy = *held ? malloc(size + 1) : NULL;
   if (copy) {
     *len = smn_redact(needles, text, *len, cut, copy, size);
@@ -408,12 +423,12 @@ static char *redacted(const struct smn_buf *needles, const char *text,
 void smn_redact_field(const struct smn_buf *needles, char *text, size_t size) {
   size_t len = strlen(text);
   bool held;
-  char *copy = redacted(needles, text, &len, len + 1 == size, &held);
+  char *copy = redacted(needles, text, &len, len + 1 == size, size - 1, &held);
   if (!held)
     return;
   smn_wipe(text, size);
   if (copy)
-    memcpy(text, copy, len < size ? len : size - 1);
+    memcpy(text, copy, len);
   free(copy);
 }
 
@@ -422,7 +437,7 @@ void smn_redact_string(const struct smn_buf *needles, char **text) {
   if (!*text)
     return;
   size_t len = strlen(*text);
-  char *copy = redacted(needles, *text, &len, false, &held);
+  char *copy = redacted(needles, *text, &len, false, SIZE_MAX, &held);
   if (!held)
     return;
   smn_wipe(*text, strlen(*text));

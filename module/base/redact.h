@@ -30,7 +30,8 @@ void smn_redact_add_response(struct smn_buf *needles, const char *base64,
                              size_t len);
 
 /* Copy TEXT of LEN octets to OUT, another place, without the secrets.  What
-   does not fit into SIZE octets is cut, also within a mark.  CUT: TEXT itself
+   does not fit into SIZE octets is cut; a mark is whole or not there, and text
+   before it gives way to it.  CUT: TEXT itself
    was cut, so that the beginning of a secret may be its end.  Returns the
    length.  */
 size_t smn_redact(const struct smn_buf *needles, const char *text, size_t len,

@@ -265,10 +265,36 @@ static void check_places(void) {
   CHECK_STRING(field, "<omitted> 34567");
   snprintf(field, sizeof field, "6789012345 s3-s");
   smn_redact_field(&needles, field, sizeof field);
-  CHECK_STRING(field, "6789012345 <omi");
+  CHECK_STRING(field, "678901<omitted>");
   snprintf(field, sizeof field, "s3-s3-");
   smn_redact_field(&nothing, field, sizeof field);
   CHECK_STRING(field, "s3-s3-");
+}
+
+/* In whatever room, a mark is whole, and what follows a secret that is not
+   shown is not, either.  */
+static void check_marks(void) {
+  static const char *const one[] = {"s3-s3-", NULL};
+  static const char text[] = "a s3-s3- b s3-s3- c";
+  hide(one);
+  for (size_t size = 0; size <= 30; size++) {
+    char out[31];
+    size_t len = smn_redact(&needles, text, strlen(text), false, out, size);
+    CHECK(len <= size);
+    out[len] = '\0';
+    size_t marks = 0;
+    for (const char *at = out; (at = strchr(at, '<')); at++, marks++)
+      CHECK(strncmp(at, SMN_OMITTED, strlen(SMN_OMITTED)) == 0);
+    CHECK(size < 9 ? marks == 0 : marks >= 1);
+    if (size >= 25)
+      CHECK_STRING(out, "a <omitted> b <omitted> c");
+    if (size == 9)
+      CHECK_STRING(out, "<omitted>");
+    if (size == 12 || size == 19)
+      CHECK_STRING(out, "a <omitted>");
+    if (size == 20)
+      CHECK_STRING(out, "a <omitted><omitted>");
+  }
 }
 
 /* Responses of AUTH, and what is in them.  */
@@ -416,6 +442,7 @@ int main(void) {
   check_cuts();
   check_quoted();
   check_places();
+  check_marks();
   check_responses();
   check_full();
   check_result();
