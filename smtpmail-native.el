@@ -104,14 +104,6 @@ message may have been delivered."
   (smtpmail-native-mode-send))
 
 ;;;###autoload
-(defun message-send-mail-with-smtp-native ()
-  "Send the message in the current buffer by `smtpmail-native-send-it'.
-Newer versions of Message mode call this function if the field
-X-Message-SMTP-Method names the method \"smtp-native\"."
-  (run-hooks 'message-send-mail-hook)
-  (smtpmail-native-send-it))
-
-;;;###autoload
 (autoload 'smtpmail-native-server-info "smtpmail-native-server"
   "Show the mail server's greeting, capabilities, TLS and certificate." t)
 ;;;###autoload

@@ -15,7 +15,6 @@
   (when (file-exists-p (expand-file-name "smtpmail-native.el" top))
     (add-to-list 'load-path (directory-file-name top))))
 ;;;###autoload (autoload 'smtpmail-native-send-it "smtpmail-native" "Send the message in the current buffer; for `send-mail-function'.")
-;;;###autoload (autoload 'message-send-mail-with-smtp-native "smtpmail-native" "Send the message in the current buffer by `smtpmail-native-send-it'.")
 
 ;;;; Groups
 

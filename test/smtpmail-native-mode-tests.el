@@ -328,13 +328,15 @@ BEFORE non-nil means that it had it before the mode was turned on."
     (should (string-match-p "Gr\303\274\303\237e"
                             (smtpmail-native-test-delivered folder)))))
 
-(ert-deftest smtpmail-native-mode-tests-method-function ()
-  "A newer `message-mode' calls a function by the name of the method."
-  (smtpmail-native-test-with-mode smtpmail-native-test-one
-    (with-temp-buffer
-      (smtpmail-native-test-insert)
-      (funcall (intern-soft "message-send-mail-with-smtp-native")))
-    (smtpmail-native-test-verdict server)))
+(ert-deftest smtpmail-native-mode-tests-method-unknown ()
+  "A method that would lose its server is refused, and the draft stays.
+Newer versions of `message-mode' call a function by the name of the method,
+and do not tell it the server that the field names."
+  (smtpmail-native-test-with-mode '("close")
+    (should-error
+     (smtpmail-native-test-send-message
+      "X-Message-SMTP-Method: smtp-native mail.example.org 587 alice\n"))
+    (should (null (smtpmail-native-outbox-ids)))))
 
 (ert-deftest smtpmail-native-mode-tests-agent ()
   "What the Gnus agent queues is its own affair, and so are its copies."
