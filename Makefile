@@ -54,7 +54,8 @@ TSAN_LOGS = $(patsubst %,$(LOG)/tsan-%.log,$(filter-out test-exhaustive test-ord
 PLAIN_LOGS = $(PLAIN_TESTS:%=$(LOG)/plain-%.log)
 ERT_LOGS = $(TESTS_EL:test/%.el=$(LOG)/ert-%.log)
 # Installing runs other Emacsen; what they do with the module the rest shows.
-ASSERTIONS_LOGS = $(filter-out %-install-tests.log %-build-tests.log, \
+ASSERTIONS_LOGS = $(filter-out %-install-tests.log %-build-tests.log \
+  %-exhaustive-tests.log, \
   $(TESTS_EL:test/%.el=$(LOG)/assertions-%.log))
 
 all: module $(BUILD)/lisp.stamp ## build the module, byte-compile the Lisp

@@ -112,25 +112,45 @@ CANCELLED, WHO and NOW are as in `smtpmail-native-outcome-settle'."
                 (list :suspect
                       (smtpmail-native-verdict-suspect-p receipt)))))))
 
-(defun smtpmail-native-outcome--amount (entry results more now)
+(defun smtpmail-native-outcome--rest (entry text more cancelled now)
+  "Return the change of state of ENTRY, which is still to go to some recipients.
+TEXT says what the server answered for them; MORE, CANCELLED and NOW are as in
+`smtpmail-native-outcome--amount'."
+  (cond
+   (cancelled
+    (list :status 'held :hold 'user :next nil
+          :text (if more "You stopped it before all recipients were sent to"
+                  text)))
+   (more
+    (list :status 'ready :hold nil :next nil :more t :text nil))
+   (t (smtpmail-native-outcome-deferral entry text now))))
+
+(defun smtpmail-native-outcome--amount (entry results more cancelled now)
   "Return the change of the state of ENTRY that RESULTS amount to.
 They are the answers for its recipients.  MORE non-nil means that the
-server takes no more of them at a time.  NOW is the time."
+server takes no more of them at a time, and CANCELLED that the user wants it
+to go to no more of them.  NOW is the time."
   (let* ((rest (seq-remove (lambda (result) (eq (cadr result) 'sent)) results))
          (text (mapconcat (lambda (result)
                             (format "<%s>: %s %s" (nth 0 result) (nth 2 result)
                                     (nth 4 result)))
                           rest "; ")))
     (cond
-     (more
-      (list :status 'ready :hold nil :next nil :more t :text nil))
      ((smtpmail-native-entry-unanswered entry results)
-      (smtpmail-native-outcome-deferral
-       entry (concat "Not yet accepted for all recipients: " text) now))
+      (smtpmail-native-outcome--rest
+       entry (concat "Not yet accepted for all recipients: " text)
+       more cancelled now))
      (rest
       (list :status 'refused :hold nil :next nil
             :text (concat "Not accepted for all recipients: " text)))
      (t (list :status 'sent :hold nil :next nil :doubt nil :text nil)))))
+
+(defun smtpmail-native-outcome--nobody-p (receipt answers)
+  "Return non-nil if RECEIPT says `ok', and ANSWERS name nobody who has got it.
+The module never writes that; what it means can only be told by the user."
+  (and (eq (plist-get receipt :kind) 'ok)
+       (not (plist-get receipt :in-doubt))
+       (not (seq-some (lambda (answer) (eq (cadr answer) 'sent)) answers))))
 
 (defun smtpmail-native-outcome--user-held-p (state)
   "Return non-nil if the user has held an entry of STATE.
@@ -148,6 +168,8 @@ a receipt has led to nothing: the end of data has never been sent.
 A change with :encode non-nil is for an entry whose message has to be
 encoded first."
   (let* ((state (smtpmail-native-entry-state entry))
+         (cancelled (or cancelled
+                        (smtpmail-native-outcome--user-held-p state)))
          (settled (or (plist-get state :settled) 0))
          (attempt (and receipt
                        ;; One that cannot be read is the last one.
@@ -167,13 +189,15 @@ encoded first."
          (list :settled attempt :undo nil :more nil :results results
                :network (smtpmail-native-verdict-offline-p receipt)
                :replies (and (not each) all))
-         (if (and answers (not (plist-get receipt :in-doubt)))
-             (smtpmail-native-outcome--amount
-              entry results (plist-get receipt :more) now)
-           (smtpmail-native-outcome--failure
-            entry receipt
-            (or cancelled (smtpmail-native-outcome--user-held-p state))
-            who now)))))))
+         (cond
+          ((smtpmail-native-outcome--nobody-p receipt answers)
+           (list :status 'unknown :hold nil :next nil :doubt t
+                 :text "It was sent, and the receipt does not say to whom"))
+          ((and answers (not (plist-get receipt :in-doubt)))
+           (smtpmail-native-outcome--amount
+            entry results (plist-get receipt :more) cancelled now))
+          (t (smtpmail-native-outcome--failure
+              entry receipt cancelled who now))))))))
 
 (provide 'smtpmail-native-outcome)
 ;;; smtpmail-native-outcome.el ends here

@@ -35,10 +35,10 @@ after STARTTLS is another matter: then the greeting is known."
   (member (plist-get result :greeting) '(nil "")))
 
 (defconst smtpmail-native-verdict--table
-  '(((:kind ok) :verdict sent :condition nil :exit 0)
-    ((:flag :in-doubt)
+  '(((:flag :in-doubt)
      :verdict unknown :condition smtpmail-native-unknown-outcome :exit 76
      :hint "check whether it was delivered before you send it again")
+    ((:kind ok) :verdict sent :condition nil :exit 0)
     ((:kind cancelled)
      :verdict cancelled :condition smtpmail-native-cancelled :exit 75)
     ((:code (400 . 499)) :exit 75)

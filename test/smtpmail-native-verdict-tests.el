@@ -49,7 +49,9 @@
              '(system usage file resolve network timeout cancelled protocol
                       tls certificate unsupported too-large cleartext auth
                       reply)))
-     (list (list :kind 'network :stage 'end-of-data :in-doubt t
+     (list (list :kind 'ok :stage 'end-of-data :in-doubt t
+                 :recipients (list bob))
+           (list :kind 'network :stage 'end-of-data :in-doubt t
                  :recipients (list bob))
            (list :kind 'timeout :stage 'end-of-data :in-doubt t))))
   "Receipts of all kinds.")
@@ -139,11 +141,85 @@
       (should (memq (smtpmail-native-verdict-exit-code receipt)
                     '(0 64 68 69 70 74 75 76 77 78)))
       (should (eq (null (smtpmail-native-verdict-condition receipt))
-                  (eq (plist-get receipt :kind) 'ok)))
+                  (and (eq (plist-get receipt :kind) 'ok)
+                       (not (plist-get receipt :in-doubt)))))
       (should (or (null (smtpmail-native-verdict-condition receipt))
                   (memq 'smtpmail-native-error
                         (get (smtpmail-native-verdict-condition receipt)
                              'error-conditions)))))))
+
+;;;; All results
+
+(defun smtpmail-native-verdict-tests--reply (result)
+  "Return what RESULT, of a reply, means, whatever the order of the table."
+  (let ((code (plist-get result :code))
+        (enhanced (plist-get result :enhanced)))
+    (cond ((< code 500) 'deferred)
+          ((= code 530) (if (plist-get result :text) 'settings 'password))
+          ((string-suffix-p ".7.8" enhanced) 'password)
+          ((and (memq (plist-get result :stage) '(mail rcpt))
+                (equal (plist-get result :offered) "PLAIN")
+                (not (equal enhanced "5.1.1"))
+                (not (plist-get result :mechanism)))
+           'password)
+          (t 'refused))))
+
+(defun smtpmail-native-verdict-tests--model (result)
+  "Return what RESULT means, and the exit codes that may stand for it."
+  (let ((later (<= 400 (plist-get result :code) 499)))
+    (pcase (plist-get result :kind)
+      ((guard (plist-get result :in-doubt)) '(unknown 76))
+      ('ok '(sent 0))
+      ('cancelled '(cancelled 75))
+      ((guard (plist-get result :passphrase-wanted)) '(password))
+      ('auth (if (plist-get result :password-untested) '(refused)
+               (list 'password (if later 75 77))))
+      ('certificate (list 'certificate (if later 75 77)))
+      ('cleartext (list 'refused (if later 75 77)))
+      ((or 'usage 'unsupported 'too-large) '(refused))
+      ((or 'system 'file 'resolve 'network 'timeout 'protocol 'tls)
+       '(deferred))
+      ('reply
+       (pcase (smtpmail-native-verdict-tests--reply result)
+         ('deferred '(deferred 75))
+         ('password '(password 77))
+         ('settings '(settings 78))
+         (_ '(refused 69)))))))
+
+(defun smtpmail-native-verdict-tests--products (choices)
+  "Return all plists of CHOICES, an alist of a keyword and its values."
+  (if (null choices)
+      (list nil)
+    (let ((rest (smtpmail-native-verdict-tests--products (cdr choices))))
+      (mapcan (lambda (value)
+                (mapcar (lambda (more)
+                          (if value (cons (caar choices) (cons value more))
+                            more))
+                        rest))
+              (cdar choices)))))
+
+(ert-deftest smtpmail-native-verdict-tests-every-result ()
+  "The verdict on every result, against a model without a table."
+  (dolist (result
+           (smtpmail-native-verdict-tests--products
+            '((:kind ok system usage file resolve network timeout cancelled
+                     protocol tls certificate unsupported too-large cleartext
+                     auth reply)
+              (:stage greeting starttls auth mail rcpt end-of-data)
+              (:code 0 354 421 450 530 535 550)
+              (:enhanced "" "4.7.8" "5.7.8" "5.1.1")
+              (:offered "" "PLAIN")
+              (:mechanism nil "PLAIN")
+              (:text nil "Must issue a STARTTLS command first"))))
+    (dolist (flag '(nil :in-doubt :passphrase-wanted :password-untested))
+      (let* ((result (if flag (append (list flag t) result) result))
+             (model (smtpmail-native-verdict-tests--model result)))
+        (unless (and (eq (car model) (smtpmail-native-verdict result))
+                     (member (smtpmail-native-verdict-exit-code result)
+                             (or (cdr model) '(64 68 69 70 74 75 76 77 78))))
+          (ert-fail (list model (smtpmail-native-verdict result)
+                          (smtpmail-native-verdict-exit-code result)
+                          result)))))))
 
 (ert-deftest smtpmail-native-verdict-tests-anonymous ()
   "A refusal of a client that has not logged in asks for credentials."
