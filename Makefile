@@ -157,11 +157,12 @@ $(LOG)/kill.log: all $(SERVERS) $(BUILD)/plain/killer FORCE
 # Real servers, each where its package is seen by this part only; that all is
 # there what the test needs is part of the test.
 SERVER_LOGS = $(LOG)/server-postfix.log $(LOG)/server-dovecot.log \
-  $(LOG)/server-exim.log
+  $(LOG)/server-exim.log $(LOG)/server-opensmtpd.log
 PACKAGES_postfix = postfix dovecot-submissiond
 PACKAGES_dovecot = dovecot-submissiond dovecot-gssapi krb5-kdc \
   krb5-admin-server krb5-user
 PACKAGES_exim = exim4-daemon-light
+PACKAGES_opensmtpd = opensmtpd
 $(LOG)/server-%.log: test/smtpmail-native-%-tests.el all $(SERVERS) FORCE
 	@tools/run $@ tools/with-packages $(PACKAGES_$*) -- \
 	  env SMTPMAIL_NATIVE_SERVERS=1 $(BATCH) -L test -l $< \

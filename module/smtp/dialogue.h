@@ -28,6 +28,7 @@ struct smn_session {
   bool rested;                  /* nothing was heard since the last job */
   bool plainly;                 /* never pipeline: that broke before */
   unsigned mails;               /* begun on this connection */
+  bool full;                    /* the server takes no more of them on it */
   struct smn_error broken;      /* why writing has failed */
   bool content_left;            /* it has passed all of the content on before */
   struct smn_buf command;       /* secret: the line that is being sent */

@@ -301,6 +301,7 @@ static void end_connection(struct smn_session *s) {
   s->early = s->rested = false;
   s->broken.kind = SMN_OK;
   s->mails = 0;
+  s->full = false;
 }
 
 static enum smn_kind connect_for(struct smn_session *s,
@@ -326,7 +327,17 @@ static bool retreat(struct smn_session *s, const struct smn_task *task,
 
 /* It has carried as many messages as the server wants on one connection.  */
 static bool worn_out(const struct smn_session *s) {
-  return s->caps.mail_max && s->mails >= s->caps.mail_max;
+  return s->full || (s->caps.mail_max && s->mails >= s->caps.mail_max);
+}
+
+/* OpenSMTPD takes 100 messages on one connection, and says so to the next by
+   the code for too many recipients (RFC 5321 4.5.3.1.10).  Where it means a
+   full disk, another connection only hears it again.  */
+static bool says_full(const struct smn_session *s, const struct smn_error *err,
+                      enum smn_kind kind) {
+  return kind == SMN_REPLY && err->stage == SMN_STAGE_MAIL &&
+         err->code == 452 && s->mails > 1 &&
+         (!err->enhanced[0] || strcmp(err->enhanced, "4.5.3") == 0);
 }
 
 /* A message that was begun, and is over, must be forgotten before the next: its
@@ -360,7 +371,8 @@ static bool deserves_another(const struct smn_session *s,
   enum smn_stage stage = result->error.stage;
   bool connection = kind == SMN_NETWORK || kind == SMN_PROTOCOL ||
                     kind == SMN_TIMEOUT ||
-                    (kind == SMN_REPLY && result->error.code == 421);
+                    (kind == SMN_REPLY && result->error.code == 421) ||
+                    says_full(s, &result->error, kind);
   bool early = stage == SMN_STAGE_MAIL || stage == SMN_STAGE_RCPT ||
                stage == SMN_STAGE_DATA;
   bool reused = s->mails > 1;
@@ -484,7 +496,10 @@ static enum smn_kind deliver(struct smn_session *s, struct smn_transaction *t,
     if (*next)
       smn_transaction_ahead(s, *next);
   }
-  return smn_transaction_outcome(s, t);
+  kind = smn_transaction_outcome(s, t);
+  s->full =
+      s->full || says_full(s, &smn_transaction_task(t)->result->error, kind);
+  return kind;
 }
 
 /* The connection can be used for another message, or NEXT has begun to.  */

@@ -160,10 +160,11 @@ static enum smn_kind refused_recipients(const struct smn_transaction *t) {
 }
 
 /* RFC 5321 4.5.3.1.10: too many recipients, which a client tells from other
-   refusals, and for which servers also said 552.  */
+   refusals, and for which servers also said 552.  OpenSMTPD says 451 4.5.3.  */
 static bool too_many(const struct smn_recipient_result *r) {
-  return (r->code == 452 || r->code == 552) &&
-         (!r->enhanced[0] || strcmp(r->enhanced + 1, ".5.3") == 0);
+  if (r->enhanced[0])
+    return strcmp(r->enhanced + 1, ".5.3") == 0;
+  return r->code == 452 || r->code == 552;
 }
 
 /* The message goes once more to those who were too many.  */

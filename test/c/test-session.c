@@ -38,6 +38,7 @@ struct letter {
   char name;
   bool later;    /* fetched only when those before are done */
   bool waits;    /* fetched only when the server has called `go' */
+  bool fetched;  /* and not given back */
   int cancel_at; /* the question whether it is wanted that is answered by no */
   int stop_at;   /* the one after whose answer, yes, a cancel comes */
   int questions;
@@ -107,14 +108,26 @@ static void await_go(struct play *play, const struct letter *letter) {
   CHECK_INT(sem_timedwait(&play->go, &until), 0);
 }
 
+/* Those before AT are fetched; when one of them was given back, also some
+   behind it.  */
+static bool any_left(struct play *play) {
+  while (play->at < play->count && play->letters[play->at].fetched)
+    play->at++;
+  return play->at < play->count;
+}
+
+static const struct smn_task *take(struct play *play) {
+  struct letter *letter = &play->letters[play->at++];
+  await_go(play, letter);
+  letter->fetched = true;
+  return &letter->parcel->task;
+}
+
 static const struct smn_task *on_next(void *context) {
   struct play *play = context;
-  struct letter *letter = &play->letters[play->at];
-  if (play->at == play->count || letter->later || play->plainly)
+  if (!any_left(play) || play->letters[play->at].later || play->plainly)
     return NULL;
-  await_go(play, letter);
-  play->at++;
-  return &letter->parcel->task;
+  return take(play);
 }
 
 static bool stop(struct play *play, struct letter *letter) {
@@ -189,6 +202,7 @@ static bool on_back(void *context, const struct smn_task *task,
   smn_result_clear(task->result);
   let_go(play, letter);
   play->at = (int)(letter - play->letters);
+  letter->fetched = false;
   play->plainly = play->plainly || why == SMN_BACK_PLAINLY;
   return true;
 }
@@ -400,9 +414,8 @@ static void send_all(struct play *play) {
                               .done = on_done,
                               .back = on_back};
   struct smn_session *s = NULL;
-  while (play->at < play->count) {
-    const struct smn_task *first = &play->letters[play->at].parcel->task;
-    await_go(play, &play->letters[play->at++]);
+  while (any_left(play)) {
+    const struct smn_task *first = take(play);
     if (s && (play->plainly || !smn_session_alive(s))) {
       smn_session_close(s);
       s = NULL;
@@ -811,6 +824,23 @@ static const struct scene refusals[] = {
      HELLO "C: MAIL *\nS: 250 x\nC: RCPT *\nS: 250 x\nC: RCPT *\nS: 521 x\n"
            "C: RCPT *\nS: 250 x\nC: DATA\nS: 354 x\ndata\nS: 250 taken\n" QUIT,
      "A ok 2/3; ", NULL, 0},
+    {"it takes no more on this connection", "A\nB\nC\n",
+     HELLO MAIL "C: MAIL *\nS: 452 4.5.3 too many messages\n" QUIT NEXT HELLO
+         MAIL MAIL QUIT,
+     "A ok; B again; B ok; C ok; ", "ABC", 0},
+    {"nor on the next one", "A\nB\n",
+     HELLO MAIL "C: MAIL *\nS: 452 4.5.3 too many messages\n" QUIT NEXT HELLO
+                "C: MAIL *\nS: 452 4.5.3 too many messages\n" QUIT,
+     "A ok; B again; B reply 452 mail; ", "A", 0},
+    {"it takes no more, and both have begun", "A\nB\nC\n",
+     PIPELINES FLIGHT AGREED
+     "data\n" FLIGHT "S: 250 taken\n"
+     "S: 452 x\ntimes 2 S: 503 x\n" QUIT NEXT PIPELINES FLIGHT AGREED
+     "data\n" FLIGHT "S: 250 taken\n" AGREED "data\nS: 250 taken\n" QUIT,
+     "A ok; B again; C ok; B ok; ", "ACB", 0},
+    {"one recipient is too many for it", "A\nB\n",
+     HELLO MAIL "C: MAIL *\nS: 250 x\nC: RCPT *\nS: 452 4.5.3 x\n" QUIT,
+     "A ok; B reply 452 rcpt; ", "A", 0},
     {"521 to the second message is not tried again", "A\nB\n",
      HELLO MAIL "C: MAIL *\nS: 250 x\nC: RCPT *\nS: 521 x\nclose\n",
      "A ok; B reply 521 rcpt; ", NULL, 0},
