@@ -157,10 +157,11 @@ $(LOG)/kill.log: all $(SERVERS) $(BUILD)/plain/killer FORCE
 # Real servers, each where its package is seen by this part only; that all is
 # there what the test needs is part of the test.
 SERVER_LOGS = $(LOG)/server-postfix.log $(LOG)/server-dovecot.log \
-  $(LOG)/server-exim.log $(LOG)/server-opensmtpd.log
+  $(LOG)/server-exim.log $(LOG)/server-opensmtpd.log $(LOG)/server-lmtp.log
 PACKAGES_postfix = postfix dovecot-submissiond
 PACKAGES_dovecot = dovecot-submissiond dovecot-gssapi krb5-kdc \
   krb5-admin-server krb5-user
+PACKAGES_lmtp = dovecot-lmtpd
 PACKAGES_exim = exim4-daemon-light
 PACKAGES_opensmtpd = opensmtpd
 $(LOG)/server-%.log: test/smtpmail-native-%-tests.el all $(SERVERS) FORCE

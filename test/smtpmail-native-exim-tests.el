@@ -3,9 +3,10 @@
 
 ;;; Commentary:
 ;; Exim, on ports of the loopback and with files in a folder of its own, takes
-;; mail into its spool, which is looked at.  It offers PIPELINING, CHUNKING and
-;; PIPECONNECT.  Without Exim, or for anybody but root, whom alone it lets name
-;; its configuration and keeps its rights, the tests are skipped.
+;; mail into its spool, which is looked at.  It offers PIPELINING, CHUNKING, DSN
+;; and PIPECONNECT, and refuses by addresses at each stage.  Without Exim, or for
+;; anybody but root, whom alone it lets name its configuration and keeps its
+;; rights, the tests are skipped.
 
 ;;; Code:
 
@@ -15,37 +16,42 @@
   (and (zerop (user-uid)) (smtpmail-native-server-program "exim4" "exim"))
   "The file of Exim, or nil.")
 
-(defun smtpmail-native-exim-tests--configure (folder ports)
-  "Write Exim's configuration for PORTS into FOLDER, and return its name.
-The first port speaks TLS from the start."
-  (let ((file (expand-file-name "conf" folder)))
-    (dolist (name '("good.pem" "good.key"))
-      (copy-file (smtpmail-native-test-cert name) (expand-file-name name folder)))
-    (with-temp-file file
-      (insert
-       (format "primary_hostname = exim.example
-spool_directory = %1$sspool
-log_file_path = %1$s%%slog
-exim_user = root
-exim_group = root
-never_users =
-keep_environment =
-acl_smtp_rcpt = acl_rcpt
-acl_smtp_data = accept
-tls_advertise_hosts = *
-tls_certificate = %1$sgood.pem
-tls_privatekey = %1$sgood.key
-local_interfaces = 127.0.0.1
-daemon_smtp_ports = %2$d : %3$d
-tls_on_connect_ports = %2$d
-pipelining_advertise_hosts = *
-pipelining_connect_advertise_hosts = *
-message_size_limit = 60M
-queue_only = true
-begin acl
+(defvar smtpmail-native-exim-tests--limits "message_size_limit = 60M"
+  "The line of Exim's configuration that tells how much it takes.")
+
+(defconst smtpmail-native-exim-tests--rules
+  "begin acl
+acl_helo:
+  deny condition = ${if match{$sender_helo_name}{refused}}
+       message = 5.7.1 not this name
+  accept
+acl_mail:
+  deny senders = refused@example.org
+  defer senders = later@example.org
+  accept
 acl_rcpt:
   deny local_parts = nobody
+  defer local_parts = later
+  drop local_parts = gone
   accept
+acl_predata:
+  deny senders = data@example.org
+  defer senders = data-later@example.org
+  accept
+acl_data:
+  deny senders = end@example.org
+  defer senders = end-later@example.org
+  accept
+begin routers
+local:
+  driver = accept
+  transport = maildir
+begin transports
+maildir:
+  driver = appendfile
+  maildir_format
+  directory = MAIL
+  user = nobody
 begin authenticators
 plain:
   driver = plaintext
@@ -58,7 +64,46 @@ cram:
   public_name = CRAM-MD5
   server_secret = ${if eq{$auth1}{alice}{secret}fail}
   server_set_id = $auth1
-" folder (car ports) (cadr ports))))
+"
+  "What follows the main part of Exim's configuration.")
+
+(defun smtpmail-native-exim-tests--configure (folder ports)
+  "Write Exim's configuration for PORTS into FOLDER, and return its name.
+The first port speaks TLS from the start."
+  (let ((file (expand-file-name "conf" folder)))
+    (dolist (name '("good.pem" "good.key"))
+      (copy-file (smtpmail-native-test-cert name) (expand-file-name name folder)))
+    (with-temp-file file
+      (insert
+       (format "MAIL = %1$smail
+primary_hostname = exim.example
+spool_directory = %1$sspool
+log_file_path = %1$s%%slog
+exim_user = root
+exim_group = root
+never_users =
+keep_environment =
+acl_smtp_helo = acl_helo
+acl_smtp_mail = acl_mail
+acl_smtp_rcpt = acl_rcpt
+acl_smtp_predata = acl_predata
+acl_smtp_data = acl_data
+dsn_advertise_hosts = *
+tls_advertise_hosts = *
+tls_certificate = %1$sgood.pem
+tls_privatekey = %1$sgood.key
+local_interfaces = 127.0.0.1
+daemon_smtp_ports = %2$d : %3$d
+tls_on_connect_ports = %2$d
+pipelining_advertise_hosts = *
+pipelining_connect_advertise_hosts = *
+queue_only = true
+%4$s
+" folder (car ports) (cadr ports) smtpmail-native-exim-tests--limits)
+       smtpmail-native-exim-tests--rules))
+    (make-directory (expand-file-name "mail" folder))
+    (smtpmail-native-server-call nil "chown" "nobody"
+                                 (expand-file-name "mail" folder))
     (set-file-modes file #o600)
     file))
 
@@ -182,6 +227,89 @@ inside TLS it does not wait for the reply to EHLO.  In clear AUTH waits."
         (setf (nth 3 (cadr smtpmail-auth-credentials)) "secret")))
     (should (equal (smtpmail-native-exim-tests--bodies folder)
                    '("x\n" "x\n")))))
+
+(ert-deftest smtpmail-native-exim-tests-stages ()
+  "A refusal is told as such at whatever stage it comes, and the next one goes."
+  (smtpmail-native-exim-tests--with
+    (let ((smtpmail-native-idle-seconds 5))
+      (let ((smtpmail-local-domain "refused.example"))
+        (should-error (smtpmail-native-exim-tests--send tls-port 'ssl "no\n")
+                      :type 'smtpmail-native-refused))
+      (dolist (smtpmail-native-chunking '(nil t))
+        (pcase-dolist (`(,from ,type)
+                       '(("refused@example.org" smtpmail-native-refused)
+                         ("later@example.org" smtpmail-native-deferred)
+                         ("data@example.org" smtpmail-native-refused)
+                         ("data-later@example.org" smtpmail-native-deferred)
+                         ("end@example.org" smtpmail-native-refused)
+                         ("end-later@example.org" smtpmail-native-deferred)))
+          ;; It has no rule before content in chunks.
+          (unless (and smtpmail-native-chunking (string-prefix-p "data" from))
+            (ert-info (from)
+              (should-error (smtpmail-native-server-send
+                             tls-port "no\n" :stream 'ssl :from from)
+                            :type type))))
+        (pcase-dolist (`(,to ,type)
+                       '(("bob@example.org, later@example.org"
+                          smtpmail-native-deferred)
+                         ("bob@example.org, gone@example.org"
+                          smtpmail-native-refused)))
+          (ert-info (to)
+            (should-error (smtpmail-native-exim-tests--send
+                           tls-port 'ssl "no\n" to)
+                          :type type))))
+      (smtpmail-native-exim-tests--send tls-port 'ssl "yes\n")
+      (should (equal (smtpmail-native-exim-tests--bodies folder)
+                     '("yes\n"))))))
+
+(ert-deftest smtpmail-native-exim-tests-limits ()
+  "Messages that are too large or too many, and recipients that are too many.
+Exim says 421 to the fourth message on a connection, and 452 to the third
+recipient."
+  (let ((smtpmail-native-exim-tests--limits
+         "message_size_limit = 100K\nsmtp_accept_max_per_connection = 3
+recipients_max = 2"))
+    (smtpmail-native-exim-tests--with
+      (let ((smtpmail-native-idle-seconds 5)
+            (large (apply #'concat (make-list 20000 "a line\n")))
+            (wanted nil))
+        (dolist (smtpmail-native-chunking '(nil t))
+          (let ((why (should-error
+                      (smtpmail-native-exim-tests--send tls-port 'ssl large)
+                      :type 'smtpmail-native-refused)))
+            (should (string-match-p "too large" (cadr why))))
+          (should-not (string-match-p "^C: \\(?:DATA\\|BDAT\\)"
+                                      (smtpmail-native-server-trace)))
+          (dotimes (i 8)
+            (push (format "%s %d\n" smtpmail-native-chunking i) wanted)
+            (smtpmail-native-exim-tests--send tls-port 'ssl (car wanted))))
+        (dotimes (_ 3) (push "many\n" wanted))
+        (smtpmail-native-exim-tests--send
+         tls-port 'ssl "many\n" "a@example.org, b@example.org, c@example.org, \
+d@example.org, e@example.org")
+        (should (equal (smtpmail-native-exim-tests--bodies folder)
+                       (sort wanted #'string<)))))))
+
+(ert-deftest smtpmail-native-exim-tests-dsn ()
+  "What the user wants to be told is told, and what not is not."
+  (smtpmail-native-exim-tests--with
+    (pcase-dolist (`(,smtpmail-native-dsn-notify ,body)
+                   '(((success failure) "told\n") ((never) "not told\n")))
+      (smtpmail-native-exim-tests--send tls-port 'ssl body))
+    (should (equal (smtpmail-native-exim-tests--bodies folder)
+                   '("not told\n" "told\n")))
+    ;; The first run delivers, the second what it has to say of that.
+    (dotimes (_ 2)
+      (smtpmail-native-server-call nil smtpmail-native-exim-tests--program "-C"
+                                   (expand-file-name "conf" folder) "-qff"))
+    (let* ((messages (smtpmail-native-server-maildir
+                      (expand-file-name "mail" folder)))
+           (told (seq-filter (lambda (message)
+                               (string-match-p "^Action: delivered" message))
+                             messages)))
+      (should (= 3 (length messages)))
+      (should (= 1 (length told)))
+      (should (string-match-p "^To: alice@example.org" (car told))))))
 
 (provide 'smtpmail-native-exim-tests)
 ;;; smtpmail-native-exim-tests.el ends here

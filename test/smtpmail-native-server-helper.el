@@ -89,13 +89,17 @@ It must stay in the foreground."
     process))
 
 (defun smtpmail-native-server-stop (process)
-  "End PROCESS and what it has started, if it runs."
+  "End PROCESS and what it has started, if it runs.
+What survives it, as Exim's processes for a connection do, would still write
+into its folder, and make it anew."
   (when process
-    (when (process-live-p process)
-      (signal-process process 'SIGTERM)
-      (with-timeout (5 (delete-process process))
-        (while (process-live-p process)
-          (accept-process-output process 0.05))))
+    (let ((group (- (process-id process))))
+      (when (process-live-p process)
+        (signal-process process 'SIGTERM)
+        (with-timeout (5 (delete-process process))
+          (while (process-live-p process)
+            (accept-process-output process 0.05))))
+      (ignore-errors (signal-process group 'SIGKILL)))
     (delete-process process)
     (kill-buffer (process-buffer process))))
 
