@@ -147,6 +147,7 @@ A step is
   (rename FROM TO)
   (delete FILE)         a missing one is fine
   (remove DIRECTORY)    with its files; a missing one is fine
+  (aside)               what follows holds up nothing that is handed in later
 The first step that fails ends them.  HANDLER gets a plist: :kind `ok', or
 `file' with the reason as :text.  It is called at once where there is no
 module, else when events are handed on."

@@ -347,8 +347,10 @@ A name that leads elsewhere is none of them, whatever the entry says."
   "Return the steps by which ENTRY becomes GONE, in the trash."
   (let ((origin (smtpmail-native-outbox--origin entry))
         (trash (directory-file-name (file-name-directory gone))))
-    ;; The origin first: else it would be taken from there again.
-    `(,@(mapcar (lambda (file) (list 'delete file)) origin)
+    ;; A new message does not wait until an old one has gone.  The origin first:
+    ;; else it would be taken from there again.
+    `((aside)
+      ,@(mapcar (lambda (file) (list 'delete file)) origin)
       (area ,trash)
       ;; One step, so that no half of it is ever taken for an entry.
       (rename ,(smtpmail-native-outbox-file entry) ,gone)
@@ -404,7 +406,8 @@ Where it came from is synced before anything in it is deleted: should the
 power be lost in between, what comes back is whole."
   (smtpmail-native-disk-hand-in
    directory
-   (list (list 'sync (directory-file-name (file-name-directory directory)))
+   (list '(aside)
+         (list 'sync (directory-file-name (file-name-directory directory)))
          (list 'sync (concat (smtpmail-native-outbox-root) "queue"))
          (list 'remove (directory-file-name directory)))
    #'ignore)) ; the next session deletes it

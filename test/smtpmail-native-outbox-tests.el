@@ -133,7 +133,7 @@ No other one can have it, and if it cannot be deleted it is back, claimed."
            (failed nil))
       (cl-letf (((symbol-function 'smtpmail-native-disk-submit)
                  (lambda (steps handler)
-                   (push (cons (caar steps) handler) handlers))))
+                   (push (cons (car (nth 1 steps)) handler) handlers))))
         (smtpmail-native-outbox-remove entry
                                        (lambda (&rest args)
                                          (setq failed args))))
@@ -547,7 +547,8 @@ OTHER non-nil means that it is not even a file of ours."
     (let* ((entry (smtpmail-native-test-commit))
            (id (smtpmail-native-entry-id entry))
            (trash (expand-file-name "trash" smtpmail-native-outbox-directory)))
-      (cl-letf (((symbol-function 'smtpmail-native-disk--module-p) #'ignore))
+      (cl-letf (((symbol-function 'smtpmail-native-load-try)
+                 (lambda () '(missing))))
         (should (eq (smtpmail-native-outbox-make-durable entry 1) t))
         (smtpmail-native-outbox-set entry :status 'held :hold 'user)
         (should (eq (smtpmail-native-outbox-wait entry 1) t))
@@ -567,7 +568,8 @@ OTHER non-nil means that it is not even a file of ours."
       (write-region "" nil (expand-file-name "trash"
                                              smtpmail-native-outbox-directory)
                     nil 'silent)
-      (cl-letf (((symbol-function 'smtpmail-native-disk--module-p) #'ignore))
+      (cl-letf (((symbol-function 'smtpmail-native-load-try)
+                 (lambda () '(missing))))
         (smtpmail-native-outbox-remove
          entry (lambda (entry reason)
                  (should (smtpmail-native-entry-claim entry))

@@ -176,6 +176,7 @@ static const char disk_doc[] =
     "Hand STEPS to the thread that works on the disk; return an integer id.\n"
     "All that is handed in is done in its order, and no connection holds it "
     "up.\n"
+    "What follows the step (aside) holds up nothing that is handed in later.\n"
     "STEPS is a list; the first step that fails ends it.  A step is\n"
     "(create DIRECTORY CLAIM TARGET NAME OCTETS...)\n"
     "                      make DIRECTORY, let CLAIM hold it, write OCTETS "

@@ -19,15 +19,17 @@ static const struct {
   const char *name;
   enum smn_step_type type;
   bool to, octets; /* a second operand */
+  bool bare;       /* no operand at all */
 } steps[] = {
-    {"create", SMN_STEP_CREATE, false, false},
-    {"area", SMN_STEP_AREA, false, false},
-    {"write", SMN_STEP_WRITE, false, true},
-    {"sync", SMN_STEP_SYNC, false, false},
-    {"sync-all", SMN_STEP_SYNC_ALL, false, false},
-    {"rename", SMN_STEP_RENAME, true, false},
-    {"delete", SMN_STEP_DELETE, false, false},
-    {"remove", SMN_STEP_REMOVE, false, false},
+    {.name = "create", .type = SMN_STEP_CREATE},
+    {.name = "area", .type = SMN_STEP_AREA},
+    {.name = "write", .type = SMN_STEP_WRITE, .octets = true},
+    {.name = "sync", .type = SMN_STEP_SYNC},
+    {.name = "sync-all", .type = SMN_STEP_SYNC_ALL},
+    {.name = "rename", .type = SMN_STEP_RENAME, .to = true},
+    {.name = "delete", .type = SMN_STEP_DELETE},
+    {.name = "remove", .type = SMN_STEP_REMOVE},
+    {.name = "aside", .type = SMN_STEP_ASIDE, .bare = true},
 };
 
 /* The claim, the target and the parts of STEP from what follows its file.
@@ -74,8 +76,10 @@ static void get_step(emacs_env *env, emacs_value list, struct smn_step *step) {
   }
   step->type = steps[i].type;
   list = smn_lisp_cdr(env, list);
-  step->file = get_file(env, smn_lisp_car(env, list));
-  list = smn_lisp_cdr(env, list);
+  if (!steps[i].bare) {
+    step->file = get_file(env, smn_lisp_car(env, list));
+    list = smn_lisp_cdr(env, list);
+  }
   if (step->type == SMN_STEP_CREATE)
     list = get_create(env, list, step);
   if (steps[i].to || steps[i].octets) {

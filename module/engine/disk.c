@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* disk.c - the thread that works on the files of the outbox, and its broom.
-   A task is in a queue or in the hands of the queue's thread; there is a thread
-   as long as the queue is not empty.  Its event is made with it, so that no
-   lack of memory can swallow what came of it.
+/* disk.c - the threads that work on the files of the outbox.
+   A task is in the queue of a lane or in the hands of its thread; there is a
+   thread as long as the queue is not empty.  Its event is made with it, so that
+   no lack of memory can swallow what came of it.
 
-   What was thrown away is nobody's hurry: where all that is left of a task is
-   to remove directories, it is the broom's, whose queue holds no other task up.
+   Each task begins in the lane "work".  Commands wait for what is done there,
+   so the rest goes on elsewhere: behind SMN_STEP_ASIDE in the lane "aside", and
+   where only directories are left to remove, in the lane "broom".  A task moves
+   when its turn comes, so that in each lane they keep their order.
 
    A sync of a directory covers all that was done in it before the sync began.
-   So the tasks that wait share one: it is left out of a task that was handed
-   in before an earlier sync of the same name began, unless steps have changed
-   something there since.  What SMN_STEP_REMOVE does is no such change: the
-   caller may lose it.  */
+   So the tasks that wait in a lane share one: it is left out of a task that
+   came to the lane before an earlier sync of the same name began, unless steps
+   of the lane have changed something there since.  What SMN_STEP_REMOVE does is
+   no such change: the caller may lose it.  */
 #include "engine/disk.h"
 #include "base/wait.h"
 #include "engine/events.h"
@@ -29,18 +31,30 @@ struct task {
   struct smn_event *event;
 };
 
+#define SYNCED_MAX 4 /* the outbox has two directories that all tasks sync */
+
+struct synced {
+  char *file;  /* NULL for none */
+  long covers; /* the last task that had come to the lane as it began */
+};
+
+enum { WORK, ASIDE, BROOM, LANES };
+
 struct lane {
   struct task *queue, **queue_end;
   bool running; /* there is a thread */
+  long last;    /* id of the last task that has come to the lane */
+  /* The thread's own, without the lock.  */
+  struct synced synced[SYNCED_MAX];
+  size_t oldest;
 };
 
 static struct {
   pthread_once_t once;
   pthread_mutex_t lock;   /* of all that follows */
   pthread_cond_t changed; /* running has become false */
-  struct lane work, broom;
+  struct lane lanes[LANES];
   size_t waiting;
-  long last; /* id of the last task that was handed in */
 } disk = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void init(void) { smn_condition_init(&disk.changed); }
@@ -56,26 +70,21 @@ static void free_task(struct task *task) {
   free(task);
 }
 
-/* Shared syncs.  The working thread's own: there is one at a time.  */
+/* Shared syncs */
 
-#define SYNCED_MAX 4 /* the outbox has two directories that all tasks sync */
-
-static struct synced {
-  char *file;  /* NULL for none */
-  long covers; /* the last task that had been handed in as it began */
-} synced[SYNCED_MAX];
-static size_t oldest;
-
-static struct synced *find_synced(const char *file, size_t len) {
-  for (size_t i = 0; i < SYNCED_MAX; i++)
-    if (synced[i].file && strncmp(synced[i].file, file, len) == 0 &&
-        synced[i].file[len] == '\0')
-      return &synced[i];
+static struct synced *find_synced(struct lane *lane, const char *file,
+                                  size_t len) {
+  for (size_t i = 0; i < SYNCED_MAX; i++) {
+    struct synced *known = &lane->synced[i];
+    if (known->file && strncmp(known->file, file, len) == 0 &&
+        known->file[len] == '\0')
+      return known;
+  }
   return NULL;
 }
 
-static void forget_synced(const char *file, size_t len) {
-  struct synced *known = find_synced(file, len);
+static void forget_synced(struct lane *lane, const char *file, size_t len) {
+  struct synced *known = find_synced(lane, file, len);
   if (known) {
     free(known->file);
     known->file = NULL;
@@ -83,51 +92,52 @@ static void forget_synced(const char *file, size_t len) {
 }
 
 /* Something was done to FILE, and so in its directory.  */
-static void note_change(const char *file) {
+static void note_change(struct lane *lane, const char *file) {
   const char *slash = strrchr(file, '/');
-  forget_synced(file, strlen(file));
+  forget_synced(lane, file, strlen(file));
   if (slash)
-    forget_synced(file, (size_t)(slash - file));
+    forget_synced(lane, file, (size_t)(slash - file));
 }
 
-static void note_synced(const char *file, long covers) {
-  forget_synced(file, strlen(file));
-  free(synced[oldest].file);
-  synced[oldest] = (struct synced){strdup(file), covers};
-  oldest = (oldest + 1) % SYNCED_MAX;
+static void note_synced(struct lane *lane, const char *file, long covers) {
+  forget_synced(lane, file, strlen(file));
+  free(lane->synced[lane->oldest].file);
+  lane->synced[lane->oldest] = (struct synced){strdup(file), covers};
+  lane->oldest = (lane->oldest + 1) % SYNCED_MAX;
 }
 
-static void forget_all_synced(void) {
+static void forget_all_synced(struct lane *lane) {
   for (size_t i = 0; i < SYNCED_MAX; i++) {
-    free(synced[i].file);
-    synced[i].file = NULL;
+    free(lane->synced[i].file);
+    lane->synced[i].file = NULL;
   }
 }
 
-static long last_task(void) {
+static long last_task(const struct lane *lane) {
   pthread_mutex_lock(&disk.lock);
-  long last = disk.last;
+  long last = lane->last;
   pthread_mutex_unlock(&disk.lock);
   return last;
 }
 
 /* Do STEP of the task ID, or rely on a sync that has covered it.  */
-static enum smn_kind run_step(const struct smn_step *step, long id,
-                              struct smn_error *err, int *errnum) {
+static enum smn_kind run_step(struct lane *lane, const struct smn_step *step,
+                              long id, struct smn_error *err, int *errnum) {
   if (step->type != SMN_STEP_SYNC) {
     if (step->type != SMN_STEP_REMOVE && step->type != SMN_STEP_SYNC_ALL)
-      note_change(step->file);
+      note_change(lane, step->file);
     if (step->to)
-      note_change(step->to);
+      note_change(lane, step->to);
     return smn_step_run(step, err, errnum);
   }
-  const struct synced *known = find_synced(step->file, strlen(step->file));
+  const struct synced *known =
+      find_synced(lane, step->file, strlen(step->file));
   if (known && known->covers >= id)
     return SMN_OK;
-  long covers = last_task();
+  long covers = last_task(lane);
   enum smn_kind kind = smn_step_run(step, err, errnum);
   if (kind == SMN_OK)
-    note_synced(step->file, covers);
+    note_synced(lane, step->file, covers);
   return kind;
 }
 
@@ -153,6 +163,7 @@ static void append(struct lane *lane, struct task *task) {
   task->next = NULL;
   *lane->queue_end = task;
   lane->queue_end = &task->next;
+  lane->last = task->event->id;
   disk.waiting++;
 }
 
@@ -174,26 +185,38 @@ static bool to_sweep(const struct task *task) {
   return task->done < task->count;
 }
 
-/* The rest of TASK is the broom's from here on, unless there is no thread.  */
-static bool swept(struct task *task) {
+/* The rest of TASK is that of LANE from here on, unless there is no thread.  */
+static bool passed(struct task *task, struct lane *lane) {
   struct smn_error err;
   pthread_mutex_lock(&disk.lock);
-  bool good = staff(&disk.broom, &err) == SMN_OK;
+  bool good = staff(lane, &err) == SMN_OK;
   if (good)
-    append(&disk.broom, task);
+    append(lane, task);
   pthread_mutex_unlock(&disk.lock);
   return good;
 }
 
+/* Where the rest of TASK, which is in LANE, goes on.  */
+static struct lane *lane_for(struct lane *lane, const struct task *task) {
+  if (lane == &disk.lanes[BROOM])
+    return lane;
+  if (to_sweep(task))
+    return &disk.lanes[BROOM];
+  return task->steps[task->done].type == SMN_STEP_ASIDE ? &disk.lanes[ASIDE]
+                                                        : lane;
+}
+
 /* False: TASK is another thread's now.  */
-static bool run_task(const struct lane *lane, struct task *task) {
+static bool run_task(struct lane *lane, struct task *task) {
   struct smn_error err = {.kind = SMN_OK};
   struct smn_event *event = task->event;
   for (; task->done < task->count; task->done++) {
     const struct smn_step *step = &task->steps[task->done];
-    if (lane == &disk.work && to_sweep(task) && swept(task))
+    struct lane *next = lane_for(lane, task);
+    if (next != lane && passed(task, next))
       return false;
-    if (run_step(step, event->id, &err, &event->errnum) != SMN_OK) {
+    if (step->type != SMN_STEP_ASIDE &&
+        run_step(lane, step, event->id, &err, &event->errnum) != SMN_OK) {
       event->step = (int)task->done;
       event->failed = true;
       event->text = strdup(err.text); /* NULL: the errno tells */
@@ -215,8 +238,7 @@ static void *work(void *argument) {
     }
     pthread_mutex_lock(&disk.lock);
   }
-  if (lane == &disk.work)
-    forget_all_synced();
+  forget_all_synced(lane);
   lane->running = false;
   pthread_cond_broadcast(&disk.changed);
   pthread_mutex_unlock(&disk.lock);
@@ -237,11 +259,9 @@ enum smn_kind smn_disk_submit(struct smn_step *steps, size_t count, long *id,
     pthread_mutex_lock(&disk.lock);
     kind = disk.waiting >= WAITING_MAX
                ? smn_fail(err, SMN_SYSTEM, "too much waits for the disk")
-               : staff(&disk.work, err);
-    if (kind == SMN_OK) {
-      append(&disk.work, task);
-      disk.last = *id;
-    }
+               : staff(&disk.lanes[WORK], err);
+    if (kind == SMN_OK)
+      append(&disk.lanes[WORK], task);
     pthread_mutex_unlock(&disk.lock);
   }
   if (kind != SMN_OK) {
@@ -251,14 +271,22 @@ enum smn_kind smn_disk_submit(struct smn_step *steps, size_t count, long *id,
   return kind;
 }
 
+/* Under lock.  */
+static bool busy(void) {
+  bool any = false;
+  for (size_t i = 0; i < LANES; i++)
+    any = any || disk.lanes[i].running;
+  return any;
+}
+
 bool smn_disk_finish(int timeout_ms) {
   int64_t deadline = smn_now_ms() + timeout_ms;
   bool in_time = true;
   pthread_once(&disk.once, init);
   pthread_mutex_lock(&disk.lock);
-  while ((disk.work.running || disk.broom.running) && in_time)
+  while (busy() && in_time)
     in_time = smn_condition_wait(&disk.changed, &disk.lock, deadline);
-  bool done = !disk.work.running && !disk.broom.running;
+  bool done = !busy();
   pthread_mutex_unlock(&disk.lock);
   return done;
 }

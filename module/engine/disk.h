@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* disk.h - the thread that works on the files of the outbox.
+/* disk.h - the threads that work on the files of the outbox.
    Tasks run in the order in which they were handed in, and no connection holds
-   them up.  SMN_STEP_REMOVE at the end of a task is the work of a second
-   thread, and holds no task up either.  Those that wait share the syncs of a
-   directory.  A thread is started for the first task and ends after the last
-   one.  Main thread only.  */
+   them up.  What follows SMN_STEP_ASIDE, and SMN_STEP_REMOVE at the end of a
+   task, is the work of two other threads, in the same order, and holds no task
+   up either.  Those that wait share the syncs of a directory.  A thread is
+   started for the first task and ends after the last one.  Main thread
+   only.  */
 #ifndef SMN_DISK_H
 #define SMN_DISK_H
 

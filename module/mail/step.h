@@ -20,8 +20,9 @@ enum smn_step_type {
   SMN_STEP_SYNC_ALL, /* each regular file in the directory FILE, then itself */
   SMN_STEP_RENAME,   /* FILE to TO */
   SMN_STEP_DELETE,   /* FILE; a missing one is fine */
-  SMN_STEP_REMOVE    /* the directory FILE with its files, "receipt" last; a
+  SMN_STEP_REMOVE,   /* the directory FILE with its files, "receipt" last; a
                         missing one is fine */
+  SMN_STEP_ASIDE     /* for disk.h: what follows holds up no later task */
 };
 
 struct smn_step {

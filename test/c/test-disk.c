@@ -384,6 +384,34 @@ static void check_shared(void) {
 }
 #endif
 
+/* What is done aside holds nothing up, is done in its order, and shares syncs
+   as well.  */
+#ifndef F_FULLFSYNC
+static void check_aside(void) {
+  struct smn_event last = {.id = 0};
+  const struct smn_step aside = {.type = SMN_STEP_ASIDE};
+  CHECK(smn_disk_finish(10000));
+  make_directory("s");
+  put("here", "x");
+  pthread_mutex_lock(&gate);
+  int before = syncs;
+  long first = submit(aside, step(SMN_STEP_SYNC, "s", NULL));
+  for (int i = 1; i < 20; i++)
+    submit(aside, step(SMN_STEP_SYNC, "s", NULL));
+  await(1,
+        submit(step(SMN_STEP_RENAME, "here", "there"),
+               step(SMN_STEP_DELETE, "there", NULL)),
+        &last);
+  CHECK(!last.failed && !there("here"));
+  pthread_mutex_unlock(&gate);
+  await(20, first, &last);
+  CHECK(!last.failed);
+  CHECK(smn_disk_finish(10000));
+  CHECK(syncs - before <= 2);
+  CHECK_INT(run(SMN_STEP_REMOVE, "s", NULL), 0);
+}
+#endif
+
 /* What was not delivered is lent again, in its order.  */
 static void check_lent(void) {
   bool more = false;
@@ -459,6 +487,7 @@ int main(void) {
   check_order();
 #ifndef F_FULLFSYNC
   check_shared();
+  check_aside();
 #endif
   check_lent();
   clean();
