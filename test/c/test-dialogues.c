@@ -182,7 +182,7 @@ static void fill_server(struct dialogue *d) {
   server->trace = true;
   server->timeout_ms = word(d->client, "timeout", value, sizeof value)
                            ? (int)(atof(value) * 1000)
-                           : 10000;
+                           : 60000;
   server->cleartext = SMN_CLEARTEXT_LOOPBACK;
   if (word(d->client, "cleartext", value, sizeof value))
     server->cleartext = SMN_CLEARTEXT_NEVER;
@@ -391,7 +391,7 @@ static void run(struct dialogue *d) {
   lines_of(d->script, "expect", d->expect, sizeof d->expect);
   d->peer = calloc(1, sizeof *d->peer);
   d->peer->certs = folder;
-  d->peer->timeout_ms = 15000;
+  d->peer->timeout_ms = 90000;
   d->peer->own_clients = true;
   d->peer->cancel_fd = cancel[1];
   d->peer->log = open_memstream(&log, &log_size);
