@@ -122,6 +122,9 @@ message may have been delivered."
 (autoload 'smtpmail-native-flush-queue "smtpmail-native-command"
   "Send all waiting messages now, including queued ones." t)
 ;;;###autoload
+(autoload 'smtpmail-native-notices "smtpmail-native-notices"
+  "Show the notices of messages that need you." t)
+;;;###autoload
 (autoload 'smtpmail-native-send-later "smtpmail-native-later"
   "Send the message in the current buffer at a time that you name." t)
 ;;;###autoload

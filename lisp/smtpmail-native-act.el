@@ -166,7 +166,7 @@ Return nil if it is not being sent by this Emacs."
                 (smtpmail-native-outbox-set entry :status 'held :hold 'user)
                 (smtpmail-native-act--durable entry))
             (smtpmail-native-outbox-error
-             (display-warning 'smtpmail-native (cadr err))))))
+             (smtpmail-native-quiet-warn (cadr err))))))
       t)))
 
 ;;;; Take it out

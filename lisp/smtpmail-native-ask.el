@@ -112,8 +112,8 @@ and why is told."
         (smtpmail-native-ask--send entry change)
         t)
     (quit
-     (smtpmail-native-tell-say "Quit; mail to %s is left as it was"
-                               (smtpmail-native-entry-people entry))
+     (smtpmail-native-tell-say "Quit; %s is as it was"
+                               (smtpmail-native-entry-title entry))
      nil)
     ((smtpmail-native-error user-error)
      (smtpmail-native-tell-say "%s" (cadr err))

@@ -129,8 +129,7 @@ Where that cannot be written, the receipt stays for the next look."
   (let ((entry (smtpmail-native-sending-entry sending))
         (unrecorded (plist-get result :unrecorded)))
     (when unrecorded
-      (display-warning
-       'smtpmail-native
+      (smtpmail-native-quiet-warn
        (format "Cannot record the outcome of a delivery attempt: %s"
                (smtpmail-native-error-text unrecorded))))
     (condition-case err
@@ -143,7 +142,7 @@ Where that cannot be written, the receipt stays for the next look."
          (smtpmail-native-identity-who
           (smtpmail-native-sending-found sending)))
       (smtpmail-native-outbox-error
-       (display-warning 'smtpmail-native (cadr err))))))
+       (smtpmail-native-quiet-warn (cadr err))))))
 
 (defun smtpmail-native-attempt-trusted-p (entry result ask)
   "Return non-nil if ENTRY is to be tried again after RESULT of a certificate.
@@ -325,8 +324,8 @@ CHANGE holds it or puts it off.  That is told."
   "Let go of ENTRY, which is claimed; TEXT is why it cannot be tried now.
 That is no fact of ENTRY, and so nothing is written; it is told once."
   (smtpmail-native-outbox-release entry)
-  (smtpmail-native-tell-once text "Mail to %s is still waiting: %s"
-                             (smtpmail-native-entry-people entry) text)
+  (smtpmail-native-tell-once text "Still waiting: %s: %s"
+                             (smtpmail-native-entry-title entry) text)
   (smtpmail-native-attempt--ended
    entry :again (+ (float-time) smtpmail-native-attempt--later)))
 
@@ -341,8 +340,8 @@ FOUND are the credentials, or nil.  TRIAL is as in
      (trial
       (smtpmail-native-outbox-release entry)
       (when (eq trial 'tell)
-        (smtpmail-native-tell-say "Mail to %s is still waiting: %s"
-                                  (smtpmail-native-entry-people entry) text)))
+        (smtpmail-native-tell-say "Still waiting: %s: %s"
+                                  (smtpmail-native-entry-title entry) text)))
      ;; A place that cannot be asked now may be asked later.
      ((memq 'smtpmail-native-lookup-error conditions)
       (smtpmail-native-attempt-hold

@@ -29,6 +29,7 @@
 (require 'smtpmail-native-index)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-outbox-write)
+(require 'smtpmail-native-quiet)
 (require 'smtpmail-native-tell)
 
 (declare-function message-fetch-field "message" (header &optional first))
@@ -250,8 +251,7 @@ The current buffer is that of the message."
     (condition-case err
         (smtpmail-native-copy--write id function)
       (error
-       (display-warning
-        'smtpmail-native
+       (smtpmail-native-quiet-warn
         (format "Cannot keep the draft with its message: %s"
                 (error-message-string err))))))
   (let ((kept (gethash id smtpmail-native-copy--kept)))

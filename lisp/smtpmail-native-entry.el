@@ -188,15 +188,33 @@ refused while it took the mail for others."
   (smtpmail-native-entry-unanswered
    entry (plist-get (smtpmail-native-entry-state entry) :results)))
 
-(defun smtpmail-native-entry-people (entry)
-  "Return the recipients of ENTRY in a few words."
-  (let* ((envelope (smtpmail-native-entry-envelope entry))
-         (recipients (plist-get envelope :recipients))
+(defun smtpmail-native-entry--people (envelope)
+  "Return the recipients of ENVELOPE in a few words."
+  (let* ((recipients (plist-get envelope :recipients))
          ;; Of what is only known by the index the others are a number.
          (others (or (plist-get envelope :others)
                      (length (cdr recipients)))))
     (concat (smtpmail-native-error-text (car recipients))
             (if (> others 0) (format " and %d more" others) ""))))
+
+(defun smtpmail-native-entry-people (entry)
+  "Return the recipients of ENTRY in a few words."
+  (smtpmail-native-entry--people (smtpmail-native-entry-envelope entry)))
+
+(defun smtpmail-native-entry-title-of (envelope)
+  "Return the subject and the recipients in ENVELOPE, as people name a message."
+  (let ((subject (truncate-string-to-width
+                  (string-trim (smtpmail-native-error-text
+                                (plist-get envelope :subject)))
+                  30 nil nil t))
+        (people (smtpmail-native-entry--people envelope)))
+    (if (equal subject "")
+        (concat "a message to " people)
+      (format "\u201c%s\u201d to %s" subject people))))
+
+(defun smtpmail-native-entry-title (entry)
+  "Return the subject and the recipients of ENTRY, as people name a message."
+  (smtpmail-native-entry-title-of (smtpmail-native-entry-envelope entry)))
 
 (defun smtpmail-native-entry-account-key (envelope)
   "Return what tells the account of ENVELOPE from others."

@@ -14,7 +14,6 @@
 (require 'smtpmail-native-act)
 (require 'smtpmail-native-attempt)
 (require 'smtpmail-native-command)
-(require 'smtpmail-native-draft)
 (require 'smtpmail-native-draw)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
@@ -23,6 +22,7 @@
 (require 'smtpmail-native-line)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-quiet)
+(require 'smtpmail-native-react)
 (require 'smtpmail-native-row)
 (require 'smtpmail-native-schedule)
 (require 'smtpmail-native-tell)
@@ -214,71 +214,35 @@ They are kept until you delete them there."
 
 ;;;; Keys
 
-(defmacro smtpmail-native-list--doing (&rest body)
-  "Run BODY, then show what it has led to."
-  (declare (indent 0) (debug t))
-  `(unwind-protect
-       (smtpmail-native-command-worded ,@body)
-     (smtpmail-native-draw-update)))
-
 (defun smtpmail-native-list--id ()
   "Return the id of the entry at point; signal an error if there is none."
   (or (tabulated-list-get-id) (user-error "No message on this line")))
 
-(defun smtpmail-native-list--entry ()
-  "Return the entry at point, read anew; signal an error if there is none."
-  (or (smtpmail-native-outbox-get (smtpmail-native-list--id))
-      (user-error "This message is no longer in the outbox")))
-
-(defun smtpmail-native-list--name (entry)
-  "Return a few words that tell ENTRY from others."
-  (if (smtpmail-native-entry-envelope entry)
-      (format "the message to %s" (smtpmail-native-entry-people entry))
-    "the damaged message"))
-
-(defun smtpmail-native-list--sure-p (entry question)
-  "Return non-nil unless ENTRY may have been delivered and QUESTION gets a no."
-  (or (not (smtpmail-native-entry-doubt-p entry))
-      (y-or-n-p (format "%s may already have been delivered.  %s? "
-                        (let ((name (smtpmail-native-list--name entry)))
-                          (concat (upcase (substring name 0 1))
-                                  (substring name 1)))
-                        question))))
-
 (defun smtpmail-native-list-show ()
   "View the message at point and its delivery status."
   (interactive)
-  (let ((entry (smtpmail-native-list--entry)))
-    (smtpmail-native-draft-show entry (smtpmail-native-row-state entry))))
+  (smtpmail-native-react-show (smtpmail-native-list--id)))
 
 (defun smtpmail-native-list-edit ()
   "Edit the message at point as a new one; it leaves the outbox.
 The draft is for those recipients who have not got it."
   (interactive)
-  (let ((entry (smtpmail-native-list--entry)))
-    (when (smtpmail-native-list--sure-p entry "Edit it as a new message")
-      (smtpmail-native-list--doing
-        (smtpmail-native-command-edit (smtpmail-native-entry-id entry))))))
+  (smtpmail-native-react-edit (smtpmail-native-list--id)))
 
 (defun smtpmail-native-list-send ()
   "Send the message at point now, whatever it waits for."
   (interactive)
-  (let ((entry (smtpmail-native-list--entry)))
-    (when (smtpmail-native-list--sure-p entry "Send it again")
-      (smtpmail-native-list--doing
-        (smtpmail-native-act-retry (smtpmail-native-entry-id entry)
-                                   (smtpmail-native-entry-doubt-p entry))))))
+  (smtpmail-native-react-send (smtpmail-native-list--id)))
 
 (defun smtpmail-native-list-hold ()
   "Hold the message at point until you send it."
   (interactive)
-  (smtpmail-native-list--doing
-    (smtpmail-native-act-hold (smtpmail-native-list--id))))
+  (smtpmail-native-react-hold (smtpmail-native-list--id)))
 
 (defun smtpmail-native-list-cancel ()
   "Cancel sending the message at point, and hold it."
   (interactive)
-  (smtpmail-native-list--doing
+  (smtpmail-native-react-doing
     (unless (smtpmail-native-act-cancel (smtpmail-native-list--id))
       (user-error
        (substitute-command-keys
@@ -288,24 +252,13 @@ The draft is for those recipients who have not got it."
 (defun smtpmail-native-list-delete ()
   "Delete the message at point without sending it, after confirmation."
   (interactive)
-  (let ((entry (smtpmail-native-list--entry)))
-    (when (yes-or-no-p (format "Delete %s without sending it? "
-                               (smtpmail-native-list--name entry)))
-      (smtpmail-native-list--doing
-        (smtpmail-native-act-delete (smtpmail-native-entry-id entry))))))
+  (smtpmail-native-react-delete (smtpmail-native-list--id)))
 
 (defun smtpmail-native-list-mark-sent ()
   "Mark the message at point as sent, after confirmation.
 This is for an unconfirmed message that you know was delivered."
   (interactive)
-  (let ((entry (smtpmail-native-list--entry)))
-    (unless (and (smtpmail-native-entry-doubt-p entry)
-                 (null (smtpmail-native-entry-problem entry)))
-      (user-error "Only an unconfirmed message can be marked as sent"))
-    (when (y-or-n-p (format "Mark %s as sent? "
-                            (smtpmail-native-list--name entry)))
-      (smtpmail-native-list--doing
-        (smtpmail-native-act-mark-sent (smtpmail-native-entry-id entry))))))
+  (smtpmail-native-react-mark-sent (smtpmail-native-list--id)))
 
 (defun smtpmail-native-list--stored (id)
   "Return why the message ID is not sent, as its entry stores it, or nil.

@@ -18,6 +18,7 @@
 (require 'smtpmail-native-load)
 (require 'smtpmail-native-message)
 (require 'smtpmail-native-queue)
+(require 'smtpmail-native-quiet)
 (require 'smtpmail-native-stock)
 (require 'smtpmail-native-stock-index)
 (require 'smtpmail-native-wait)
@@ -129,7 +130,7 @@ Nothing is asked, and no error is signaled."
       (when (and (smtpmail-native-stock-index-any-p)
                  (smtpmail-native-mode--ready-p))
         (smtpmail-native-stock-adopt))
-    (error (display-warning 'smtpmail-native (error-message-string err)))))
+    (error (smtpmail-native-quiet-warn (error-message-string err)))))
 
 (defvar smtpmail-native-mode) ; defined below
 

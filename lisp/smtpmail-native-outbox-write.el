@@ -25,6 +25,7 @@
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-outbox)
+(require 'smtpmail-native-quiet)
 
 (defvar smtpmail-queue-dir)
 
@@ -36,19 +37,13 @@
 It waits longer only until what it does survives the end of Emacs.")
 
 (defun smtpmail-native-outbox--tell (entry reason)
-  "Warn that something of ENTRY did not get to the disk, and give the REASON."
-  (let* ((envelope (smtpmail-native-entry-envelope entry))
-         (message (format "The message \"%s\" to %s"
-                          (smtpmail-native-error-text
-                           (plist-get envelope :subject))
-                          (smtpmail-native-error-text
-                           (car (plist-get envelope :recipients))))))
-    (display-warning
-     'smtpmail-native
+  "Tell that something of ENTRY did not get to the disk, and give the REASON."
+  (let ((title (smtpmail-native-entry-title entry)))
+    (smtpmail-native-quiet-warn
      (if (file-exists-p (smtpmail-native-outbox-file entry))
-         (format "%s may not survive a loss of power: %s" message reason)
-       (format "%s was deleted from the outbox by another program; \
-Emacs does not send it again: %s" message reason)))))
+         (format "May not survive a loss of power: %s: %s" title reason)
+       (format "Deleted from the outbox by another program, and not sent: \
+%s: %s" title reason)))))
 
 (defun smtpmail-native-outbox--hand-in (entry steps &optional tell)
   "Have the disk do STEPS of `smtpmail-native-disk-submit' for ENTRY.

@@ -287,13 +287,14 @@ They are those of `smtpmail-native-outcome-answers'."
           (if (cdr addresses) (format " and %d more" (length (cdr addresses)))
             "")))
 
-(defun smtpmail-native-queue--told (recipients seconds result)
-  "Return the line that tells of a message to RECIPIENTS, sent in SECONDS.
-RESULT, a plist of the module, may leave some of them out, and have notes."
+(defun smtpmail-native-queue--told (mail seconds result)
+  "Return the line that tells that MAIL was sent, in SECONDS.
+RESULT, a plist of the module, may leave out some recipients, and have notes."
   (let* ((rest (mapcar #'car (smtpmail-native-queue--rest result)))
-         (sent (seq-difference recipients rest)))
-    (format "Sent to %s in %.1f s%s%s"
-            (smtpmail-native-queue--people sent)
+         (sent (seq-difference (plist-get mail :recipients) rest)))
+    (format "Sent %s (%.1f s)%s%s"
+            (smtpmail-native-entry-title-of
+             (list :recipients sent :subject (plist-get mail :subject)))
             seconds
             (if rest (concat ", but not to "
                              (smtpmail-native-queue--people rest))
@@ -376,7 +377,7 @@ No one would look into the outbox for them."
       (let ((result (smtpmail-native-queue-send mail 'wait)))
         (smtpmail-native-queue--complain-of-rest result)
         (message "%s" (smtpmail-native-queue--told
-                       people (- (float-time) start) result)))))))
+                       mail (- (float-time) start) result)))))))
 
 (defun smtpmail-native-queue-buffer (hand-over)
   "Send the mail in the current buffer by calling HAND-OVER with it.

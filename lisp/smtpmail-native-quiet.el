@@ -9,6 +9,17 @@
 
 ;;; Code:
 
+;; The one call that goes up: what shows is loaded when there is something to show.
+(autoload 'smtpmail-native-notices-put "smtpmail-native-notices")
+
+(defun smtpmail-native-quiet-warn (text &optional notice)
+  "Tell TEXT, which the user must not miss, in a way that stays.
+NOTICE is a `smtpmail-native-notice' that says the same, with buttons.  In
+batch mode TEXT is a warning."
+  (if noninteractive
+      (display-warning 'smtpmail-native text)
+    (smtpmail-native-notices-put (or notice text))))
+
 (defvar smtpmail-native-quiet--buffer nil
   "The buffer in which code runs that no command has started.")
 
@@ -37,11 +48,9 @@ what follows does not go on in some buffer of yours, but in ours."
                 (setq value (apply function args))
               (quit nil)
               (error
-               (display-warning 'smtpmail-native
-                                (format (if (symbolp what)
-                                            "Error in `%s': %s"
-                                          "%s: %s")
-                                        what (error-message-string err)))))
+               (smtpmail-native-quiet-warn
+                (format (if (symbolp what) "Error in `%s': %s" "%s: %s")
+                        what (error-message-string err)))))
             (setq done t))
         ;; A throw to this tag takes the place of the one that comes by.
         (unless done

@@ -75,8 +75,7 @@ before that, the next session repeats it."
 (defun smtpmail-native-settle--cannot-finish (entry reason)
   "Tell that ENTRY was sent, but cannot be deleted for REASON; note it there.
 ENTRY is claimed.  The next look deletes it, and does nothing else."
-  (display-warning
-   'smtpmail-native
+  (smtpmail-native-quiet-warn
    (format "The message was sent, but cannot be deleted from the outbox: %s"
            reason))
   (ignore-errors

@@ -16,6 +16,7 @@
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-queue)
+(require 'smtpmail-native-quiet)
 (require 'smtpmail-native-stock-index)
 
 (defvar smtpmail-default-smtp-server)
@@ -191,8 +192,7 @@ An error is a warning."
           (smtpmail-native-stock--move file data))
         t)
     (error
-     (display-warning
-      'smtpmail-native
+     (smtpmail-native-quiet-warn
       (format "The queued mail %s could not be taken into the outbox: %s"
               (abbreviate-file-name file)
               (error-message-string err)))

@@ -3,10 +3,8 @@
 
 ;;; Commentary:
 ;; One voice for all that happens while you do something else: lines in the echo
-;; area for what goes on by itself, warnings that stay for what you must decide,
-;; and one rate limit for both.  A secret or an exception that is missing is one
-;; line for each account, and a number in the mode line: nothing asks for it.
-;; The functions of your hooks are called here, and the traces of SMTP sessions
+;; area for what goes on by itself, and notices for what you must decide.  The
+;; functions of your hooks are called here, and the traces of SMTP sessions
 ;; are kept here.
 
 ;;; Code:
@@ -16,6 +14,7 @@
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-options)
 (require 'smtpmail-native-outcome)
+(require 'smtpmail-native-notice)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-outbox-write)
 (require 'smtpmail-native-quiet)
@@ -31,7 +30,7 @@ would be waited for without end."
                 (equal (terminal-name (frame-terminal))
                        "initial_terminal")))))
 
-;;;; Lines and warnings
+;;;; Lines and notices
 
 (defun smtpmail-native-tell-say (format &rest args)
   "Show FORMAT with ARGS as a line, but not over a minibuffer in use."
@@ -51,45 +50,13 @@ would be waited for without end."
                         "%F %H:%M")
                       time))
 
-(defconst smtpmail-native-tell--burst 3
-  "How many warnings are shown in a row.")
+(defvar smtpmail-native-tell--noticed (make-hash-table :test #'equal)
+  "Ids of the entries of which notice was given.")
 
-(defconst smtpmail-native-tell--pause 10
-  "Seconds after which a row of warnings is over.")
-
-(defvar smtpmail-native-tell--row '(0 0 . 0)
-  "The row of warnings: (TIME SHOWN . LEFT-OUT), TIME being that of the first.")
-
-(defun smtpmail-native-tell--left-out ()
-  "Say how many warnings of the row were left out, and end the row."
-  (let ((count (cddr smtpmail-native-tell--row)))
-    (setq smtpmail-native-tell--row '(0 0 . 0))
-    (when (> count 0)
-      (smtpmail-native-tell-say
-       "%d more message%s in the outbox need%s attention; \
-type M-x smtpmail-native-outbox"
-       count (if (= count 1) "" "s") (if (= count 1) "s" "")))))
-
-(defun smtpmail-native-tell-warn (text)
-  "Show TEXT as a warning that stays.
-After a few in a row the rest are counted, so that a server that is down does
-not fill the frame."
-  (let ((now (float-time)))
-    (pcase-let ((`(,time ,shown . ,left-out) smtpmail-native-tell--row))
-      (unless (<= 0 (- now time) smtpmail-native-tell--pause)
-        (setq time now
-              shown 0
-              left-out 0))
-      (if (or noninteractive (< shown smtpmail-native-tell--burst))
-          (progn
-            (setq smtpmail-native-tell--row (cons time
-                                                  (cons (1+ shown) left-out)))
-            (display-warning 'smtpmail-native text :warning))
-        (when (= left-out 0)
-          (smtpmail-native-quiet-timer smtpmail-native-tell--pause
-                                       #'smtpmail-native-tell--left-out))
-        (setq smtpmail-native-tell--row
-              (cons time (cons shown (1+ left-out))))))))
+(defun smtpmail-native-tell-notice (notice)
+  "Show NOTICE, a `smtpmail-native-notice' of an entry, in a way that stays."
+  (puthash (smtpmail-native-notice-id notice) t smtpmail-native-tell--noticed)
+  (smtpmail-native-quiet-warn (smtpmail-native-notice-line notice) notice))
 
 (defvar smtpmail-native-tell--once (make-hash-table :test #'equal)
   "What has been told and is not to be told again, by its key.")
@@ -110,37 +77,6 @@ not fill the frame."
 
 ;;;; What has come of an attempt
 
-(defun smtpmail-native-tell--advice (entry)
-  "Return what happens next to ENTRY, and what the user can do."
-  (let ((state (smtpmail-native-entry-state entry)))
-    (pcase (plist-get state :status)
-      ('ready
-       (let ((next (plist-get state :next)))
-         (concat
-          (if next
-              (format "Next try at %s" (format-time-string "%H:%M" next))
-            "Emacs will try again")
-          (if (eq (smtpmail-native-entry-why entry) 'lookup)
-              ", or type M-x smtpmail-native-unlock"
-            ""))))
-      ('unknown
-       "It may have been delivered, and Emacs does not send it again unless \
-you say so: check whether it arrived, then type m (it was delivered) or s \
-(send it again) in M-x smtpmail-native-outbox")
-      ('refused
-       "It is kept: type e (edit as a new message) or s (send again) in M-x \
-smtpmail-native-outbox")
-      (_ (pcase (plist-get state :hold)
-           ((or 'password 'certificate)
-            "It is held; type M-x smtpmail-native-unlock")
-           ('settings
-            "It is held: change the setting, then type e (edit as a new \
-message) in M-x smtpmail-native-outbox")
-           ('expired
-            "It is held: type s (try again), e (edit) or d (delete) in M-x \
-smtpmail-native-outbox")
-           (_ "It is held: type s (send) in M-x smtpmail-native-outbox"))))))
-
 (defun smtpmail-native-tell-hold-key (entry)
   "Return the key under which it is told once what ENTRY is held for."
   (cons (smtpmail-native-entry-hold entry)
@@ -154,31 +90,24 @@ smtpmail-native-outbox")
 
 (defun smtpmail-native-tell--stays-p (entry)
   "Return non-nil if it is told in a way that stays that ENTRY is not sent yet.
-One failure may pass, but not a second one, nor one that looks like a mistake
-in the settings.  That is so once for each server, until it takes a message."
-  (let ((state (smtpmail-native-entry-state entry)))
-    (and (or (plist-get state :suspect)
-             (>= (or (plist-get state :tries) 0) 2))
-         (smtpmail-native-tell--first-time
-          (smtpmail-native-tell--failing-key entry)))))
+That is so once for each server, until it takes a message."
+  (and (smtpmail-native-notice-failing-p entry)
+       (smtpmail-native-tell--first-time
+        (smtpmail-native-tell--failing-key entry))))
 
 (defun smtpmail-native-tell--failure (entry)
   "Tell the user that ENTRY has not been sent, and why."
-  (let ((text (format "Mail to %s: %s.  %s"
-                      (smtpmail-native-entry-people entry)
-                      (or (plist-get (smtpmail-native-entry-state entry) :text)
-                          "not sent")
-                      (smtpmail-native-tell--advice entry))))
+  (let ((notice (smtpmail-native-notice entry)))
     (cond
-     ;; One line for all messages that wait for the same.
-     ((or (smtpmail-native-entry-locked-p entry)
-          (smtpmail-native-entry-untrusted-p entry))
-      (smtpmail-native-tell-once (smtpmail-native-tell-hold-key entry)
-                                 "%s" text))
-     ((or (smtpmail-native-entry-needs-user-p entry)
-          (smtpmail-native-tell--stays-p entry))
-      (smtpmail-native-tell-warn text))
-     (t (smtpmail-native-tell-say "%s" text)))
+     ((not (or (smtpmail-native-entry-needs-user-p entry)
+               (smtpmail-native-tell--stays-p entry)))
+      (smtpmail-native-tell-say "%s" (smtpmail-native-notice-line notice)))
+     ;; One warning for all messages that wait for the same.
+     ((or (not noninteractive)
+          (null (smtpmail-native-notice-shared notice))
+          (smtpmail-native-tell--first-time
+           (smtpmail-native-tell-hold-key entry)))
+      (smtpmail-native-tell-notice notice)))
     (smtpmail-native-tell-run-hook 'smtpmail-native-failed-functions entry)))
 
 (defun smtpmail-native-tell (entry)
@@ -187,9 +116,9 @@ in the settings.  That is so once for each server, until it takes a message."
     (cond ((plist-get (smtpmail-native-entry-state entry) :more))
           (release
            (smtpmail-native-tell-say
-            "Scheduled mail to %s for %s; the server cannot hold it \
+            "Scheduled %s for %s; the server cannot hold it \
 (FUTURERELEASE), so it waits in the outbox"
-            (smtpmail-native-entry-people entry)
+            (smtpmail-native-entry-title entry)
             (smtpmail-native-tell-date release)))
           (t (smtpmail-native-tell--failure entry)))))
 
@@ -203,18 +132,22 @@ in the settings.  That is so once for each server, until it takes a message."
   "Tell that ENTRY was sent, in SECONDS if this Emacs did it.
 NOTES, a string or nil, is what the module has noted of that."
   (smtpmail-native-tell-again (smtpmail-native-tell--failing-key entry))
-  (smtpmail-native-tell-say "Sent to %s%s%s"
-                            (smtpmail-native-entry-people entry)
-                            (if seconds (format " in %.1f s" seconds) "")
+  (let ((id (smtpmail-native-entry-id entry)))
+    (when (gethash id smtpmail-native-tell--noticed)
+      (remhash id smtpmail-native-tell--noticed)
+      (unless noninteractive
+        (smtpmail-native-quiet-warn "" (smtpmail-native-notice-sent entry)))))
+  (smtpmail-native-tell-say "Sent %s%s%s"
+                            (smtpmail-native-entry-title entry)
+                            (if seconds (format " (%.1f s)" seconds) "")
                             (smtpmail-native-tell-notes notes)))
 
 (defun smtpmail-native-tell-unfiled (entry why)
   "Warn that ENTRY was sent, but that its copy could not be filed, and WHY.
 Keep its message, which may be all that there is of it."
-  (display-warning
-   'smtpmail-native
-   (format "Sent mail to %s, but could not file a copy: %s.  %s"
-           (smtpmail-native-entry-people entry) why
+  (smtpmail-native-quiet-warn
+   (format "Sent %s, but could not file a copy: %s.  %s"
+           (smtpmail-native-entry-title entry) why
            (condition-case err
                (format "The message is saved in %s"
                        (abbreviate-file-name

@@ -20,6 +20,7 @@
 (require 'smtpmail-native-load)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-outbox-write)
+(require 'smtpmail-native-quiet)
 (require 'smtpmail-native-schedule)
 (require 'smtpmail-native-settle)
 (require 'smtpmail-native-tell)
@@ -200,8 +201,7 @@ deleted")
                      entry smtpmail-native-outbox-patience)
                     t)
                 (smtpmail-native-error nil))))
-    (display-warning
-     'smtpmail-native
+    (smtpmail-native-quiet-warn
      (format "%s.  A message to %s stays in the outbox and is not sent; \
 delete it there"
              reason (smtpmail-native-entry-people entry)))
@@ -224,7 +224,7 @@ what cannot be deleted is held."
       (smtpmail-native-error
        (if (file-exists-p (smtpmail-native-outbox-file entry))
            (smtpmail-native-wait--keep-back entry (cadr err))
-         (display-warning 'smtpmail-native (cadr err))
+         (smtpmail-native-quiet-warn (cadr err))
          (smtpmail-native-outbox-release entry)
          (smtpmail-native-index-drop id))))))
 
@@ -243,7 +243,7 @@ What may have been sent stays, and so does what is still being sent."
       (condition-case err
           (smtpmail-native-outbox-set entry :wait nil)
         (smtpmail-native-outbox-error
-         (display-warning 'smtpmail-native (cadr err))))
+         (smtpmail-native-quiet-warn (cadr err))))
       (if (smtpmail-native-entry-delivered-p entry)
           (smtpmail-native-settle-conclude entry)
         (smtpmail-native-outbox-release entry)

@@ -140,7 +140,7 @@
       (should (smtpmail-native-act-cancel id))
       (should (eq (smtpmail-native-sink-state :status) 'held))
       ;; Who has cancelled it need not be warned.
-      (cl-letf (((symbol-function 'display-warning)
+      (cl-letf (((symbol-function 'smtpmail-native-quiet-warn)
                  (lambda (&rest args) (ert-fail (format "Warned: %S" args)))))
         (smtpmail-native-sink-settle))
       (should (equal (mapcar #'car told) '(failed)))

@@ -80,8 +80,8 @@
   "A copy that cannot be filed is a warning, and no failure to send."
   (smtpmail-native-test-with-mode smtpmail-native-test-one
     (let ((warnings nil))
-      (cl-letf (((symbol-function 'display-warning)
-                 (lambda (_type text &rest _) (push text warnings))))
+      (cl-letf (((symbol-function 'smtpmail-native-quiet-warn)
+                 (lambda (text &rest _) (push text warnings))))
         (smtpmail-native-test-in-background
           (let ((message-fcc-handler-function (lambda (_) (error "Disk full"))))
             (kill-buffer (smtpmail-native-test-send-message
@@ -169,8 +169,8 @@
   "Run BODY and return the warnings, one text."
   (declare (indent 0) (debug t))
   `(let ((warnings nil))
-     (cl-letf (((symbol-function 'display-warning)
-                (lambda (_type text &rest _) (push text warnings))))
+     (cl-letf (((symbol-function 'smtpmail-native-quiet-warn)
+                (lambda (text &rest _) (push text warnings))))
        ,@body)
      (mapconcat #'identity warnings "\n")))
 

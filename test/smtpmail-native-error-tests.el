@@ -173,12 +173,12 @@ Content-Type: text/plain\n" mail-header-separator "\n"
             (smtpmail-native-send-it))
           (smtpmail-native-test-drained)
           (smtpmail-native-test-wait
-           (lambda () (seq-some (apply-partially #'string-prefix-p "Sent to")
+           (lambda () (seq-some (apply-partially #'string-prefix-p "Sent ")
                                 said))))
         (smtpmail-native-test-verdict server)
         (should (= 1 (cl-count-if
                       (lambda (line)
-                        (string-match-p "\\`Sent to bob@example.org in [0-9.]+ s\
+                        (string-match-p "\\`Sent a message to bob@example.org ([0-9.]+ s)\
 ; note: .*more than 998 bytes" line))
                       said)))))))
 

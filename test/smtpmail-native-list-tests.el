@@ -314,7 +314,7 @@ Return the questions."
   (smtpmail-native-list-tests--with nil
     (let ((id (smtpmail-native-list-tests--commit '(:status refused))))
       (should (equal (smtpmail-native-list-tests--key "d" nil)
-                     '("Delete the message to bob@example.org without \
+                     '("Delete \u201ctest\u201d to bob@example.org without \
 sending it? ")))
       (should (smtpmail-native-outbox-get id))
       (smtpmail-native-list-tests--key "d" t)

@@ -605,12 +605,12 @@ OTHER non-nil means that it is not even a file of ours."
     (let ((entry (smtpmail-native-test-commit))
           (told nil))
       (delete-directory smtpmail-native-outbox-directory t)
-      (cl-letf (((symbol-function 'display-warning)
-                 (lambda (_type text &rest _) (push text told))))
+      (cl-letf (((symbol-function 'smtpmail-native-quiet-warn)
+                 (lambda (text &rest _) (push text told))))
         (smtpmail-native-outbox-set entry :status 'held)
         (smtpmail-native-test-disk-idle))
       (should (= (length told) 1))
-      (should (string-match-p "\"test\" to bob@example.org was deleted"
+      (should (string-match-p "\\`Deleted.* not sent: \u201ctest\u201d to bob@example.org: "
                               (car told)))
       (smtpmail-native-outbox-release entry))))
 

@@ -24,12 +24,13 @@
   "Run BODY; return what was told, a list of (HOW . TEXT), the first first."
   (declare (indent 0) (debug t))
   `(let ((told nil)
+         (smtpmail-native-tell--noticed (make-hash-table :test #'equal))
          (smtpmail-native-tell--once (make-hash-table :test #'equal)))
      (cl-letf (((symbol-function 'smtpmail-native-tell-say)
                 (lambda (&rest args)
                   (push (cons 'line (apply #'format args)) told)))
-               ((symbol-function 'smtpmail-native-tell-warn)
-                (lambda (text) (push (cons 'warning text) told))))
+               ((symbol-function 'smtpmail-native-quiet-warn)
+                (lambda (text &rest _) (push (cons 'warning text) told))))
        ,@body)
      (nreverse told)))
 
