@@ -81,14 +81,25 @@ another."
                                      #'smtpmail-native-notices-drop id))
       (smtpmail-native-notices--later))))
 
+(defun smtpmail-native-notices--renew (notice entry)
+  "Let NOTICE, that ENTRY is tried again, say when and why by now."
+  (let ((new (smtpmail-native-notice entry)))
+    (unless (or (not (smtpmail-native-notice-same-p notice new))
+                (equal notice new))
+      (puthash (smtpmail-native-notice-id notice) new
+               smtpmail-native-notices--table)
+      (smtpmail-native-notices--later))))
+
 (defun smtpmail-native-notices--check (id)
   "Remove the notice ID if its entry is in trouble no more."
-  (let ((notice (gethash id smtpmail-native-notices--table)))
-    (unless (or (null notice)
-                (memq (smtpmail-native-notice-kind notice) '(text sent))
-                (smtpmail-native-notice-wanted-p
-                 (smtpmail-native-index-entry id)))
-      (smtpmail-native-notices-drop id))))
+  (let* ((notice (gethash id smtpmail-native-notices--table))
+         (kind (and notice (smtpmail-native-notice-kind notice)))
+         (entry (and notice (smtpmail-native-index-entry id))))
+    (cond ((memq kind '(nil text sent)))
+          ((not (smtpmail-native-notice-wanted-p entry))
+           (smtpmail-native-notices-drop id))
+          ((eq kind 'deferred)
+           (smtpmail-native-notices--renew notice entry)))))
 
 (defun smtpmail-native-notices-note (id)
   "See whether the notice of the entry ID is still true; if ID is nil, of all.

@@ -242,6 +242,22 @@ messages\n"
           (should (equal '("2") (left "1")))
           (should-not (left "2")))))))
 
+(ert-deftest smtpmail-native-notice-tests-renewed ()
+  "A notice of what is tried again says why and when by now, and is no news."
+  (smtpmail-native-notice-tests--live
+    (cl-flet ((entry (text)
+                (smtpmail-native-notice-tests--entry
+                 "1" (list :status 'ready :tries 2 :text text))))
+      (smtpmail-native-tell-notice
+       (smtpmail-native-notice (entry "451 Later")))
+      (should (string-match-p "451 Later" (smtpmail-native-notice-tests--shown)))
+      (cl-letf (((symbol-function 'smtpmail-native-index-entry)
+                 (lambda (_) (entry "452 Full"))))
+        (smtpmail-native-index-changed "1"))
+      (should-not smtpmail-native-notices--news)
+      (should (string-match-p "452 Full"
+                              (smtpmail-native-notice-tests--shown))))))
+
 (ert-deftest smtpmail-native-notice-tests-sent ()
   "A notice says that its message was sent after all, and goes."
   (smtpmail-native-notice-tests--live
