@@ -145,6 +145,26 @@ message may have been delivered."
 (autoload 'smtpmail-native-batch-flush "smtpmail-native-batch"
   "Send all waiting messages of the outbox once, and exit Emacs.")
 
+;;;; All commands under one key
+
+;;;###autoload
+(defvar smtpmail-native-map
+  (let ((map (make-sparse-keymap)))
+    (define-key map "o" 'smtpmail-native-outbox)
+    (define-key map "f" 'smtpmail-native-flush-queue)
+    (define-key map "u" 'smtpmail-native-undo-send)
+    (define-key map "k" 'smtpmail-native-unlock)
+    (define-key map "n" 'smtpmail-native-notices)
+    (define-key map "l" 'smtpmail-native-send-later)
+    (define-key map "i" 'smtpmail-native-server-info)
+    (define-key map "p" 'smtpmail-native-pin-certificate)
+    (define-key map "c" 'smtpmail-native-explain-credentials)
+    (define-key map "s" 'smtpmail-native-start)
+    map)
+  "Keymap of all commands, for a prefix key of your choice.")
+;;;###autoload
+(fset 'smtpmail-native-map smtpmail-native-map)
+
 ;;;; For Lisp programs
 
 ;; Each of these loads what it needs, so that a program need only require this

@@ -131,6 +131,26 @@ that are known to be sent."
     (smtpmail-native-index-complete 1))
   (smtpmail-native-flush-count))
 
+(defun smtpmail-native-act-change-server (id account)
+  "Let the entry ID go through the server of ACCOUNT from now on, and send it.
+ACCOUNT is that of `smtpmail-native-job-account-for'.  Signal
+`smtpmail-native-usage-error' for a message that may have been delivered, or
+is being sent."
+  (smtpmail-native-act--with-claim entry
+      (smtpmail-native-act--settled (smtpmail-native-act--claimed id))
+    (when (smtpmail-native-entry-doubt-p entry)
+      (smtpmail-native-act--fail
+       "This message may have been delivered; check whether it was before \
+sending it again"))
+    (apply #'smtpmail-native-outbox-set-envelope entry
+           ;; Who you are for the other server says nothing to this one.
+           :identity (smtpmail-native-identity account)
+           :account (plist-get account :account)
+           account)
+    (smtpmail-native-act--durable entry))
+  (smtpmail-native-identity-forget id)
+  (smtpmail-native-act-retry id))
+
 ;;;; Do not send it
 
 (defun smtpmail-native-act--user-holds (entry)

@@ -2,13 +2,12 @@
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; Shows an entry of the outbox to people, and makes a draft of it.  Entries
-;; are only read here.
+;; Makes a draft of an entry of the outbox.  Entries are only read here.
 ;;
-;; A draft is for those who have not got the mail: To and Cc lose the others,
-;; and whom they do not name is in Bcc.  That holds for what was sent to
-;; others than its header names, too: nobody gets a mail for the first time
-;; because it was edited.
+;; A draft is for the recipients who have not received the message: To and Cc
+;; lose the others, and Bcc gets those that the header does not name.  That holds
+;; also where the envelope had other recipients than the header: an edit sends a
+;; message to no one for the first time.
 
 ;;; Code:
 
@@ -20,169 +19,13 @@
 (require 'smtpmail-native-copy)
 (require 'smtpmail-native-disk)
 (require 'smtpmail-native-error)
-(require 'smtpmail-native-message)
 (require 'smtpmail-native-entry)
+(require 'smtpmail-native-message)
 (require 'smtpmail-native-outbox)
-
-(declare-function shr-render-region "shr" (begin end &optional buffer))
-(defvar shr-blocked-images)
-(defvar shr-inhibit-images)
-(defvar shr-use-fonts)
+(require 'smtpmail-native-view)
 
 (defconst smtpmail-native-draft--seconds 2
   "Seconds for which the disk may keep you waiting.")
-
-;;;; The message of an entry
-
-(defun smtpmail-native-draft--decode-header ()
-  "Decode the header of the message in the current buffer as UTF-8.
-Only octets that RFC 6532 allows beside encoded words change by that."
-  (goto-char (point-min))
-  (let ((end (if (search-forward "\n\n" nil t) (1- (point)) (point-max))))
-    (decode-coding-region (point-min) end 'utf-8)))
-
-(defun smtpmail-native-draft--dissect ()
-  "Return the MIME parts of the message in the current buffer.
-Nothing is verified or decrypted, and nobody is asked for a passphrase."
-  (let ((mm-verify-option 'never)
-        (mm-decrypt-option 'never))
-    (mm-dissect-buffer t)))
-
-;;;; Looking at it
-
-(defun smtpmail-native-draft--insert-html (text)
-  "Insert TEXT, which is HTML, without fetching anything from anywhere."
-  (if (not (and (fboundp 'libxml-available-p) (libxml-available-p)))
-      (insert text)
-    (require 'shr)
-    (let ((start (point))
-          (shr-inhibit-images t)
-          (shr-blocked-images "")
-          (shr-use-fonts nil))
-      (insert text)
-      (shr-render-region start (point)))))
-
-(defun smtpmail-native-draft--insert-leaf (handle)
-  "Insert the MIME part HANDLE, which has no parts, as people read it."
-  (let* ((type (mm-handle-media-type handle))
-         (charset (mail-content-type-get (mm-handle-type handle) 'charset))
-         (name (mm-handle-filename handle)))
-    (unless (bolp)
-      (insert "\n"))
-    (if (and (string-prefix-p "text/" type)
-             (not (equal (car (mm-handle-disposition handle)) "attachment")))
-        (let ((text (mm-decode-string (mm-get-part handle)
-                                      (or charset 'utf-8))))
-          (if (equal type "text/html")
-              (smtpmail-native-draft--insert-html text)
-            (insert text)))
-      (insert (format "[%s%s, %s]\n"
-                      (if name (concat (smtpmail-native-error-text name) ", ")
-                        "")
-                      (smtpmail-native-error-text type)
-                      (file-size-human-readable
-                       (buffer-size (mm-handle-buffer handle))))))))
-
-(defun smtpmail-native-draft--insert-part (handle)
-  "Insert the MIME part HANDLE and those in it, as people read them.
-Of alternatives the plain text is taken."
-  (cond
-   ((not (stringp (car handle)))
-    (smtpmail-native-draft--insert-leaf handle))
-   ((equal (car handle) "multipart/alternative")
-    (let ((parts (cdr handle)))
-      (when parts
-        (smtpmail-native-draft--insert-part
-         (or (seq-find (lambda (part)
-                         (and (not (stringp (car part)))
-                              (equal (mm-handle-media-type part)
-                                     "text/plain")))
-                       parts)
-             (car parts))))))
-   (t (mapc #'smtpmail-native-draft--insert-part (cdr handle)))))
-
-(defun smtpmail-native-draft--header-lines ()
-  "Return the fields of the message in the current buffer, decoded lines.
-What a field holds cannot make it look like several."
-  (smtpmail-native-draft--decode-header)
-  (goto-char (point-min))
-  (let ((end (if (search-forward "\n\n" nil t) (- (point) 2) (point-max))))
-    (mapcar (lambda (field)
-              (smtpmail-native-error-text
-               (mail-decode-encoded-word-string field)))
-            (split-string (replace-regexp-in-string
-                           "\n[ \t]+" " "
-                           (buffer-substring (point-min) end))
-                          "\n" t))))
-
-(defun smtpmail-native-draft--insert-message (entry)
-  "Insert the message of ENTRY as people read it."
-  (let ((target (current-buffer)))
-    (with-temp-buffer
-      (set-buffer-multibyte nil)
-      (smtpmail-native-outbox-insert-message entry)
-      (let ((handles (smtpmail-native-draft--dissect)))
-        (set-buffer-multibyte t)
-        (unwind-protect
-            (let ((lines (smtpmail-native-draft--header-lines)))
-              (with-current-buffer target
-                (dolist (line lines)
-                  (let ((start (point)))
-                    (insert line "\n")
-                    (when (string-match "\\`[^: ]+:" line)
-                      (put-text-property start (+ start (match-end 0))
-                                         'face 'message-header-name))))
-                (insert "\n")
-                (when handles
-                  (smtpmail-native-draft--insert-part handles))))
-          (mm-destroy-parts handles))))))
-
-(defun smtpmail-native-draft--insert-state (entry state)
-  "Insert what is known of ENTRY, whose state people call STATE."
-  (let* ((envelope (smtpmail-native-entry-envelope entry))
-         (plist (smtpmail-native-entry-state entry))
-         (results (append (plist-get plist :results)
-                          (plist-get plist :replies)))
-         (line (lambda (name text)
-                 (insert (propertize (concat name ":") 'face 'bold) " "
-                         (smtpmail-native-error-text text) "\n"))))
-    (funcall line "State" state)
-    (when (smtpmail-native-entry-problem entry)
-      (funcall line "Problem" (smtpmail-native-entry-problem entry)))
-    (when (plist-get plist :text)
-      (funcall line "Reason" (plist-get plist :text)))
-    (when envelope
-      (funcall line "Server" (format "%s:%s" (plist-get envelope :host)
-                                     (plist-get envelope :port)))
-      (funcall line "Sender" (plist-get envelope :sender))
-      (dolist (address (plist-get envelope :recipients))
-        (pcase (assoc address results)
-          (`(,_ ,outcome ,code ,_ ,text)
-           (funcall line "Recipient" (format "%s: %s, %s %s" address outcome
-                                             code text)))
-          (_ (funcall line "Recipient" address)))))
-    (funcall line "Folder" (abbreviate-file-name
-                            (smtpmail-native-outbox-file entry)))
-    (insert "\n")))
-
-(defun smtpmail-native-draft-show (entry state)
-  "Show ENTRY, which people say is STATE, a string, in another window.
-Of a damaged entry that is shown which is there.  Return the buffer."
-  (let ((buffer (get-buffer-create "*smtpmail-native mail*")))
-    (with-current-buffer buffer
-      (let ((inhibit-read-only t))
-        (erase-buffer)
-        (smtpmail-native-draft--insert-state entry state)
-        (condition-case err
-            (smtpmail-native-draft--insert-message entry)
-          (error
-           (insert (format "[The message cannot be shown: %s]\n"
-                           (smtpmail-native-error-text
-                            (error-message-string err))))))
-        (set-buffer-modified-p nil)
-        (goto-char (point-min))))
-    (view-buffer-other-window buffer nil #'kill-buffer)
-    buffer))
 
 ;;;; Editing it
 
@@ -213,8 +56,8 @@ mail is marked to be signed again."
             (set-buffer-multibyte nil)
             (smtpmail-native-outbox-insert-message entry)
             (string-to-multibyte (buffer-string))))
-  (smtpmail-native-draft--decode-header)
-  (let* ((handles (smtpmail-native-draft--dissect))
+  (smtpmail-native-view-decode-header)
+  (let* ((handles (smtpmail-native-view-dissect))
          (method (condition-case err
                      (smtpmail-native-draft--signature-method handles)
                    (error (mm-destroy-parts handles)
@@ -404,6 +247,37 @@ is synced.  Signal `smtpmail-native-outbox-error' if that is not possible."
                         (looking-at "[-A-Za-z0-9]+:")))
       (smtpmail-native-draft--unsaved "nothing of it can be read"))))
 
+(defun smtpmail-native-draft--fault (entry)
+  "Return why the draft of ENTRY is one, as (ADDRESS . TEXT), or nil.
+ADDRESS is that of a recipient whom the server refused, or nil."
+  (let* ((state (smtpmail-native-entry-state entry))
+         (answer (seq-find (lambda (answer)
+                             (memq (cadr answer) '(refused deferred)))
+                           (append (plist-get state :results)
+                                   (plist-get state :replies))))
+         (text (plist-get state :text)))
+    (cond (answer
+           (cons (car answer)
+                 (format "%s: %s %s" (car answer) (nth 2 answer)
+                         (nth 4 answer))))
+          (text (cons nil text)))))
+
+(defun smtpmail-native-draft--go-to-fault (entry)
+  "Move to what is wrong with the draft of ENTRY, and say what it is.
+That is a recipient whom the server refused; else it is the body."
+  (let* ((fault (smtpmail-native-draft--fault entry))
+         (text (and fault (smtpmail-native-error-text (cdr fault))))
+         (end (progn (message-goto-body) (point)))
+         (case-fold-search t))
+    (when text
+      (setq header-line-format
+            (concat " Not sent: " (string-replace "%" "%%" text))))
+    (when (car fault)
+      (goto-char (point-min))
+      (goto-char (if (search-forward (car fault) end t)
+                     (match-beginning 0)
+                   end)))))
+
 (defun smtpmail-native-draft--fill (entry)
   "Fill the current buffer with the draft of ENTRY, in `message-mode'."
   (let ((text (smtpmail-native-draft--written entry)))
@@ -417,7 +291,7 @@ is synced.  Signal `smtpmail-native-outbox-error' if that is not possible."
     (set-buffer-modified-p t)
     (smtpmail-native-draft--save)
     (set-buffer-modified-p t)
-    (message-goto-body)))
+    (smtpmail-native-draft--go-to-fault entry)))
 
 (defun smtpmail-native-draft-restore (entry)
   "Make a draft of ENTRY in a new buffer, show it, and return the buffer.

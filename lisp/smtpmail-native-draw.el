@@ -111,6 +111,52 @@ Stop drawing at the time UNTIL, if non-nil, and go on later."
                 (smtpmail-native-draw--undrawn-p))
         (smtpmail-native-draw-later)))))
 
+;;;; A line
+
+(defvar smtpmail-native-draw-marks (make-hash-table :test #'equal)
+  "Marks before the lines, strings of one character, by the entry's id.")
+
+(defvar smtpmail-native-draw-filter nil
+  "Which entries are shown: (NAME . PREDICATE), or nil for all.")
+
+(defun smtpmail-native-draw--wanted (entry)
+  "Return ENTRY, which may be nil, if it is one that is shown."
+  (and entry
+       (or (null smtpmail-native-draw-filter)
+           (funcall (cdr smtpmail-native-draw-filter) entry))
+       entry))
+
+(defun smtpmail-native-draw--columns (id now)
+  "Return the columns of the entry ID at the time NOW, or nil if it has no line."
+  (let ((entry (smtpmail-native-draw--wanted (smtpmail-native-index-entry id))))
+    (and entry (smtpmail-native-row-columns entry now))))
+
+(defun smtpmail-native-draw-tag (id)
+  "Show the mark of the entry ID on the line at point."
+  (when (> tabulated-list-padding 0)
+    (tabulated-list-put-tag (gethash id smtpmail-native-draw-marks " "))))
+
+(defun smtpmail-native-draw-print (id columns)
+  "Insert the line of the entry ID with COLUMNS, its mark and its tool-tip.
+For `tabulated-list-printer'."
+  (let ((start (point))
+        (entry (smtpmail-native-index-entry id)))
+    (tabulated-list-print-entry id columns)
+    (add-text-properties
+     start (1- (point))
+     (list 'mouse-face 'highlight
+           'help-echo (concat "mouse-1: show this message"
+                              (let ((reason (and entry
+                                                 (smtpmail-native-row-reason
+                                                  entry))))
+                                (if (member reason '(nil ""))
+                                    ""
+                                  (concat "\n" reason))))))
+    (when (gethash id smtpmail-native-draw-marks)
+      (save-excursion
+        (goto-char start)
+        (smtpmail-native-draw-tag id)))))
+
 ;;;; Drawing
 
 (defun smtpmail-native-draw--positions ()
@@ -244,7 +290,7 @@ The current buffer is that of the list, which is about to be drawn anew."
 For `tabulated-list-entries'."
   (let* ((now (float-time))
          (ids (smtpmail-native-draw--sorted
-               (smtpmail-native-index-select #'identity)))
+               (smtpmail-native-index-select #'smtpmail-native-draw--wanted)))
          (count (max smtpmail-native-draw--first
                      (+ (smtpmail-native-draw--deepest ids)
                         (* 2 (frame-height)))))
@@ -271,26 +317,24 @@ For `tabulated-list-entries'."
     (while (and (or (null until) (< (float-time) until))
                 (setq id (smtpmail-native-fifo-take
                           smtpmail-native-draw--undrawn)))
-      (let ((entry (smtpmail-native-index-entry id)))
-        (when (and (gethash id smtpmail-native-draw--waiting) entry)
-          (tabulated-list-print-entry
-           id (smtpmail-native-row-columns entry now)))
+      (let ((columns (smtpmail-native-draw--columns id now)))
+        (when (and (gethash id smtpmail-native-draw--waiting) columns)
+          (smtpmail-native-draw-print id columns))
         (remhash id smtpmail-native-draw--waiting)))
     (set-buffer-modified-p nil)))
 
 (defun smtpmail-native-draw--draw-line (id now)
   "Draw the line of the entry ID again, as it is at the time NOW.
 A line that stays is not touched."
-  (let* ((there (smtpmail-native-draw-search id))
-         (entry (smtpmail-native-index-entry id))
-         (columns (and entry (smtpmail-native-row-columns entry now))))
+  (let ((there (smtpmail-native-draw-search id))
+        (columns (smtpmail-native-draw--columns id now)))
     (unless (and there columns
                  (equal-including-properties (tabulated-list-get-entry)
                                              columns))
       (when there
         (delete-region (point) (line-beginning-position 2)))
       (when columns
-        (tabulated-list-print-entry id columns)))))
+        (smtpmail-native-draw-print id columns)))))
 
 (defun smtpmail-native-draw--draw-lines (until)
   "Draw the lines again that have to be, until the time UNTIL, or all if nil."
@@ -309,14 +353,13 @@ A line that stays is not touched."
 (defun smtpmail-native-draw--draw-here (id now)
   "Draw the line at point, of the entry ID, as it is at the time NOW.
 Leave point after it."
-  (let* ((entry (smtpmail-native-index-entry id))
-         (columns (and entry (smtpmail-native-row-columns entry now))))
+  (let ((columns (smtpmail-native-draw--columns id now)))
     (if (and columns (equal-including-properties (tabulated-list-get-entry)
                                                  columns))
         (forward-line)
       (delete-region (point) (line-beginning-position 2))
       (when columns
-        (tabulated-list-print-entry id columns)))))
+        (smtpmail-native-draw-print id columns)))))
 
 (defun smtpmail-native-draw--draw-sorted (until)
   "Draw the lines again that have to be, until the time UNTIL, or all if nil.
@@ -342,11 +385,10 @@ new ones come last, until \\[revert-buffer] sorts them."
 Stop at the time UNTIL, if non-nil."
   (dolist (id (sort (hash-table-keys smtpmail-native-draw--dirty) #'string<))
     (unless (and until (> (float-time) until))
-      (let ((entry (smtpmail-native-index-entry id)))
+      (let ((columns (smtpmail-native-draw--columns id now)))
         (remhash id smtpmail-native-draw--dirty)
-        (when (and entry (not (gethash id smtpmail-native-draw--waiting)))
-          (tabulated-list-print-entry
-           id (smtpmail-native-row-columns entry now)))))))
+        (when (and columns (not (gethash id smtpmail-native-draw--waiting)))
+          (smtpmail-native-draw-print id columns))))))
 
 (defun smtpmail-native-draw--draw (buffer &optional until)
   "Show what is known in BUFFER, without moving point in any window.

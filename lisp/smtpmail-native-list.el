@@ -9,6 +9,7 @@
 
 ;;; Code:
 
+(require 'easymenu)
 (require 'seq)
 (require 'tabulated-list)
 (require 'smtpmail-native-act)
@@ -20,12 +21,13 @@
 (require 'smtpmail-native-index)
 (require 'smtpmail-native-leftovers)
 (require 'smtpmail-native-line)
+(require 'smtpmail-native-mark)
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-quiet)
 (require 'smtpmail-native-react)
 (require 'smtpmail-native-row)
 (require 'smtpmail-native-schedule)
-(require 'smtpmail-native-tell)
+(require 'smtpmail-native-show)
 (require 'smtpmail-native-watch)
 
 (defconst smtpmail-native-list--rescan 10
@@ -69,18 +71,74 @@
   (let ((map (make-sparse-keymap)))
     (set-keymap-parent map tabulated-list-mode-map)
     (define-key map (kbd "RET") #'smtpmail-native-list-show)
+    (define-key map [mouse-2] #'smtpmail-native-list-mouse-show)
+    (define-key map [follow-link] 'mouse-face)
     (define-key map "e" #'smtpmail-native-list-edit)
     (define-key map "s" #'smtpmail-native-list-send)
     (define-key map "h" #'smtpmail-native-list-hold)
     (define-key map "c" #'smtpmail-native-list-cancel)
-    (define-key map "d" #'smtpmail-native-list-delete)
-    (define-key map "m" #'smtpmail-native-list-mark-sent)
+    (define-key map "D" #'smtpmail-native-list-delete)
+    (define-key map "a" #'smtpmail-native-list-mark-sent)
+    (define-key map "S" #'smtpmail-native-list-change-server)
     (define-key map "t" #'smtpmail-native-list-trace)
-    (define-key map "u" #'smtpmail-native-list-unfiled)
+    (define-key map "F" #'smtpmail-native-list-unfiled)
     (define-key map "f" #'smtpmail-native-flush-queue)
+    (define-key map "/" #'smtpmail-native-list-filter)
+    (define-key map "m" #'smtpmail-native-mark)
+    (define-key map "d" #'smtpmail-native-mark-for-deletion)
+    (define-key map "u" #'smtpmail-native-mark-remove)
+    (define-key map "U" #'smtpmail-native-mark-remove-all)
+    (define-key map "x" #'smtpmail-native-mark-execute)
     (define-key map "?" #'describe-mode)
     map)
   "Keymap of `smtpmail-native-outbox-mode'.")
+
+(easy-menu-define smtpmail-native-list--menu smtpmail-native-outbox-mode-map
+  "Menu of the outbox."
+  '("Outbox"
+    ["View" smtpmail-native-list-show]
+    ["Edit as a New Message" smtpmail-native-list-edit]
+    ["Send Now" smtpmail-native-list-send]
+    ["Send by the Present Server..." smtpmail-native-list-change-server]
+    ["Hold" smtpmail-native-list-hold]
+    ["Cancel Sending" smtpmail-native-list-cancel]
+    ["It Was Delivered..." smtpmail-native-list-mark-sent]
+    ["Delete..." smtpmail-native-list-delete]
+    ["Trace of the SMTP Session" smtpmail-native-list-trace]
+    "--"
+    ["Mark" smtpmail-native-mark]
+    ["Mark for Deletion" smtpmail-native-mark-for-deletion]
+    ["Remove Mark" smtpmail-native-mark-remove]
+    ["Remove All Marks" smtpmail-native-mark-remove-all]
+    ["Delete Marked Messages..." smtpmail-native-mark-execute]
+    "--"
+    ["Send All Waiting Messages" smtpmail-native-flush-queue]
+    ["Enter Missing Passwords..." smtpmail-native-unlock]
+    ["Undo Last Send" smtpmail-native-undo-send]
+    ["Show Some States Only..." smtpmail-native-list-filter]
+    ["Notices" smtpmail-native-notices]
+    ["Sent Messages without a Filed Copy" smtpmail-native-list-unfiled]
+    ["Keys and States" describe-mode]))
+
+(defun smtpmail-native-list--context-menu (menu click)
+  "Add the commands for the message at CLICK to MENU, and return it.
+For `context-menu-functions'."
+  (mouse-set-point click)
+  (when (tabulated-list-get-id)
+    (define-key-after menu [smtpmail-native-separator] menu-bar-separator)
+    (dolist (item (reverse '((view "View" smtpmail-native-list-show)
+                             (edit "Edit as a New Message"
+                                   smtpmail-native-list-edit)
+                             (send "Send Now" smtpmail-native-list-send)
+                             (hold "Hold" smtpmail-native-list-hold)
+                             (trace "Trace of the SMTP Session"
+                                    smtpmail-native-list-trace)
+                             (delete "Delete..." smtpmail-native-list-delete))))
+      (define-key-after menu (vector (intern (format "smtpmail-native-%s"
+                                                     (nth 0 item))))
+        (list 'menu-item (nth 1 item) (nth 2 item))
+        'smtpmail-native-separator)))
+  menu)
 
 (defun smtpmail-native-list--by (column)
   "Return a predicate for sorting the rows that are drawn at once by COLUMN."
@@ -91,6 +149,21 @@
            (smtpmail-native-draw-less-p
             (smtpmail-native-draw-key a column)
             (smtpmail-native-draw-key b column))))))
+
+(defconst smtpmail-native-list--room 96
+  "Columns that a line takes where the names of recipients are short.")
+
+(defun smtpmail-native-list--format ()
+  "Return the columns of the list; To and Subject get the room that there is."
+  (let ((more (max 0 (/ (- (window-width) smtpmail-native-list--room) 3))))
+    (vector '("State" 14 t)
+            (list "To" (min 40 (+ 20 more)) t)
+            (list "Subject" (min 50 (+ 18 more)) t)
+            (list "Size" 5 (smtpmail-native-list--by "Size") :right-align t)
+            (list "Age" 4 (smtpmail-native-list--by "Age") :right-align t)
+            (list "Tries" 5 (smtpmail-native-list--by "Tries") :right-align t)
+            (list "Next" 4 (smtpmail-native-list--by "Next") :right-align t)
+            '("Reason" 0 nil))))
 
 (define-derived-mode smtpmail-native-outbox-mode tabulated-list-mode "Outbox"
   "Major mode for the list of messages that have not been sent yet.
@@ -103,9 +176,16 @@
 \\[smtpmail-native-list-cancel]	Cancel sending and hold it
 \\[smtpmail-native-list-delete]	Delete it without sending it
 \\[smtpmail-native-list-mark-sent]	Mark it as sent (it was delivered)
+\\[smtpmail-native-list-change-server]	Send it through the server that your options name now
 \\[smtpmail-native-list-trace]	Show the trace of the SMTP session
 \\[smtpmail-native-list-unfiled]	Open the sent messages whose copy could not be filed
+\\[smtpmail-native-list-filter]	Show messages of one state only
 \\[smtpmail-native-flush-queue]	Send all waiting messages
+
+\\[smtpmail-native-mark]	Mark it; sending, holding and deleting then act on all marked messages
+\\[smtpmail-native-mark-for-deletion]	Mark it for deletion
+\\[smtpmail-native-mark-remove], \\[smtpmail-native-mark-remove-all]	Remove its mark, or all marks
+\\[smtpmail-native-mark-execute]	Delete the messages that are marked for deletion
 
 State		What it means
 undo 5s		Emacs sends it in 5 s; type \\[smtpmail-native-undo-send] to undo
@@ -130,20 +210,14 @@ sent		sent; only cleaning up remains
 
 \\{smtpmail-native-outbox-mode-map}"
   :interactive nil
-  (setq tabulated-list-format
-        (vector '("State" 14 t)
-                '("To" 20 t)
-                '("Subject" 18 t)
-                (list "Size" 5 (smtpmail-native-list--by "Size")
-                      :right-align t)
-                (list "Age" 4 (smtpmail-native-list--by "Age") :right-align t)
-                (list "Tries" 5 (smtpmail-native-list--by "Tries") :right-align t)
-                (list "Next" 4 (smtpmail-native-list--by "Next")
-                      :right-align t)
-                '("Reason" 0 nil))
+  (setq tabulated-list-format (smtpmail-native-list--format)
         tabulated-list-entries #'smtpmail-native-draw-rows
-        tabulated-list-padding 0)
+        tabulated-list-printer #'smtpmail-native-draw-print
+        tabulated-list-padding 2
+        mode-line-process '(:eval (smtpmail-native-list--filter-name)))
   (tabulated-list-init-header)
+  (add-hook 'context-menu-functions #'smtpmail-native-list--context-menu
+            nil t)
   (setq-local revert-buffer-function #'smtpmail-native-list--revert)
   (add-hook 'eldoc-documentation-functions #'smtpmail-native-list--eldoc nil t)
   (eldoc-mode)
@@ -154,6 +228,8 @@ sent		sent; only cleaning up remains
 
 (defun smtpmail-native-list--show ()
   "Draw what is known of the outbox."
+  (setq tabulated-list-format (smtpmail-native-list--format))
+  (tabulated-list-init-header)
   (smtpmail-native-draw-all)
   (smtpmail-native-line-update))
 
@@ -220,24 +296,38 @@ They are kept until you delete them there."
 
 (defun smtpmail-native-list-show ()
   "View the message at point and its delivery status."
-  (interactive)
-  (smtpmail-native-react-show (smtpmail-native-list--id)))
+  (interactive nil smtpmail-native-outbox-mode)
+  (smtpmail-native-show (smtpmail-native-list--id)))
+
+(defun smtpmail-native-list-mouse-show (event)
+  "View the message that EVENT, a click, is on."
+  (interactive "e" smtpmail-native-outbox-mode)
+  (mouse-set-point event)
+  (smtpmail-native-list-show))
 
 (defun smtpmail-native-list-edit ()
   "Edit the message at point as a new one; it leaves the outbox.
-The draft is for those recipients who have not got it."
-  (interactive)
+The draft is for those recipients who have not received it."
+  (interactive nil smtpmail-native-outbox-mode)
   (smtpmail-native-react-edit (smtpmail-native-list--id)))
 
 (defun smtpmail-native-list-send ()
-  "Send the message at point now, whatever it waits for."
-  (interactive)
-  (smtpmail-native-react-send (smtpmail-native-list--id)))
+  "Send the marked messages, or the one at point, now, whatever they wait for."
+  (interactive nil smtpmail-native-outbox-mode)
+  (smtpmail-native-mark-act #'smtpmail-native-react-send "being sent"
+                            #'smtpmail-native-mark-sender))
 
 (defun smtpmail-native-list-hold ()
-  "Hold the message at point until you send it."
-  (interactive)
-  (smtpmail-native-react-hold (smtpmail-native-list--id)))
+  "Hold the marked messages, or the one at point, until you send them."
+  (interactive nil smtpmail-native-outbox-mode)
+  (smtpmail-native-mark-act #'smtpmail-native-react-hold "held"
+                            (lambda (_ids) #'smtpmail-native-act-hold)))
+
+(defun smtpmail-native-list-delete ()
+  "Delete the marked messages, or the one at point, after confirmation."
+  (interactive nil smtpmail-native-outbox-mode)
+  (smtpmail-native-mark-act #'smtpmail-native-react-delete "deleted"
+                            #'smtpmail-native-mark-deleter))
 
 (defun smtpmail-native-list-cancel ()
   "Cancel sending the message at point, and hold it."
@@ -249,46 +339,62 @@ The draft is for those recipients who have not got it."
         "This Emacs is not sending that message; type \
 \\<smtpmail-native-outbox-mode-map>\\[smtpmail-native-list-hold] to hold it")))))
 
-(defun smtpmail-native-list-delete ()
-  "Delete the message at point without sending it, after confirmation."
-  (interactive)
-  (smtpmail-native-react-delete (smtpmail-native-list--id)))
-
 (defun smtpmail-native-list-mark-sent ()
   "Mark the message at point as sent, after confirmation.
 This is for an unconfirmed message that you know was delivered."
-  (interactive)
+  (interactive nil smtpmail-native-outbox-mode)
   (smtpmail-native-react-mark-sent (smtpmail-native-list--id)))
 
-(defun smtpmail-native-list--stored (id)
-  "Return why the message ID is not sent, as its entry stores it, or nil.
-The reason outlives the session that has the trace."
-  (let* ((entry (smtpmail-native-index-entry id))
-         (reason (and entry (smtpmail-native-row-reason entry))))
-    (and reason
-         (not (equal reason ""))
-         (format "This Emacs session has no trace of the message.  \
-The last reason on disk is:\n\n%s\n"
-                 reason))))
+(defun smtpmail-native-list-change-server ()
+  "Send the message at point through the server that your options name now.
+Its sender decides, as for a new message.  You are asked first."
+  (interactive nil smtpmail-native-outbox-mode)
+  (smtpmail-native-react-change-server (smtpmail-native-list--id)))
 
 (defun smtpmail-native-list-trace ()
   "Show the trace of the SMTP session for the message at point.
 If another Emacs session made the last attempt, show the reason that it
 has stored."
-  (interactive)
-  (let* ((id (smtpmail-native-list--id))
-         (text (or (smtpmail-native-tell-trace id)
-                   (smtpmail-native-list--stored id)
-                   (user-error "No trace: this Emacs session has not tried \
-to send this message")))
-         (buffer (get-buffer-create "*smtpmail-native trace*")))
-    (with-current-buffer buffer
-      (let ((inhibit-read-only t))
-        (erase-buffer)
-        (insert text)
-        (goto-char (point-min)))
-      (special-mode))
-    (display-buffer buffer)))
+  (interactive nil smtpmail-native-outbox-mode)
+  (smtpmail-native-show-trace-of (smtpmail-native-list--id)))
+
+;;;; Some of them
+
+(defconst smtpmail-native-list--filters
+  '(("needs attention" . smtpmail-native-entry-needs-user-p)
+    ("refused" . (refused))
+    ("unconfirmed" . smtpmail-native-entry-doubt-p)
+    ("waiting" . (ready))
+    ("queued" . smtpmail-native-entry-queued-p)
+    ("held" . (held))
+    ("damaged" . (damaged)))
+  "What `smtpmail-native-list-filter' offers: (NAME . WHICH).
+WHICH is a predicate of an entry, or a list of states.")
+
+(defun smtpmail-native-list--filter-name ()
+  "Return what the mode line says of the filter."
+  (if smtpmail-native-draw-filter
+      (format " [%s]" (car smtpmail-native-draw-filter))
+    ""))
+
+(defun smtpmail-native-list-filter (name)
+  "Show only the messages in the state NAME; with an empty NAME show all.
+Marks of messages that are not shown stay."
+  (interactive
+   (list (completing-read "Show only (empty for all): "
+                          smtpmail-native-list--filters nil t))
+   smtpmail-native-outbox-mode)
+  (let ((which (cdr (assoc name smtpmail-native-list--filters))))
+    (setq smtpmail-native-draw-filter
+          (and which
+               (cons name
+                     (if (consp which)
+                         (lambda (entry)
+                           (and (memq (smtpmail-native-entry-status entry)
+                                      which)
+                                (not (smtpmail-native-entry-doubt-p entry))))
+                       which))))
+    (smtpmail-native-list--show)))
 
 (provide 'smtpmail-native-list)
 ;;; smtpmail-native-list.el ends here

@@ -15,6 +15,7 @@
 (require 'smtpmail-native-notice)
 (require 'smtpmail-native-quiet)
 (require 'smtpmail-native-react)
+(require 'smtpmail-native-show)
 (require 'smtpmail-native-tell)
 
 (defconst smtpmail-native-notices--name "*smtpmail-native notices*"
@@ -226,11 +227,12 @@ For `smtpmail-native-changed-functions'."
   "Do what BUTTON says to the message of its notice."
   (let ((action (button-get button 'smtpmail-native-action))
         (id (button-get button 'smtpmail-native-id)))
-    (if (eq action 'dismiss)
-        (save-excursion
-          (goto-char (button-start button))
-          (smtpmail-native-notices-dismiss))
-      (smtpmail-native-react action id))))
+    (pcase action
+      ('dismiss (save-excursion
+                  (goto-char (button-start button))
+                  (smtpmail-native-notices-dismiss)))
+      ('show (smtpmail-native-show id))
+      (_ (smtpmail-native-react action id)))))
 
 (defun smtpmail-native-notices ()
   "Show the notices of messages that need you."

@@ -287,6 +287,18 @@ state's properties are
     (smtpmail-native-outbox--replace
      entry "state" (smtpmail-native-data-print state) state)))
 
+(defun smtpmail-native-outbox-set-envelope (entry &rest plist)
+  "Change the envelope of ENTRY, which is claimed, by PLIST; have it written.
+Call `smtpmail-native-outbox-wait' before you tell the user of it."
+  (let ((envelope (copy-sequence (smtpmail-native-entry-envelope entry))))
+    (while plist
+      (setq envelope (plist-put envelope (pop plist) (pop plist))))
+    (setf (smtpmail-native-entry-envelope entry) envelope)
+    (smtpmail-native-outbox--replace
+     entry "message.el"
+     (smtpmail-native-data-print (smtpmail-native-entry-stock-form envelope))
+     envelope)))
+
 (defun smtpmail-native-outbox-encode-message (entry octets)
   "Let ENTRY, which is claimed, send OCTETS, a unibyte buffer, from now on.
 They are its message in ASCII.  Signal `smtpmail-native-outbox-error' if

@@ -331,8 +331,9 @@ from its own queue")))))
             (list :status 'held :hold 'interrupted :text problem))
       (unless problem
         (setf (smtpmail-native-entry-envelope entry)
-              (smtpmail-native-outbox--read-envelope
-               entry (and files (aref files 0)))
+              (or (smtpmail-native-outbox--unwritten entry "message.el")
+                  (smtpmail-native-outbox--read-envelope
+                   entry (and files (aref files 0))))
               (smtpmail-native-entry-state entry)
               (or (smtpmail-native-outbox--unwritten entry "state")
                   (smtpmail-native-outbox--read-state

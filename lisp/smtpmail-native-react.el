@@ -10,12 +10,12 @@
 (require 'tabulated-list)
 (require 'smtpmail-native-act)
 (require 'smtpmail-native-command)
-(require 'smtpmail-native-draft)
 (require 'smtpmail-native-draw)
 (require 'smtpmail-native-entry)
+(require 'smtpmail-native-error)
 (require 'smtpmail-native-index)
+(require 'smtpmail-native-job)
 (require 'smtpmail-native-outbox)
-(require 'smtpmail-native-row)
 
 (defmacro smtpmail-native-react-doing (&rest body)
   "Run BODY, then show what it has led to."
@@ -45,11 +45,6 @@
                           (concat (upcase (substring name 0 1))
                                   (substring name 1)))
                         question))))
-
-(defun smtpmail-native-react-show (id)
-  "View the message ID and its delivery status."
-  (let ((entry (smtpmail-native-react-entry id)))
-    (smtpmail-native-draft-show entry (smtpmail-native-row-state entry))))
 
 (defun smtpmail-native-react-edit (id)
   "Edit the message ID as a new one; it leaves the outbox."
@@ -91,6 +86,24 @@ This is for an unconfirmed message that you know was delivered."
       (smtpmail-native-react-doing
         (smtpmail-native-act-mark-sent id)))))
 
+(defun smtpmail-native-react-change-server (id)
+  "Send the message ID through the server that the options name now.
+The server for a message is that of the moment at which you send it; this is
+for one whose name was wrong.  You are asked first."
+  (let* ((entry (smtpmail-native-react-entry id))
+         (envelope (smtpmail-native-entry-envelope entry))
+         (account (smtpmail-native-command-worded
+                    (smtpmail-native-job-account-for
+                     (or (plist-get envelope :from) ""))))
+         (name (lambda (plist)
+                 (format "%s:%s"
+                         (smtpmail-native-error-text (plist-get plist :host))
+                         (plist-get plist :port)))))
+    (when (y-or-n-p (format "Its server is %s; send it through %s now? "
+                            (funcall name envelope) (funcall name account)))
+      (smtpmail-native-react-doing
+        (smtpmail-native-act-change-server id account)))))
+
 (defun smtpmail-native-react-outbox (id)
   "Show the outbox, with point at the message ID."
   (command-execute 'smtpmail-native-outbox)
@@ -109,7 +122,6 @@ This is for an unconfirmed message that you know was delivered."
     (password . smtpmail-native-react-send)
     (certificate . smtpmail-native-react-send)
     (hold . smtpmail-native-react-hold)
-    (show . smtpmail-native-react-show)
     (delete . smtpmail-native-react-delete)
     (delivered . smtpmail-native-react-mark-sent)
     (outbox . smtpmail-native-react-outbox))

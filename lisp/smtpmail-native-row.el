@@ -119,6 +119,13 @@ To make megabytes of a planted file safe takes many seconds."
   (smtpmail-native-error-text
    (and text (substring text 0 (min (length text) 2000)))))
 
+(defun smtpmail-native-row-words (entry)
+  "Return why ENTRY is not sent yet, the server's own words first, a string."
+  (let ((reason (smtpmail-native-row-reason entry)))
+    (if (string-match ": \\([245][0-9][0-9] [^ ].*\\)\\'" reason)
+        (match-string 1 reason)
+      reason)))
+
 (defun smtpmail-native-row-reason (entry)
   "Return why ENTRY is not sent yet, a string that is safe to show."
   (smtpmail-native-row--safe
@@ -184,7 +191,7 @@ of the time of drawing.")
                         (plist-get envelope :subject))
                        (if size (file-size-human-readable size) "")
                        (if tries (number-to-string tries) "")
-                       (smtpmail-native-row-reason entry))
+                       (smtpmail-native-row-words entry))
                  smtpmail-native-row--texts))))
 
 (defun smtpmail-native-row-to (entry)

@@ -11,91 +11,7 @@
 (require 'ert)
 (require 'smtpmail-native-list)
 (require 'smtpmail-native-draft)
-(require 'smtpmail-native-sink)
-
-(defmacro smtpmail-native-list-tests--with (options &rest body)
-  "Run BODY with a sink with OPTIONS and the list of an empty outbox.
-The current buffer is that of the list."
-  (declare (indent 1) (debug t))
-  `(smtpmail-native-sink-with ,options
-     (smtpmail-native-list-tests--in-list ,@body)))
-
-(defmacro smtpmail-native-list-tests--in-list (&rest body)
-  "Run BODY in the list of the outbox, which is shown."
-  (declare (indent 0) (debug t))
-  `(let ((message-auto-save-directory nil)
-         (global-mode-string '("")))
-     (save-window-excursion
-       (smtpmail-native-outbox)
-       (unwind-protect
-           (progn ,@body)
-         (smtpmail-native-list-tests--clean-up)))))
-
-(defun smtpmail-native-list-tests--clean-up ()
-  "Kill the buffers that a test has left, and forget the outbox."
-  (dolist (buffer (buffer-list))
-    (when (string-match-p "\\`\\*\\(?:smtpmail-native\\|unsent\\)"
-                          (buffer-name buffer))
-      (with-current-buffer buffer
-        (set-buffer-modified-p nil))
-      (kill-buffer buffer)))
-  (when smtpmail-native-draw--timer
-    (cancel-timer smtpmail-native-draw--timer))
-  (smtpmail-native-index-clear)
-  (clrhash smtpmail-native-draw--dirty)
-  (setq smtpmail-native-mode-line ""))
-
-(defun smtpmail-native-list-tests--commit (state &optional text)
-  "Put an entry in STATE, a plist, into the outbox and the list.
-TEXT is the mail, default a short one to Bob.  Return the entry's id; point
-is on its line."
-  (let ((mail (with-temp-buffer
-                (insert (or text (concat "To: bob@example.org\nSubject: test\n"
-                                         mail-header-separator "\nHello\n")))
-                (smtpmail-native-message-prepare))))
-    (unwind-protect
-        (let ((entry (smtpmail-native-outbox-commit
-                      (plist-get mail :buffer)
-                      (smtpmail-native-queue-envelope
-                       mail (smtpmail-native-job-account))
-                      state)))
-          (smtpmail-native-outbox-release entry)
-          ;; A busy machine may take longer than users are kept waiting.
-          (let ((smtpmail-native-list--patience 60))
-            (revert-buffer))
-          (goto-char (smtpmail-native-draw-find
-                      (smtpmail-native-entry-id entry)))
-          (smtpmail-native-entry-id entry))
-      (kill-buffer (plist-get mail :buffer)))))
-
-(defun smtpmail-native-list-tests--cell (id column)
-  "Return what stands in COLUMN, a number, of the line of the entry ID."
-  (save-excursion
-    (goto-char (smtpmail-native-draw-find id))
-    (aref (tabulated-list-get-entry) column)))
-
-(defun smtpmail-native-list-tests--status (id)
-  "Return (STATUS HOLD) of the entry ID, or nil if there is none."
-  (let ((entry (smtpmail-native-outbox-get id)))
-    (and entry
-         (list (plist-get (smtpmail-native-entry-state entry) :status)
-               (plist-get (smtpmail-native-entry-state entry) :hold)))))
-
-(defun smtpmail-native-list-tests--key (key &optional answer)
-  "Call what KEY is bound to; whatever is asked gets ANSWER.
-Return the questions."
-  (let ((asked nil))
-    (cl-letf* ((ask (lambda (prompt &rest _) (push prompt asked) answer))
-               ((symbol-function 'y-or-n-p) ask)
-               ((symbol-function 'yes-or-no-p) ask))
-      (call-interactively (key-binding (kbd key))))
-    asked))
-
-(defun smtpmail-native-list-tests--settle ()
-  "Wait until nothing is under way."
-  (smtpmail-native-test-wait
-   (lambda ()
-     (not (smtpmail-native-schedule-busy-p)))))
+(require 'smtpmail-native-list-helper)
 
 ;;;; What is shown
 
@@ -209,11 +125,11 @@ Return the questions."
                                       "^Hello")
                                     (buffer-string))))
           (pop-to-buffer (smtpmail-native-draw-buffer))
-          (dolist (key '("e" "s" "m"))
+          (dolist (key '("e" "s" "a"))
             (should-error (smtpmail-native-list-tests--key key)
                           :type 'user-error))
           (should (= 1 (plist-get (smtpmail-native-line-counts) :needy)))
-          (smtpmail-native-list-tests--key "d" t)
+          (smtpmail-native-list-tests--key "D" t)
           (should-not (smtpmail-native-outbox-ids)))))))
 
 (ert-deftest smtpmail-native-list-tests-damaged-cut ()
@@ -241,7 +157,7 @@ Return the questions."
              "--b\nContent-Type: application/pdf; name=x.pdf\n"
              "Content-Transfer-Encoding: base64\n\nAAAA\n--b--\n"))
     (smtpmail-native-list-tests--key "RET")
-    (should view-mode)
+    (should (derived-mode-p 'smtpmail-native-show-mode))
     (dolist (text '("^State: refused$" "^Reason: 550 no$"
                     "^Recipient: bob@example.org: refused, 550 no such user$"
                     "^Subject: Grüße$" "^Hällo$"
@@ -267,18 +183,18 @@ Return the questions."
       (smtpmail-native-test-wait (lambda () (= (point-min) (point-max)))))))
 
 (ert-deftest smtpmail-native-list-tests-unknown ()
-  "What may have arrived is sent or edited only after asking; `m' ends it."
+  "What may have arrived is sent or edited only after asking; `a' ends it."
   (smtpmail-native-list-tests--with nil
     (let ((id (smtpmail-native-list-tests--commit '(:status unknown)))
           (copied nil))
-      (dolist (key '("s" "e" "m" "d"))
+      (dolist (key '("s" "e" "a" "D"))
         (should (smtpmail-native-list-tests--key key nil))
         (should (equal (smtpmail-native-list-tests--status id) '(unknown nil))))
       (should-error (smtpmail-native-list-tests--key "h") :type 'user-error)
       (should (equal (smtpmail-native-list-tests--status id) '(unknown nil)))
       (let ((smtpmail-native-sent-functions
              (list (lambda (plist) (setq copied (plist-get plist :id))))))
-        (smtpmail-native-list-tests--key "m" t))
+        (smtpmail-native-list-tests--key "a" t))
       (should (equal copied id))
       (should-not (smtpmail-native-outbox-ids))
       (should (= (point-min) (point-max)))
@@ -294,7 +210,7 @@ Return the questions."
     (dolist (state '((:status refused) (:status held :hold user)
                      (:status ready :next 9999999999)))
       (let ((id (smtpmail-native-list-tests--commit state)))
-        (should-error (smtpmail-native-list-tests--key "m" t) :type 'user-error)
+        (should-error (smtpmail-native-list-tests--key "a" t) :type 'user-error)
         (should (smtpmail-native-outbox-get id))))))
 
 (ert-deftest smtpmail-native-list-tests-stored-reason ()
@@ -313,14 +229,14 @@ Return the questions."
   "`d' asks, and deletes only then."
   (smtpmail-native-list-tests--with nil
     (let ((id (smtpmail-native-list-tests--commit '(:status refused))))
-      (should (equal (smtpmail-native-list-tests--key "d" nil)
+      (should (equal (smtpmail-native-list-tests--key "D" nil)
                      '("Delete \u201ctest\u201d to bob@example.org without \
 sending it? ")))
       (should (smtpmail-native-outbox-get id))
-      (smtpmail-native-list-tests--key "d" t)
+      (smtpmail-native-list-tests--key "D" t)
       (should-not (smtpmail-native-outbox-ids))
       (should (= (point-min) (point-max)))
-      (should-error (smtpmail-native-list-tests--key "d" t)
+      (should-error (smtpmail-native-list-tests--key "D" t)
                     :type 'user-error))))
 
 (ert-deftest smtpmail-native-list-tests-flush ()
@@ -361,7 +277,7 @@ sending it? ")))
                       "sending 42%")))
             (should (equal (substring-no-properties smtpmail-native-mode-line)
                            " Mail:1 42%"))
-            (dolist (key '("e" "s" "d" "h"))
+            (dolist (key '("e" "s" "D" "h"))
               (should-error (smtpmail-native-list-tests--key key t)
                             :type 'user-error)
               (should (smtpmail-native-attempt-sending id)))
@@ -388,7 +304,8 @@ sending it? ")))
 (ert-deftest smtpmail-native-list-tests-no-line ()
   "Where there is no mail, no key does anything but say so."
   (smtpmail-native-list-tests--with nil
-    (dolist (key '("RET" "e" "s" "h" "c" "d" "m" "t"))
+    (dolist (key '("RET" "e" "s" "h" "c" "d" "D" "m" "a" "S" "t"
+                   "x"))
       (should-error (smtpmail-native-list-tests--key key t)
                     :type 'user-error))))
 
@@ -1047,7 +964,7 @@ sending it? ")))
             (write-region "x" nil file nil 'silent)
             (smtpmail-native-outbox)
             (should (string-match-p "\\`1 sent message could not be filed; \
-type u to see it" said))
+type F to see it" said))
             (smtpmail-native-list-unfiled)
             (should (derived-mode-p 'dired-mode))
             (should (equal (file-name-as-directory

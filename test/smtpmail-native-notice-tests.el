@@ -305,8 +305,9 @@ messages\n"
       (smtpmail-native-notices-put
        (smtpmail-native-notice
         (smtpmail-native-notice-tests--entry "1" '(:status refused))))
-      (dolist (action '(edit send delete show))
+      (dolist (action '(edit send delete))
         (should-error (smtpmail-native-react action "1") :type 'user-error))
+      (should-error (smtpmail-native-show "1") :type 'user-error)
       (should-not (smtpmail-native-notices-list)))))
 
 (ert-deftest smtpmail-native-notice-tests-text ()
