@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* test-dialogues.c - play every script of a folder against the core.
-   test-dialogues PATH: a folder of *.smtp files, or one of them.  The server
+   test-dialogues PATH: a folder with *.smtp files, or one of them.  The server
    runs in a thread of its own; what the script's lines `client' and `expect'
    say is told in test/peer/README.org.  In every dialogue, no text that the
    core lets out may hold a secret.  */
@@ -216,7 +216,7 @@ static void fill_server(struct dialogue *d) {
 /* message="..." (\0 stands for NUL), or size=LINES of 70 octets.  */
 static void write_message(struct dialogue *d) {
   char value[2048];
-  snprintf(d->file, sizeof d->file, "%s/%s.msg", folder, d->name);
+  snprintf(d->file, sizeof d->file, "%s/message", folder);
   FILE *out = fopen(d->file, "w");
   CHECK(out != NULL);
   if (!out)
@@ -440,31 +440,43 @@ static void run_file(const char *path, const char *name) {
   free(d.script);
 }
 
-static int is_script(const struct dirent *entry) {
-  const char *dot = strrchr(entry->d_name, '.');
+static bool is_folder(const char *path) {
+  struct stat stat_of;
+  return stat(path, &stat_of) == 0 && S_ISDIR(stat_of.st_mode);
+}
+
+static bool is_script(const char *path) {
+  const char *dot = strrchr(path, '.');
   return dot && strcmp(dot, ".smtp") == 0;
 }
 
-static void run_folder(const char *path) {
+static int is_seen(const struct dirent *entry) {
+  return entry->d_name[0] != '.';
+}
+
+/* All scripts below PATH, named as from PATH + ROOT on.  */
+static void run_folder(const char *path, size_t root) {
   struct dirent **entries = NULL;
-  int count = scandir(path, &entries, is_script, alphasort);
+  int count = scandir(path, &entries, is_seen, alphasort);
   CHECK(count > 0);
   for (int i = 0; i < count; i++) {
     char file[1024];
     snprintf(file, sizeof file, "%s/%s", path, entries[i]->d_name);
-    run_file(file, entries[i]->d_name);
+    if (is_folder(file))
+      run_folder(file, root);
+    else if (is_script(file))
+      run_file(file, file + root);
     free(entries[i]);
   }
   free(entries);
 }
 
 int main(int argc, char **argv) {
-  struct stat stat_of;
   const char *path = argc > 1 ? argv[1] : "test/peer";
   if (!mkdtemp(folder) || !certs_make(folder))
     return 70;
-  if (stat(path, &stat_of) == 0 && S_ISDIR(stat_of.st_mode))
-    run_folder(path);
+  if (is_folder(path))
+    run_folder(path, strlen(path) + 1);
   else
     run_file(path, strrchr(path, '/') ? strrchr(path, '/') + 1 : path);
   certs_remove(folder);
