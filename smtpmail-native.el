@@ -134,6 +134,9 @@ message may have been delivered."
 (autoload 'smtpmail-native-unlock "smtpmail-native-command"
   "Ask for the passwords and certificates that held messages need." t)
 ;;;###autoload
+(autoload 'smtpmail-native-save-passwords "smtpmail-native-command"
+  "Offer to save the passwords that you typed and a server has accepted." t)
+;;;###autoload
 (autoload 'smtpmail-native-start "smtpmail-native-command"
   "Send the waiting messages of the outbox in the background." t)
 ;;;; Scripts

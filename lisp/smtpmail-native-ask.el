@@ -15,7 +15,9 @@
 (require 'smtpmail-native-error)
 (require 'smtpmail-native-identity)
 (require 'smtpmail-native-index)
+(require 'smtpmail-native-notice)
 (require 'smtpmail-native-outbox)
+(require 'smtpmail-native-quiet)
 (require 'smtpmail-native-schedule)
 (require 'smtpmail-native-tell)
 (require 'smtpmail-native-verdict)
@@ -65,6 +67,26 @@ there is nothing to ask for."
    ((and (smtpmail-native-verdict-secret-p result)
          (not (plist-get result :token-refused)))
     (smtpmail-native-ask--again envelope))))
+
+;;;; Saving what was typed
+
+(defconst smtpmail-native-ask--unsaved "unsaved password"
+  "The name of the notice of a password that is not saved.")
+
+(defun smtpmail-native-ask--offer-save (whose)
+  "Offer to save the password of WHOSE, a text, or nothing any more if nil.
+For `smtpmail-native-auth-unsaved-functions'."
+  (cond ((null whose)
+         (smtpmail-native-quiet-forget smtpmail-native-ask--unsaved))
+        ((smtpmail-native-tell-attended-p)
+         (let ((text (format "The server accepted the password of %s, which \
+is not saved" (smtpmail-native-error-text whose))))
+           (smtpmail-native-quiet-warn
+            text (smtpmail-native-notice-offer smtpmail-native-ask--unsaved
+                                               text 'save))))))
+
+(add-hook 'smtpmail-native-auth-unsaved-functions
+          #'smtpmail-native-ask--offer-save)
 
 ;;;; Certificates
 

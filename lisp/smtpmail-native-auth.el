@@ -339,7 +339,7 @@ asking, because no one can type a token."
   (let* ((keys (and (plist-member keys :user)
                     (list :user (plist-get keys :user))))
          (request (smtpmail-native-lookup-request
-                   host port (append '(:ask t) keys)))
+                   host port (append '(:ask t :again t) keys)))
          (stored (condition-case nil
                      (apply #'smtpmail-native-auth-find host port keys)
                    (smtpmail-native-auth-error nil)))
@@ -368,17 +368,24 @@ The mail may be sent by now: no error and no quit leaves this function."
 (defvar smtpmail-native-auth--unsaved nil
   "Credentials that have worked, and that auth-source has still to save.")
 
+(defvar smtpmail-native-auth-unsaved-functions nil
+  "Abnormal hook run when a password has worked that is not saved yet.
+The functions get one argument, a text that says whose it is; or nil when
+there is none any more.")
+
 (defun smtpmail-native-auth-save-pending ()
   "Let auth-source save what has worked since the last command.
 It may ask the user, and so only commands call this."
-  (while smtpmail-native-auth--unsaved
-    (smtpmail-native-auth--save (pop smtpmail-native-auth--unsaved))))
+  (when smtpmail-native-auth--unsaved
+    (while smtpmail-native-auth--unsaved
+      (smtpmail-native-auth--save (pop smtpmail-native-auth--unsaved)))
+    (run-hook-with-args 'smtpmail-native-auth-unsaved-functions nil)))
 
 (defun smtpmail-native-auth-worked (found &optional later)
   "Remember that the server has accepted FOUND.
 A typed password is kept for this session, and offered to auth-source, which
-may ask the user; LATER non-nil means with the next command that sends mail
-or unlocks the outbox."
+may ask the user; LATER non-nil means by a command: the next one that sends
+or unlocks, or `smtpmail-native-save-passwords'."
   (when (and (plist-get found :typed) (plist-get found :password))
     (smtpmail-native-secrets-remember
      found (smtpmail-native-lookup-rest found)))
@@ -389,7 +396,11 @@ or unlocks the outbox."
          (push (list :host (plist-get found :host)
                      :port (plist-get found :port)
                      :save (plist-get found :save))
-               smtpmail-native-auth--unsaved))))
+               smtpmail-native-auth--unsaved)
+         (run-hook-with-args 'smtpmail-native-auth-unsaved-functions
+                             (format "%s at %s:%s" (plist-get found :user)
+                                     (plist-get found :host)
+                                     (plist-get found :port))))))
 
 (defun smtpmail-native-auth-failed (found)
   "Forget FOUND, which the server has refused."

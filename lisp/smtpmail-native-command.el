@@ -10,6 +10,7 @@
 (require 'smtpmail-native-act)
 (require 'smtpmail-native-ask)
 (require 'smtpmail-native-attempt)
+(require 'smtpmail-native-auth)
 (require 'smtpmail-native-draft)
 (require 'smtpmail-native-entry)
 (require 'smtpmail-native-index)
@@ -78,6 +79,16 @@ line in the echo area say that something is missing."
   (smtpmail-native-command-worded
     (when (= 0 (smtpmail-native-ask-all))
       (message "No message is waiting for a password or certificate"))))
+
+;;;###autoload
+(defun smtpmail-native-save-passwords ()
+  "Offer to save the passwords that you typed and a server has accepted.
+That is for those that were typed while no command sent a message; auth-source
+asks where to save them."
+  (interactive)
+  (unless smtpmail-native-auth--unsaved
+    (user-error "No password to save"))
+  (smtpmail-native-auth-save-pending))
 
 (provide 'smtpmail-native-command)
 ;;; smtpmail-native-command.el ends here

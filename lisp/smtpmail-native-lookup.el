@@ -23,6 +23,7 @@
 (declare-function auth-source-remember "auth-source" (spec found))
 (defvar auth-source-do-cache)
 (defvar auth-sources)
+(defvar auth-source-creation-defaults)
 (defvar auth-source-creation-prompts)
 (defvar smtpmail-smtp-user)
 (defvar smtpmail-servers-requiring-authorization)
@@ -49,7 +50,7 @@ Without the module only the services of mail are known by name."
                (:constructor smtpmail-native-request--new)
                (:copier nil))
   "What to look for, and how; see `smtpmail-native-auth-find'."
-  host port user demanded ask probe later)
+  host port user demanded ask again probe later)
 
 (defun smtpmail-native-lookup-may-ask-p (request)
   "Return non-nil if REQUEST allows to ask the user."
@@ -77,6 +78,7 @@ See `smtpmail-native-auth-find'."
      :demanded (or (plist-get keys :demanded)
                    (and (smtpmail-native-lookup-demanded-p host) t))
      :ask (plist-get keys :ask)
+     :again (plist-get keys :again)
      :probe (plist-get keys :probe)
      :later (plist-get keys :later))))
 
@@ -260,6 +262,10 @@ It offers to save them once they have worked.  Return a plist, or nil if
 none of the sources can make an entry."
   (require 'auth-source)
   (let* ((user (smtpmail-native-request-user request))
+         (auth-source-creation-defaults
+          (append auth-source-creation-defaults
+                  (and (smtpmail-native-auth-string user-mail-address)
+                       (list (cons 'user user-mail-address)))))
          (auth-source-creation-prompts
           '((user . "SMTP user name for %h: ")
             (secret . "SMTP password for %u at %h: ")))
@@ -300,13 +306,18 @@ The user whose typed password was refused last is offered again."
                                     (smtpmail-native-secrets-refused-user
                                      (smtpmail-native-request-host request)
                                      (smtpmail-native-request-port request))
+                                    (smtpmail-native-auth-string
+                                     user-mail-address)
                                     (user-login-name))))))
     (list :source 'prompt
           :user user
           :password (if password
                         (smtpmail-native-secrets-encode password)
                       (smtpmail-native-secrets-read
-                       (format "SMTP password for %s at %s: " user place)))
+                       (format "SMTP password for %s at %s%s: " user place
+                               (if (smtpmail-native-request-again request)
+                                   " (the last one was refused)"
+                                 ""))))
           :typed t)))
 
 (provide 'smtpmail-native-lookup)

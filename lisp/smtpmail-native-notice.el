@@ -43,7 +43,8 @@
     (show . "Show") (delete . "Delete...") (outbox . "Outbox")
     (delivered . "It was delivered") (again . "Send again...")
     (password . "Enter password...") (where . "Where Emacs looked")
-    (certificate . "Accept certificate...") (dismiss . "Dismiss"))
+    (certificate . "Accept certificate...") (save . "Save password...")
+    (dismiss . "Dismiss"))
   "Labels of buttons, by what they do; \"...\" means that a question follows.")
 
 (defconst smtpmail-native-notice--kinds
@@ -162,6 +163,12 @@ recipient whether it arrived.")
    :head (format-time-string "Sent at %H:%M: ")
    :title (smtpmail-native-entry-title entry)
    :buttons (smtpmail-native-notice--buttons '(outbox dismiss))))
+
+(defun smtpmail-native-notice-offer (id text action)
+  "Return a notice with the name ID that says TEXT and offers ACTION, a symbol."
+  (smtpmail-native-notice--new
+   :id id :kind 'text :head text
+   :buttons (smtpmail-native-notice--buttons (list action 'dismiss))))
 
 (defun smtpmail-native-notice-text-only (text)
   "Return a notice that says TEXT, a string."

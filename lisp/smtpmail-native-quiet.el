@@ -9,8 +9,9 @@
 
 ;;; Code:
 
-;; The one call that goes up: what shows is loaded when there is something to show.
+;; The only calls that go up: what shows is loaded when there is something to show.
 (autoload 'smtpmail-native-notices-put "smtpmail-native-notices")
+(autoload 'smtpmail-native-notices-drop "smtpmail-native-notices")
 
 (defun smtpmail-native-quiet-warn (text &optional notice)
   "Tell TEXT, which the user must not miss, in a way that stays.
@@ -19,6 +20,11 @@ batch mode TEXT is a warning."
   (if noninteractive
       (display-warning 'smtpmail-native text)
     (smtpmail-native-notices-put (or notice text))))
+
+(defun smtpmail-native-quiet-forget (id)
+  "Remove the notice ID, if there is one."
+  (when (featurep 'smtpmail-native-notices)
+    (smtpmail-native-notices-drop id)))
 
 (defvar smtpmail-native-quiet--buffer nil
   "The buffer in which code runs that no command has started.")

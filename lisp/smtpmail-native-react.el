@@ -130,9 +130,10 @@ for one whose name was wrong.  You are asked first."
 (defun smtpmail-native-react (action id)
   "Do ACTION, that of a button of a notice, with the message ID.
 Signal a `user-error' if the message is gone."
-  (if (eq action 'where)
-      (command-execute 'smtpmail-native-explain-credentials)
-    (funcall (alist-get action smtpmail-native-react--actions) id)))
+  (pcase action
+    ('where (command-execute 'smtpmail-native-explain-credentials))
+    ('save (smtpmail-native-save-passwords))
+    (_ (funcall (alist-get action smtpmail-native-react--actions) id))))
 
 (provide 'smtpmail-native-react)
 ;;; smtpmail-native-react.el ends here

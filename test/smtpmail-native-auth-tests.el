@@ -289,27 +289,35 @@ So it is when auth-source has no place where it could be saved."
         (should (= (length questions) 2))))))
 
 (ert-deftest smtpmail-native-auth-tests-refused-user ()
-  "After a typed password was refused, its user is the first offer."
+  "After a typed password was refused, its user is the first offer.
+The prompt says that it was."
   (smtpmail-native-auth-tests-with ""
     (let ((noninteractive nil)
           (auth-sources nil)
+          (prompts nil)
           (offers nil))
       (cl-letf (((symbol-function 'read-string)
                  (lambda (_prompt &optional initial &rest _)
                    (push initial offers)
                    (copy-sequence "alice")))
                 ((symbol-function 'read-passwd)
-                 (lambda (&rest _) (copy-sequence "open"))))
+                 (lambda (prompt &rest _)
+                   (push prompt prompts)
+                   (copy-sequence "open"))))
         (let ((found (smtpmail-native-auth-find "h" 25 :ask t :demanded t)))
           (smtpmail-native-auth-failed found))
         (smtpmail-native-auth-ask-again "H" 25)
-        (should (equal offers (list "alice" (user-login-name))))
+        (should (equal prompts
+                       '("SMTP password for alice at H:25 (the last one was \
+refused): "
+                         "SMTP password for alice at h:25: ")))
+        (should (equal offers (list "alice" user-mail-address)))
         ;; Another server has other users.
         (smtpmail-native-auth-ask-again "i" 25)
-        (should (equal (car offers) (user-login-name)))
+        (should (equal (car offers) user-mail-address))
         (smtpmail-native-forget-passwords)
         (smtpmail-native-auth-ask-again "h" 25)
-        (should (equal (car offers) (user-login-name)))))))
+        (should (equal (car offers) user-mail-address))))))
 
 (ert-deftest smtpmail-native-auth-tests-user-only ()
   "Only the password is asked for when auth-source knows the user."

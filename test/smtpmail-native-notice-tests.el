@@ -318,6 +318,32 @@ messages\n"
     (should (equal "Cannot write to the outbox\n  [Outbox]  [Dismiss]\n"
                    (smtpmail-native-notice-tests--shown)))))
 
+(ert-deftest smtpmail-native-notice-tests-password ()
+  "A password that worked in the background is offered for saving, and asks
+nothing by itself; saved, the notice goes."
+  (smtpmail-native-notice-tests--live
+    (let ((smtpmail-native-auth--unsaved nil)
+          (saved 0))
+      (cl-letf (((symbol-function 'smtpmail-native-tell-attended-p)
+                 (lambda () t)))
+        (smtpmail-native-auth-worked
+         (list :host "h" :port 25 :user "alice"
+               :save (lambda () (setq saved (1+ saved))))
+         t)
+        (should (equal "The server accepted the password of alice at h:25, \
+which is not saved\n  [Save password...]  [Dismiss]\n"
+                       (replace-regexp-in-string
+                        "\n  \\([a-z]\\)" " \\1"
+                        (smtpmail-native-notice-tests--shown))))
+        (should (= saved 0))
+        (with-current-buffer smtpmail-native-notices--name
+          (goto-char (point-min))
+          (forward-button 1)
+          (push-button))
+        (should (= saved 1))
+        (should-not (smtpmail-native-notices-list))
+        (should-error (smtpmail-native-save-passwords) :type 'user-error)))))
+
 (ert-deftest smtpmail-native-notice-tests-batch ()
   "In batch mode a notice is one warning, as it always was."
   (let ((told nil))
