@@ -8,6 +8,8 @@
 #include "certs-weak.h"
 #include "certs.h"
 #include "check.h"
+#include "folder.h"
+#include "needle.h"
 #include "peer-run.h"
 #include "smtp/session.h"
 
@@ -21,7 +23,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define DISGUISE 0x55
 #define PASSWORD "correct-horse-4711-battery"
 #define SCRIPT                                                                 \
   "tls good%s\nS: 220 x\nC: EHLO *\nS: 250-x\nS: 250 AUTH %s\nauth %s %s %s\n" \
@@ -38,19 +39,7 @@ enum manner { SEND, SEND_AND_LEAVE, CANCEL };
 
 enum { NEEDLES = 5 }; /* password, its base64 at any offset, passphrase */
 
-struct needle {
-  unsigned char octets[128];
-  size_t len;
-};
-
 static struct needle needles[NEEDLES];
-static char folder[] = "/tmp/smtpmail-native-XXXXXX";
-
-static void disguise(struct needle *needle, const char *text, size_t len) {
-  needle->len = len;
-  for (size_t i = 0; i < len; i++)
-    needle->octets[i] = (unsigned char)text[i] ^ DISGUISE;
-}
 
 /* Base64 of the password behind SHIFT other octets, without the ends that these
    and what follows have a part in.  */
@@ -66,21 +55,6 @@ static void disguise_base64(struct needle *needle, unsigned shift) {
   gnutls_free(encoded.data);
 }
 
-static bool holds(const unsigned char *at, size_t len,
-                  const struct needle *needle) {
-  const unsigned char *end = at + len - needle->len;
-  const int first = needle->octets[0] ^ DISGUISE;
-  while (at < end && (at = memchr(at, first, (size_t)(end - at)))) {
-    size_t n = 0;
-    while (n < needle->len && (at[n] ^ DISGUISE) == needle->octets[n])
-      n++;
-    if (n == needle->len)
-      return true;
-    at++;
-  }
-  return false;
-}
-
 static bool reveal(struct smn_buf *buf, const struct needle *needle) {
   if (!smn_buf_init_secret(buf, 128))
     return false;
@@ -89,12 +63,6 @@ static bool reveal(struct smn_buf *buf, const struct needle *needle) {
     room[i] = (char)(needle->octets[i] ^ DISGUISE);
   buf->len = needle->len;
   return true;
-}
-
-static char *in_folder(const char *name) {
-  char path[128];
-  snprintf(path, sizeof path, "%s/%s", folder, name);
-  return strdup(path);
 }
 
 /* Processes */
@@ -233,18 +201,6 @@ static int dump(const char *mechanism, enum manner manner) {
   return found;
 }
 
-static void remove_folder(void) {
-  DIR *dir = opendir(folder);
-  for (struct dirent *entry; dir && (entry = readdir(dir));) {
-    char path[400];
-    snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-    unlink(path);
-  }
-  if (dir)
-    closedir(dir);
-  rmdir(folder);
-}
-
 int main(void) {
   static const char *const mechanisms[] = {
       "PLAIN",       "LOGIN",         "CRAM-MD5",
@@ -272,6 +228,6 @@ int main(void) {
       for (int manner = SEND; manner <= CANCEL; manner += CANCEL)
         CHECK_INT(dump(mechanisms[i], (enum manner)manner), 0);
   }
-  remove_folder();
+  certs_remove(folder);
   return check_done("test-coredump");
 }

@@ -3,6 +3,7 @@
    and what waits side by side.  */
 #include "base/abreast.h"
 #include "check.h"
+#include "folder.h"
 #include "mail/claim.h"
 #include "mail/create.h"
 
@@ -15,7 +16,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static char folder[] = "/tmp/smtpmail-native-XXXXXX";
 static int slow_ms; /* that a directory takes to be made */
 
 int mkdir(const char *path, mode_t mode) {

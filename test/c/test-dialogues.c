@@ -6,6 +6,7 @@
    core lets out may hold a secret.  */
 #include "certs.h"
 #include "check.h"
+#include "folder.h"
 #include "peer-run.h"
 #include "sasl/worked.h"
 #include "smtp/session.h"
@@ -17,8 +18,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-static char folder[] = "/tmp/smtpmail-native-XXXXXX";
 
 struct dialogue {
   const char *name;
@@ -89,7 +88,7 @@ static char **list(const char *text) {
   return items;
 }
 
-static char *in_folder(const char *name, const char *suffix) {
+static char *file_of(const char *name, const char *suffix) {
   char path[1200];
   snprintf(path, sizeof path, "%s/%s.%s", folder, name, suffix);
   return strdup(path);
@@ -105,7 +104,7 @@ static char *pin_for(char *name) {
   gnutls_x509_crt_t crt = NULL;
   if (slash)
     *slash = '\0';
-  file = in_folder(name, "pem");
+  file = file_of(name, "pem");
   if (gnutls_load_file(file, &pem) == 0 && gnutls_x509_crt_init(&crt) == 0 &&
       gnutls_x509_crt_import(crt, &pem, GNUTLS_X509_FMT_PEM) == 0) {
     if (slash)
@@ -134,19 +133,19 @@ static void fill_client_key(struct dialogue *d) {
   char value[1024];
   server->avoid = optional(d, "avoid");
   if (word(d->client, "cert", value, sizeof value)) {
-    server->cert_file = in_folder(value, "pem");
-    server->key_file = in_folder(value, "key");
+    server->cert_file = file_of(value, "pem");
+    server->key_file = file_of(value, "key");
   }
   if (word(d->client, "key", value, sizeof value)) {
     free(server->key_file);
-    server->key_file = in_folder(value, "key");
+    server->key_file = file_of(value, "key");
   }
   if (word(d->client, "file", value, sizeof value)) {
     char *dot = strchr(value, '.');
     CHECK(dot != NULL);
     if (dot)
       *dot = '\0';
-    server->cert_file = in_folder(value, dot ? dot + 1 : "");
+    server->cert_file = file_of(value, dot ? dot + 1 : "");
   }
   if (word(d->client, "passphrase", value, sizeof value))
     CHECK(smn_buf_init_secret(&server->passphrase, 256) &&
@@ -194,10 +193,10 @@ static void fill_server(struct dialogue *d) {
     server->priority = copy(value);
   server->trustfiles = calloc(2, sizeof *server->trustfiles);
   if (!word(d->client, "trust", value, sizeof value))
-    server->trustfiles[0] = in_folder("ca", "pem");
+    server->trustfiles[0] = file_of("ca", "pem");
   if (word(d->client, "crl", value, sizeof value)) {
     server->crlfiles = calloc(2, sizeof *server->crlfiles);
-    server->crlfiles[0] = in_folder("crl", "pem");
+    server->crlfiles[0] = file_of("crl", "pem");
   }
   fill_client_key(d);
   if (word(d->client, "authzid", value, sizeof value))

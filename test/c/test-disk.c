@@ -5,6 +5,7 @@
 #include "check.h"
 #include "engine/disk.h"
 #include "engine/events.h"
+#include "folder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +19,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char folder[] = "/tmp/smtpmail-native-XXXXXX";
 static int wake[2];
 
 static char *path(const char *name) {

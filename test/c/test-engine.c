@@ -5,6 +5,7 @@
 #include "check.h"
 #include "engine/engine.h"
 #include "engine/events.h"
+#include "folder.h"
 #include "peer-run.h"
 
 #include <fcntl.h>
@@ -30,7 +31,6 @@
 #define FLIGHT "C: MAIL *\nC: RCPT *\nC: DATA\n"
 #define TAKEN "S: 250 x\nS: 250 x\nS: 354 x\ndata\nS: 250 x\nC: QUIT\n"
 
-static char folder[] = "/tmp/smtpmail-native-XXXXXX";
 static char message[64];
 static int wake[2];
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* test-entry.c - the files of an entry are read as those of a stranger.  */
 #include "check.h"
+#include "folder.h"
 #include "mail/entry.h"
 
 #include <fcntl.h>
@@ -8,7 +9,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char folder[] = "/tmp/smtpmail-native-XXXXXX";
 static const char *const files[] = {"message.el", "state", "receipt",
                                     "message"};
 

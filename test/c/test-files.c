@@ -3,6 +3,7 @@
    revocation list.  What is no regular file, or too large, is told at once.  */
 #include "base/file.h"
 #include "check.h"
+#include "folder.h"
 #include "mail/content.h"
 #include "net/trust.h"
 
@@ -14,7 +15,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static char folder[] = "/tmp/smtpmail-native-XXXXXX";
 static struct smn_blocks blocks;
 
 static enum smn_kind load(const struct smn_tls_options *options,

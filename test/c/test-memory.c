@@ -8,6 +8,7 @@
 #include "check.h"
 #include "engine/engine.h"
 #include "engine/events.h"
+#include "folder.h"
 #include "peer-run.h"
 #include "smtp/session.h"
 
@@ -23,14 +24,6 @@
 #define SMALL 1024L
 #define MIB 1048576L
 #define GROWTH_KIB 2048 /* that a message of any size may cost */
-
-static char folder[] = "/tmp/smtpmail-native-XXXXXX";
-
-static char *in_folder(const char *name) {
-  char path[600];
-  snprintf(path, sizeof path, "%s/%s", folder, name);
-  return strdup(path);
-}
 
 /* In a process of its own: play the server, and end.  */
 static void serve(int listening, bool tls) {

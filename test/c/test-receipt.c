@@ -2,6 +2,7 @@
 /* test-receipt.c - receipts and claims, on a good disk and on bad ones.  */
 #include "base/redact.h"
 #include "check.h"
+#include "folder.h"
 #include "mail/claim.h"
 #include "mail/receipt.h"
 
@@ -12,8 +13,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static char folder[] = "/tmp/smtpmail-native-XXXXXX";
 
 static const char *path(const char *name) {
   static char made[2][256];

@@ -6,6 +6,7 @@
 #include "certs.h"
 #include "check.h"
 #include "fds.h"
+#include "folder.h"
 #include "net/conn.h"
 #include "peer-run.h"
 #include "smtp/session.h"
@@ -21,14 +22,6 @@ enum { SHORT_MS = 60, LONG_MS = 20000 };
 
 static const char tls12[] = "NORMAL:-VERS-ALL:+VERS-TLS1.2";
 static const char tls13[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3";
-
-static char folder[] = "/tmp/smtpmail-native-XXXXXX";
-
-static char *in_folder(const char *name) {
-  char path[256];
-  snprintf(path, sizeof path, "%s/%s", folder, name);
-  return strdup(path);
-}
 
 /* The server */
 

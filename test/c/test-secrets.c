@@ -9,6 +9,8 @@
 #include "check.h"
 #include "engine/engine.h"
 #include "engine/events.h"
+#include "folder.h"
+#include "needle.h"
 #include "peer-run.h"
 #include "smtp/session.h"
 
@@ -21,49 +23,23 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define DISGUISE 0x55
 #define PASSWORD "correct-horse-4711-battery"
 #define BASE64 "Y29ycmVjdC1ob3JzZS00NzExLWJhdHRlcnk="
 #define PLAIN "AHVzZXIAY29ycmVjdC1ob3JzZS00NzExLWJhdHRlcnk="
 
 #define NEEDLES 16
 
-struct needle {
-  unsigned char octets[512];
-  size_t len;
-};
-
 struct haystack {
   struct needle needles[NEEDLES];
   int count;
 };
-
-static char folder[] = "/tmp/smtpmail-native-XXXXXX";
 
 static void add(struct haystack *h, const void *bytes, size_t len) {
   struct needle *needle = &h->needles[h->count];
   if (!CHECK(len >= 12 && len <= sizeof needle->octets && h->count < NEEDLES))
     return;
   h->count++;
-  needle->len = len;
-  for (size_t i = 0; i < len; i++)
-    needle->octets[i] = ((const unsigned char *)bytes)[i] ^ DISGUISE;
-}
-
-static bool holds(const unsigned char *at, size_t len,
-                  const struct needle *needle) {
-  const unsigned char *end = at + len;
-  while ((size_t)(end - at) >= needle->len &&
-         (at = memchr(at, needle->octets[0] ^ DISGUISE,
-                      (size_t)(end - at) - needle->len + 1))) {
-    size_t n = 0;
-    while (n < needle->len && (at[n] ^ DISGUISE) == needle->octets[n])
-      n++;
-    if (n == needle->len)
-      return true;
-    at++;
-  }
-  return false;
+  disguise(needle, bytes, len);
 }
 
 /* The needles in the memory FROM to TO, page by page: the guard of a stack may
@@ -228,12 +204,6 @@ static void serve(int listening, const char *mechanism, enum smn_stream stream,
 }
 
 /* The client */
-
-static char *in_folder(const char *name) {
-  char path[600];
-  snprintf(path, sizeof path, "%s/%s", folder, name);
-  return strdup(path);
-}
 
 static struct smn_job *make_job(int port, enum smn_stream stream,
                                 const struct needle *password) {

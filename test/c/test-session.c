@@ -8,6 +8,7 @@
 #include "certs.h"
 #include "check.h"
 #include "fds.h"
+#include "folder.h"
 #include "peer-run.h"
 #include "smtp/session.h"
 
@@ -23,8 +24,6 @@
 
 #define LETTERS 4
 #define TIMEOUT_MS 10000
-
-static char folder[] = "/tmp/smtpmail-native-XXXXXX";
 
 /* What a session is given of a letter.  */
 struct parcel {

@@ -2,6 +2,7 @@
 /* test-tls.c - sessions that are resumed, and handshakes that are cut off.  */
 #include "certs.h"
 #include "check.h"
+#include "folder.h"
 #include "net/conn.h"
 #include "net/tickets.h"
 #include "net/trust.h"
@@ -15,14 +16,6 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-static char folder[] = "/tmp/smtpmail-native-XXXXXX";
-
-static char *in_folder(const char *name) {
-  char path[256];
-  snprintf(path, sizeof path, "%s/%s", folder, name);
-  return strdup(path);
-}
 
 /* Resumption: one server, which keeps its key, and many clients.  */
 

@@ -4,6 +4,7 @@
    is skipped.  */
 #include "certs.h"
 #include "check.h"
+#include "folder.h"
 #include "peer-run.h"
 #include "smtp/session.h"
 
@@ -19,8 +20,6 @@
 #define CERT TOKEN ";object=client;type=cert"
 #define PIN "4711-0815"
 #define OWNER_PIN "12345678"
-
-static char folder[] = "/tmp/smtpmail-native-XXXXXX";
 
 static void write_file(const char *name, const char *text) {
   char path[128];
