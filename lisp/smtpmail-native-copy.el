@@ -323,8 +323,8 @@ For `smtpmail-native-changed-functions'."
   (when (and id
              (gethash id smtpmail-native-copy--kept)
              (not (rassoc id smtpmail-native-copy--awaited))
-             (not (file-exists-p (smtpmail-native-outbox-file
-                                  (smtpmail-native-entry-make :id id)))))
+             (smtpmail-native-outbox-gone-p
+              (smtpmail-native-entry-make :id id)))
     (remhash id smtpmail-native-copy--kept)))
 
 (add-hook 'smtpmail-native-changed-functions

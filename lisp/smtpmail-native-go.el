@@ -82,7 +82,8 @@ It is held for what another one lacks."
 (defun smtpmail-native-go-try-p (entry now)
   "Return non-nil if there is something to be done for ENTRY at the time NOW."
   (or (smtpmail-native-entry-due-p entry now)
-      (smtpmail-native-entry-unsettled-p entry)
+      (and (smtpmail-native-entry-unsettled-p entry)
+           (not (smtpmail-native-settle-stuck-p entry)))
       (smtpmail-native-go--trial-p entry)))
 
 (defun smtpmail-native-go--attempt (entry)
@@ -132,8 +133,7 @@ The value is nil if it is gone or in use."
   (let ((entry (smtpmail-native-entry-make :id id)))
     (or (smtpmail-native-outbox-claim entry)
         (progn
-          (unless (file-exists-p (directory-file-name
-                                  (smtpmail-native-outbox-file entry)))
+          (when (smtpmail-native-outbox-gone-p entry)
             (smtpmail-native-index-drop id))
           nil))))
 

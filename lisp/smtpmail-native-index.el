@@ -251,7 +251,8 @@ Return its id if others have to hear of it."
         (if (null new)
             (smtpmail-native-index--drop id)
           (puthash id new smtpmail-native-index--entries)
-          (if stamp
+          ;; What could not be read may be so the next time.
+          (if (and stamp (null (smtpmail-native-entry-problem new)))
               (puthash id stamp smtpmail-native-index--stamps)
             (remhash id smtpmail-native-index--stamps)))
         (unless (if new (smtpmail-native-index--same-p old new) (null old))

@@ -40,10 +40,10 @@ It waits longer only until what it does survives the end of Emacs.")
   "Tell that something of ENTRY did not get to the disk, and give the REASON."
   (let ((title (smtpmail-native-entry-title entry)))
     (smtpmail-native-quiet-warn
-     (if (file-exists-p (smtpmail-native-outbox-file entry))
-         (format "May not survive a loss of power: %s: %s" title reason)
-       (format "Deleted from the outbox by another program, and not sent: \
-%s: %s" title reason)))))
+     (if (smtpmail-native-outbox-gone-p entry)
+         (format "Deleted from the outbox by another program, and not sent: \
+%s: %s" title reason)
+       (format "May not survive a loss of power: %s: %s" title reason)))))
 
 (defun smtpmail-native-outbox--hand-in (entry steps &optional tell)
   "Have the disk do STEPS of `smtpmail-native-disk-submit' for ENTRY.
@@ -374,7 +374,7 @@ A name that leads elsewhere is none of them, whatever the entry says."
 PENDING is nil if it failed before ENTRY gave up its claim.  Return non-nil
 if ENTRY is still there; else what is left of it is trash."
   (let ((claim (and pending (smtpmail-native-disk-pending-take-end pending)))
-        (there (file-exists-p (smtpmail-native-outbox-file entry))))
+        (there (not (smtpmail-native-outbox-gone-p entry))))
     (when claim
       (if there
           (setf (smtpmail-native-entry-claim entry) claim)

@@ -151,6 +151,18 @@ CHECKED is as in `smtpmail-native-outbox-area'."
   (concat (smtpmail-native-outbox-root) (smtpmail-native-entry-area entry) "/"
           (smtpmail-native-entry-id entry) (and name "/") name))
 
+(defun smtpmail-native-outbox-gone-p (entry)
+  "Return non-nil if ENTRY is not in the outbox any more.
+A disk that does not say is no proof of that."
+  (smtpmail-native-outbox-locally
+    (condition-case nil
+        (progn
+          (access-file (directory-file-name (smtpmail-native-outbox-file entry))
+                       "Looking for it")
+          nil)
+      (file-missing t)
+      (file-error nil))))
+
 (defun smtpmail-native-outbox-pending (entry)
   "Return what the disk has still to do for ENTRY, or nil."
   (smtpmail-native-disk-pending (smtpmail-native-outbox-file entry)))
@@ -317,31 +329,46 @@ FILES is a value of `smtpmail-native-outbox--files'."
             "its message and message.el are gone; smtpmail may have sent it \
 from its own queue")))))
 
-(defun smtpmail-native-outbox-load (entry)
-  "Read the files of ENTRY anew, and return it."
-  (smtpmail-native-outbox-locally
-    (let* ((files (smtpmail-native-outbox--files entry))
-           (problem (and (null files)
-                         (smtpmail-native-data-file-problem
-                          (smtpmail-native-outbox-file entry) t))))
-      (setf (smtpmail-native-entry-problem entry) problem
-            (smtpmail-native-entry-envelope entry) nil
-            (smtpmail-native-entry-receipt entry) nil
+(defun smtpmail-native-outbox--read (entry)
+  "Read the files of ENTRY into it, and note what is wrong with them."
+  (let* ((files (smtpmail-native-outbox--files entry))
+         (problem (and (null files)
+                       (smtpmail-native-data-file-problem
+                        (smtpmail-native-outbox-file entry) t))))
+    (setf (smtpmail-native-entry-problem entry) problem
+          (smtpmail-native-entry-envelope entry) nil
+          (smtpmail-native-entry-receipt entry) nil
+          (smtpmail-native-entry-state entry)
+          (list :status 'held :hold 'interrupted :text problem))
+    (unless problem
+      (setf (smtpmail-native-entry-envelope entry)
+            (or (smtpmail-native-outbox--unwritten entry "message.el")
+                (smtpmail-native-outbox--read-envelope
+                 entry (and files (aref files 0))))
             (smtpmail-native-entry-state entry)
-            (list :status 'held :hold 'interrupted :text problem))
-      (unless problem
-        (setf (smtpmail-native-entry-envelope entry)
-              (or (smtpmail-native-outbox--unwritten entry "message.el")
-                  (smtpmail-native-outbox--read-envelope
-                   entry (and files (aref files 0))))
-              (smtpmail-native-entry-state entry)
-              (or (smtpmail-native-outbox--unwritten entry "state")
-                  (smtpmail-native-outbox--read-state
-                   entry (and files (aref files 1))))
-              (smtpmail-native-entry-receipt entry)
-              (smtpmail-native-outbox--read-receipt entry files))
-        (smtpmail-native-outbox--check-message entry files))))
+            (or (smtpmail-native-outbox--unwritten entry "state")
+                (smtpmail-native-outbox--read-state
+                 entry (and files (aref files 1))))
+            (smtpmail-native-entry-receipt entry)
+            (smtpmail-native-outbox--read-receipt entry files))
+      (smtpmail-native-outbox--check-message entry files))))
+
+(defun smtpmail-native-outbox-load (entry)
+  "Read the files of ENTRY anew, and return it.
+What the disk does not let us read is a problem of ENTRY, for now."
+  (condition-case err
+      (smtpmail-native-outbox-locally
+        (smtpmail-native-outbox--read entry))
+    (file-error
+     (setf (smtpmail-native-entry-problem entry) (error-message-string err))))
   entry)
+
+(defun smtpmail-native-outbox--there-p (entry)
+  "Return non-nil if ENTRY has a directory, or the disk does not say."
+  (let ((directory (smtpmail-native-outbox-file entry)))
+    (or (file-directory-p directory)
+        (not (or (smtpmail-native-outbox-gone-p entry)
+                 (file-exists-p (directory-file-name directory)))))))
 
 (defun smtpmail-native-outbox-get (id &optional area)
   "Return the entry ID of the outbox, read from its files, or nil.
@@ -349,7 +376,7 @@ AREA is the directory of the outbox that holds it, by default \"queue\"."
   (smtpmail-native-outbox-locally
     (let ((entry (smtpmail-native-entry-make :id id :area (or area "queue"))))
       (and (not (smtpmail-native-outbox-leaving-p entry))
-           (file-directory-p (smtpmail-native-outbox-file entry))
+           (smtpmail-native-outbox--there-p entry)
            (smtpmail-native-outbox-load entry)))))
 
 (defun smtpmail-native-outbox-ids ()

@@ -72,16 +72,46 @@ before that, the next session repeats it."
   (smtpmail-native-tell-forget-trace id)
   (smtpmail-native-identity-forget id))
 
+(defconst smtpmail-native-settle--later 300
+  "Seconds until what could not be deleted is deleted again.")
+
+(defvar smtpmail-native-settle--stuck (make-hash-table :test #'equal)
+  "Entries that were sent and could not be deleted, by id.
+The value is `waits' until that is tried again, then `told'.")
+
+(defun smtpmail-native-settle-stuck-p (entry)
+  "Return non-nil if ENTRY cannot be deleted now, which was tried."
+  (eq 'waits (gethash (smtpmail-native-entry-id entry)
+                      smtpmail-native-settle--stuck)))
+
+(defun smtpmail-native-settle--once-more (id)
+  "Let the entry ID, which could not be deleted, be looked at again."
+  (when (eq 'waits (gethash id smtpmail-native-settle--stuck))
+    (puthash id 'told smtpmail-native-settle--stuck)
+    (smtpmail-native-index-changed id)))
+
+(defun smtpmail-native-settle-try-stuck ()
+  "Let all entries that could not be deleted be looked at again."
+  (maphash (lambda (id _) (smtpmail-native-settle--once-more id))
+           smtpmail-native-settle--stuck))
+
 (defun smtpmail-native-settle--cannot-finish (entry reason)
   "Tell that ENTRY was sent, but cannot be deleted for REASON; note it there.
-ENTRY is claimed.  The next look deletes it, and does nothing else."
-  (smtpmail-native-quiet-warn
-   (format "The message was sent, but cannot be deleted from the outbox: %s"
-           reason))
-  (ignore-errors
-    (smtpmail-native-outbox-set entry :status 'sent :finished t))
-  (smtpmail-native-outbox-release entry)
-  (smtpmail-native-index-put entry))
+ENTRY is claimed.  A later look deletes it, and does nothing else."
+  (let ((id (smtpmail-native-entry-id entry)))
+    (unless (gethash id smtpmail-native-settle--stuck)
+      (smtpmail-native-quiet-warn
+       (format
+        "The message was sent, but cannot be deleted from the outbox: %s"
+        reason)))
+    ;; At once it would fail again, and again.
+    (puthash id 'waits smtpmail-native-settle--stuck)
+    (smtpmail-native-quiet-timer smtpmail-native-settle--later
+                                 #'smtpmail-native-settle--once-more id)
+    (ignore-errors
+      (smtpmail-native-outbox-set entry :status 'sent :finished t))
+    (smtpmail-native-outbox-release entry)
+    (smtpmail-native-index-put entry)))
 
 (defun smtpmail-native-settle-finish (entry)
   "File the copies of ENTRY, which has been sent, run the hook, delete it."

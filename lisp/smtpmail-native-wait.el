@@ -222,7 +222,7 @@ what cannot be deleted is held."
           (smtpmail-native-index-drop id)
           (smtpmail-native-outbox-wait entry smtpmail-native-outbox-patience))
       (smtpmail-native-error
-       (if (file-exists-p (smtpmail-native-outbox-file entry))
+       (if (not (smtpmail-native-outbox-gone-p entry))
            (smtpmail-native-wait--keep-back entry (cadr err))
          (smtpmail-native-quiet-warn (cadr err))
          (smtpmail-native-outbox-release entry)

@@ -21,6 +21,7 @@
 (require 'smtpmail-native-outbox)
 (require 'smtpmail-native-quiet)
 (require 'smtpmail-native-schedule)
+(require 'smtpmail-native-settle)
 (require 'smtpmail-native-spare)
 (require 'smtpmail-native-tell)
 
@@ -72,6 +73,7 @@ Signal `smtpmail-native-outbox-error' if the outbox cannot be read."
     (when (smtpmail-native-index-busy-p)
       (smtpmail-native-load)
       (setq smtpmail-native-schedule--looking t))
+    (smtpmail-native-settle-try-stuck)
     (smtpmail-native-schedule--due)))
 
 (defun smtpmail-native-watch--try-look ()

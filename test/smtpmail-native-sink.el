@@ -76,6 +76,7 @@ smtpmail lead to it, and the outbox is empty and nobody's else."
   (smtpmail-native-watch-stop)
   (setq smtpmail-native-schedule--tell-left nil)
   (clrhash smtpmail-native-tell--once)
+  (clrhash smtpmail-native-settle--stuck)
   (smtpmail-native-index-clear))
 
 (defun smtpmail-native-sink-log (folder step)
