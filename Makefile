@@ -17,7 +17,7 @@ MODULE ?= smtpmail-native-module$(SUFFIX)
 EL = smtpmail-native.el $(wildcard lisp/*.el)
 TESTS_EL = $(wildcard test/*-tests.el)
 SOURCES = Makefile $(EL) $(wildcard module/*/*.[ch] test/*.el test/c/*.[ch] \
-  test/fuzz/*.[ch] test/fuzz/*.mk module/*.org tools/* test/kill-test test/deb-test debian/rules \
+  test/fuzz/*.[ch] test/fuzz/*.mk module/*.org tools/* test/kill-test test/fault-test test/deb-test debian/rules \
   *.org test/*/*.org .ci/* bin/* .dir-locals.el)
 # The glue alone knows Emacs; the core is a library without it.
 GLUE = $(patsubst module/%.c,%,$(wildcard module/emacs/*.c))
@@ -47,7 +47,7 @@ BATCH = $(EMACS) -Q --batch --eval '(setq load-prefer-newer t)' -L . -L lisp
 
 LOG = $(BUILD)/log
 SERVERS = $(BUILD)/plain/peer $(BUILD)/plain/sink $(BUILD)/plain/recorder.so \
-  $(BUILD)/plain/slow-disk.so
+  $(BUILD)/plain/slow-disk.so $(BUILD)/plain/faulty-disk.so
 ASAN_LOGS = $(C_TESTS:%=$(LOG)/asan-%.log)
 # One thread, and much to do.
 TSAN_LOGS = $(patsubst %,$(LOG)/tsan-%.log,$(filter-out test-exhaustive test-orders,$(C_TESTS)))
@@ -55,7 +55,7 @@ PLAIN_LOGS = $(PLAIN_TESTS:%=$(LOG)/plain-%.log)
 ERT_LOGS = $(TESTS_EL:test/%.el=$(LOG)/ert-%.log)
 # Installing runs other Emacsen; what they do with the module the rest shows.
 ASSERTIONS_LOGS = $(filter-out %-install-tests.log %-build-tests.log \
-  %-exhaustive-tests.log, \
+  %-exhaustive-tests.log %-fault-tests.log, \
   $(TESTS_EL:test/%.el=$(LOG)/assertions-%.log))
 
 all: module $(BUILD)/lisp.stamp ## build the module, byte-compile the Lisp
@@ -130,7 +130,8 @@ $(ALONE:%=$(BUILD)/plain/%): $(BUILD)/plain/%: $(BUILD)/plain/%.o
 $(BUILD)/plain/delay $(BUILD)/plain/bench-server: $(BUILD)/plain/fork-server.o
 
 # What is loaded before a program stands between it and its files.
-$(BUILD)/plain/recorder.so $(BUILD)/plain/slow-disk.so: \
+$(BUILD)/plain/recorder.so $(BUILD)/plain/slow-disk.so \
+    $(BUILD)/plain/faulty-disk.so: \
     $(BUILD)/plain/%.so: $(BUILD)/plain/%.o
 	$(CC) -shared -pthread -o $@ $^ -ldl
 
@@ -219,7 +220,7 @@ lint: all ## check formatting and style
 	cppcheck --quiet --enable=warning,portability,performance \
 	  --error-exitcode=1 --inline-suppr --std=c11 module test/c
 	$(BATCH) -L test -l tools/checkdoc.el $(EL) \
-	  $(wildcard test/*.el test/power/*.el)
+	  $(wildcard test/*.el test/power/*.el test/faults/*.el)
 	$(EMACS) --batch -L . -L lisp -l tools/lint-package.el $(EL)
 	tools/check-layers
 	tools/check-arrows
@@ -227,6 +228,12 @@ lint: all ## check formatting and style
 
 powercut: all $(SERVERS) ## lose the power at each step of each scene
 	$(BATCH) -L test -L test/power -l powercut -f powercut-run $(SCENES)
+
+# make faults SAMPLE=4 SEED=1 SCENES="background" ERRORS="EIO": without SAMPLE
+# each operation of each scene, which takes an hour.
+faults: all $(SERVERS) ## let each operation of the disk fail
+	@SCENES="$(SCENES)" ERRORS="$(ERRORS)" test/fault-test $(or $(SAMPLE),0) \
+	  $(or $(SEED),1)
 
 # What the C tests reach of the core.  A test that fails counts, too.
 COVERAGE = $(C_TESTS:%=$(BUILD)/coverage/%)
@@ -339,6 +346,6 @@ clean: ## remove all that was built
 -include test/fuzz/fuzz.mk
 
 FORCE:
-.PHONY: all module help check $(CHECKS) check-clang check-musl check-big-endian torture lint powercut coverage coverage-lisp mutants \
+.PHONY: all module help check $(CHECKS) check-clang check-musl check-big-endian torture lint powercut faults coverage coverage-lisp mutants \
   demo bench info dist install uninstall clean FORCE
 .SECONDARY:
