@@ -203,11 +203,7 @@ inside TLS it does not wait for the reply to EHLO.  In clear AUTH waits."
                       :type 'smtpmail-native-refused)))
     (should-not (smtpmail-native-exim-tests--bodies folder))
     ;; The others have got it, and a script hears of the rest.
-    (let ((smtpmail-native-partial-recipients t))
-      (should-error (smtpmail-native-exim-tests--send
-                     tls-port 'ssl "some\n"
-                     "bob@example.org, nobody@example.org")
-                    :type 'smtpmail-native-refused))
+    (smtpmail-native-server-check-partial tls-port 'ssl)
     (smtpmail-native-exim-tests--send tls-port 'ssl "yes\n")
     (should (equal (smtpmail-native-exim-tests--bodies folder)
                    '("some\n" "yes\n")))))
@@ -232,32 +228,13 @@ inside TLS it does not wait for the reply to EHLO.  In clear AUTH waits."
   "A refusal is told as such at whatever stage it comes, and the next one goes."
   (smtpmail-native-exim-tests--with
     (let ((smtpmail-native-idle-seconds 5))
-      (let ((smtpmail-local-domain "refused.example"))
-        (should-error (smtpmail-native-exim-tests--send tls-port 'ssl "no\n")
-                      :type 'smtpmail-native-refused))
+      (smtpmail-native-server-check-name tls-port 'ssl)
       (dolist (smtpmail-native-chunking '(nil t))
-        (pcase-dolist (`(,from ,type)
-                       '(("refused@example.org" smtpmail-native-refused)
-                         ("later@example.org" smtpmail-native-deferred)
-                         ("data@example.org" smtpmail-native-refused)
-                         ("data-later@example.org" smtpmail-native-deferred)
-                         ("end@example.org" smtpmail-native-refused)
-                         ("end-later@example.org" smtpmail-native-deferred)))
-          ;; It has no rule before content in chunks.
-          (unless (and smtpmail-native-chunking (string-prefix-p "data" from))
-            (ert-info (from)
-              (should-error (smtpmail-native-server-send
-                             tls-port "no\n" :stream 'ssl :from from)
-                            :type type))))
-        (pcase-dolist (`(,to ,type)
-                       '(("bob@example.org, later@example.org"
-                          smtpmail-native-deferred)
-                         ("bob@example.org, gone@example.org"
-                          smtpmail-native-refused)))
-          (ert-info (to)
-            (should-error (smtpmail-native-exim-tests--send
-                           tls-port 'ssl "no\n" to)
-                          :type type))))
+        ;; It has no rule before content in chunks.
+        (smtpmail-native-server-check-senders
+         tls-port 'ssl (and smtpmail-native-chunking "data"))
+        (smtpmail-native-server-check-recipients tls-port 'ssl
+                                                 'smtpmail-native-refused))
       (smtpmail-native-exim-tests--send tls-port 'ssl "yes\n")
       (should (equal (smtpmail-native-exim-tests--bodies folder)
                      '("yes\n"))))))
@@ -271,15 +248,9 @@ recipient."
 recipients_max = 2"))
     (smtpmail-native-exim-tests--with
       (let ((smtpmail-native-idle-seconds 5)
-            (large (apply #'concat (make-list 20000 "a line\n")))
             (wanted nil))
         (dolist (smtpmail-native-chunking '(nil t))
-          (let ((why (should-error
-                      (smtpmail-native-exim-tests--send tls-port 'ssl large)
-                      :type 'smtpmail-native-refused)))
-            (should (string-match-p "too large" (cadr why))))
-          (should-not (string-match-p "^C: \\(?:DATA\\|BDAT\\)"
-                                      (smtpmail-native-server-trace)))
+          (smtpmail-native-server-check-large tls-port 'ssl)
           (dotimes (i 8)
             (push (format "%s %d\n" smtpmail-native-chunking i) wanted)
             (smtpmail-native-exim-tests--send tls-port 'ssl (car wanted))))

@@ -421,7 +421,6 @@ and do not tell it the server that the field names."
        "C: QUIT" "S: 221 bye")
     (let* ((copy (expand-file-name "copy" folder))
            (early (expand-file-name "early" folder))
-           (process-environment (cons "TERM=xterm" process-environment))
            (form
             `(progn
                (require 'smtpmail-native)
@@ -450,25 +449,13 @@ and do not tell it the server that the field names."
                (while (smtpmail-native-outbox-ids)
                  (sit-for 0.05))
                (set-buffer-modified-p nil)
-               (kill-emacs)))
-           (emacs (make-process
-                   :name "emacs" :buffer nil :noquery t :connection-type 'pty
-                   :command (list (expand-file-name invocation-name
-                                                    invocation-directory)
-                                  "-Q" "-nw" "--eval"
-                                  "(setq native-comp-deferred-compilation nil)"
-                                  "-L" smtpmail-native-test-folder
-                                  "--eval" (prin1-to-string form)))))
-      (unwind-protect
-          (progn
-            (set-process-window-size emacs 24 80)
-            (smtpmail-native-test-wait (lambda () (not (process-live-p emacs))))
-            (smtpmail-native-test-verdict server)
-            (should-not (file-exists-p early))
-            (should-not (file-exists-p smtpmail-queue-dir))
-            (should (string-match-p "^Typed in a terminal\\.$"
-                                    (smtpmail-native-test-text copy))))
-        (delete-process emacs)))))
+               (kill-emacs))))
+      (smtpmail-native-test-terminal form)
+      (smtpmail-native-test-verdict server)
+      (should-not (file-exists-p early))
+      (should-not (file-exists-p smtpmail-queue-dir))
+      (should (string-match-p "^Typed in a terminal\\.$"
+                              (smtpmail-native-test-text copy))))))
 
 (provide 'smtpmail-native-mode-tests)
 ;;; smtpmail-native-mode-tests.el ends here

@@ -185,19 +185,9 @@ mkdir -p /var/lib/opensmtpd/empty && exec \"$0\" -d -f \"$1\""
   "Refused recipients, and too many, spoil neither the others nor what follows."
   (smtpmail-native-opensmtpd-tests--with
     (let ((smtpmail-native-idle-seconds 10))
-      (dolist (case '(("nobody@example.org" smtpmail-native-refused)
-                      ("later@example.org" smtpmail-native-deferred)
-                      ("bob@example.org, nobody@example.org, later@example.org"
-                       smtpmail-native-refused)
-                      ("bob@example.org, gone@example.org"
-                       smtpmail-native-deferred)))
-        (should-error (smtpmail-native-opensmtpd-tests--send
-                       port "no\n" :to (car case))
-                      :type (cadr case)))
-      (let ((smtpmail-native-partial-recipients t))
-        (should-error (smtpmail-native-opensmtpd-tests--send
-                       port "some\n" :to "nobody@example.org, bob@example.org")
-                      :type 'smtpmail-native-refused))
+      (smtpmail-native-server-check-recipients port 'plain
+                                               'smtpmail-native-deferred)
+      (smtpmail-native-server-check-partial port 'plain)
       ;; It takes three at a time.
       (smtpmail-native-opensmtpd-tests--send
        port "yes\n" :to "a@example.org, b@example.org, c@example.org, \
@@ -209,24 +199,9 @@ d@example.org, e@example.org, f@example.org, g@example.org")
   "A refusal is told as such at whatever stage it comes, and the next one goes."
   (smtpmail-native-opensmtpd-tests--with
     (let ((smtpmail-native-idle-seconds 10))
-      (let ((smtpmail-local-domain "refused.example"))
-        (should-error (smtpmail-native-opensmtpd-tests--send port "no\n")
-                      :type 'smtpmail-native-refused))
-      (pcase-dolist (`(,from ,type)
-                     '(("refused@example.org" smtpmail-native-refused)
-                       ("later@example.org" smtpmail-native-deferred)
-                       ("data@example.org" smtpmail-native-refused)
-                       ("data-later@example.org" smtpmail-native-deferred)
-                       ("end@example.org" smtpmail-native-refused)
-                       ("end-later@example.org" smtpmail-native-deferred)))
-        (ert-info (from)
-          (should-error (smtpmail-native-opensmtpd-tests--send
-                         port "no\n" :from from)
-                        :type type)))
-      ;; By SIZE, before anything of it is sent.
-      (should-error (smtpmail-native-opensmtpd-tests--send
-                     port (apply #'concat (make-list 20000 "a line\n")))
-                    :type 'smtpmail-native-refused)
+      (smtpmail-native-server-check-name port 'plain)
+      (smtpmail-native-server-check-senders port 'plain)
+      (smtpmail-native-server-check-large port 'plain)
       (smtpmail-native-opensmtpd-tests--send port "yes\n")
       (should (equal '("yes\n")
                      (smtpmail-native-opensmtpd-tests--delivered folder 1))))))

@@ -108,29 +108,18 @@ into its folder, and make it anew."
 Her files, and those of the server, are in the new directory `folder'."
   (declare (indent 1) (debug t))
   `(let* ((folder (file-name-as-directory (make-temp-file "smtpmail-native" t)))
-          (user-mail-address "alice@example.org")
-          (user-full-name "Alice")
-          (auth-sources nil)
-          (mail-personal-alias-file "/nonexistent")
-          (smtpmail-smtp-server "localhost")
-          (smtpmail-smtp-user nil)
-          (smtpmail-queue-mail nil)
-          ;; A second try, after a second, tells nothing new.
-          (smtpmail-retries 1)
           (smtpmail-debug-info t)
-          (smtpmail-local-domain "example")
-          (smtpmail-auth-credentials
-           (mapcar (lambda (port) (list "localhost" port "alice" "secret"))
-                   ,ports))
-          (smtpmail-starttls-credentials nil)
-          (smtpmail-native-outbox-directory (expand-file-name "outbox/" folder))
-          (gnutls-trustfiles (list (smtpmail-native-test-cert "ca.pem")))
-          (inhibit-message t))
+          (gnutls-trustfiles (list (smtpmail-native-test-cert "ca.pem"))))
      (set-file-modes folder #o755)
-     (unwind-protect
-         (progn ,@body)
-       (smtpmail-native-server-hang-up)
-       (delete-directory folder t))))
+     (smtpmail-native-test-with-user folder nil
+       (let ((smtpmail-local-domain "example")
+             (smtpmail-auth-credentials
+              (mapcar (lambda (port) (list "localhost" port "alice" "secret"))
+                      ,ports)))
+         (unwind-protect
+             (progn ,@body)
+           (smtpmail-native-server-hang-up)
+           (delete-directory folder t))))))
 
 (defun smtpmail-native-server-hang-up ()
   "End the connections that are kept."
@@ -149,6 +138,60 @@ Her files, and those of the server, are in the new directory `folder'."
       (insert "To: " to "\nSubject: x\n" (or header "")
               mail-header-separator "\n" body)
       (smtpmail-native-send-it))))
+
+(defun smtpmail-native-server-check-senders (port stream &optional but)
+  "Check that PORT refuses what comes from some senders, by STREAM.
+Servers are told to do so at different stages; those whose name begins with
+BUT are left out."
+  (pcase-dolist (`(,from ,type)
+                 '(("refused@example.org" smtpmail-native-refused)
+                   ("later@example.org" smtpmail-native-deferred)
+                   ("data@example.org" smtpmail-native-refused)
+                   ("data-later@example.org" smtpmail-native-deferred)
+                   ("end@example.org" smtpmail-native-refused)
+                   ("end-later@example.org" smtpmail-native-deferred)))
+    (unless (and but (string-prefix-p but from))
+      (ert-info (from)
+        (should-error (smtpmail-native-server-send port "no\n" :stream stream
+                                                   :from from)
+                      :type type)))))
+
+(defun smtpmail-native-server-check-name (port stream)
+  "Check that PORT refuses a client by its name, by STREAM."
+  (let ((smtpmail-local-domain "refused.example"))
+    (should-error (smtpmail-native-server-send port "no\n" :stream stream)
+                  :type 'smtpmail-native-refused)))
+
+(defun smtpmail-native-server-check-large (port stream)
+  "Check that PORT takes no 140000 octets by STREAM, and is sent none of them."
+  (should-error (smtpmail-native-server-send
+                 port (apply #'concat (make-list 20000 "a line\n"))
+                 :stream stream)
+                :type 'smtpmail-native-refused)
+  (should-not (string-match-p "^C: \\(?:DATA\\|BDAT\\)"
+                              (smtpmail-native-server-trace))))
+
+(defun smtpmail-native-server-check-recipients (port stream last)
+  "Check that PORT refuses recipients by STREAM, and what it is told of.
+LAST is the condition when it hangs up at one."
+  (dolist (case `(("nobody@example.org" smtpmail-native-refused)
+                  ("later@example.org" smtpmail-native-deferred)
+                  ("bob@example.org, nobody@example.org, later@example.org"
+                   smtpmail-native-refused)
+                  ("bob@example.org, gone@example.org" ,last)))
+    (ert-info ((car case))
+      (should-error (smtpmail-native-server-send port "no\n" :stream stream
+                                                 :to (car case))
+                    :type (cadr case)))))
+
+(defun smtpmail-native-server-check-partial (port stream)
+  "Check that who is accepted gets a message although another one is not.
+It goes to PORT by STREAM, and its body is \"some\"."
+  (let ((smtpmail-native-partial-recipients t))
+    (should-error (smtpmail-native-server-send
+                   port "some\n" :stream stream
+                   :to "nobody@example.org, bob@example.org")
+                  :type 'smtpmail-native-refused)))
 
 (defun smtpmail-native-server-trace ()
   "Return the trace of the last message."

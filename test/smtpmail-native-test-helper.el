@@ -148,6 +148,31 @@ Fail when the client did not behave as scripted."
       (error "The client misbehaved:\n%s" said))
     said))
 
+(defmacro smtpmail-native-test-with-user (folder port &rest body)
+  "Run BODY as Alice, who has her files in FOLDER and sends to PORT.
+Other variables of smtpmail have their defaults."
+  (declare (indent 2) (debug t))
+  `(let ((user-mail-address "alice@example.org")
+         (user-full-name "Alice")
+         (mail-personal-alias-file "/nonexistent")
+         (auth-sources nil)
+         (smtpmail-smtp-server "localhost")
+         (smtpmail-smtp-service ,port)
+         (smtpmail-smtp-user nil)
+         (smtpmail-mail-address nil)
+         (smtpmail-stream-type nil)
+         (smtpmail-local-domain nil)
+         (smtpmail-auth-credentials nil)
+         (smtpmail-starttls-credentials nil)
+         (smtpmail-queue-mail nil)
+         (smtpmail-queue-dir (expand-file-name "queued-mail" ,folder))
+         ;; A second try, after a second, tells nothing new.
+         (smtpmail-retries 1)
+         (smtpmail-native-timeout 20)
+         (smtpmail-native-outbox-directory (expand-file-name "outbox/" ,folder))
+         (inhibit-message t))
+     ,@body))
+
 (defmacro smtpmail-native-test-with-server (script &rest body)
   "Run BODY with the lines SCRIPT as the server, whose port is `port'.
 The server's process is `server', the folder of its files `folder'.  The
@@ -157,39 +182,38 @@ variables of smtpmail lead to it and have their defaults else."
           (started (smtpmail-native-test-start folder ,script))
           (server (car started))
           (port (cdr started))
-          (user-mail-address "alice@example.org")
-          (user-full-name "Alice")
-          (mail-personal-alias-file "/nonexistent")
-          (auth-sources nil)
-          (smtpmail-smtp-server "localhost")
-          (smtpmail-smtp-service port)
-          (smtpmail-smtp-user nil)
-          (smtpmail-mail-address nil)
-          (smtpmail-stream-type nil)
-          (smtpmail-local-domain nil)
           (smtpmail-debug-info t)
-          (smtpmail-auth-credentials nil)
-          (smtpmail-starttls-credentials nil)
-          (smtpmail-queue-mail nil)
-          (smtpmail-queue-dir (expand-file-name "queued-mail" folder))
-          (smtpmail-retries 1)
-          (smtpmail-native-timeout 20)
           (smtpmail-native-idle-seconds 0)
-          (smtpmail-native-outbox-directory
-           (expand-file-name "outbox/" folder))
           (gnutls-trustfiles (list (smtpmail-native-test-cert "ca.pem")))
           (send-mail-function #'smtpmail-native-send-it)
           (message-send-mail-function #'smtpmail-native-send-it)
-          (message-interactive t)
-          (inhibit-message t))
-     (ignore port)
-     (unwind-protect
-         (progn ,@body)
-       (when (process-live-p server)
-         (delete-process server))
-       (kill-buffer (process-buffer server))
-       (smtpmail-native-test-disk-idle)
-       (delete-directory folder t))))
+          (message-interactive t))
+     (smtpmail-native-test-with-user folder port
+       (unwind-protect
+           (progn ,@body)
+         (when (process-live-p server)
+           (delete-process server))
+         (kill-buffer (process-buffer server))
+         (smtpmail-native-test-disk-idle)
+         (delete-directory folder t)))))
+
+(defun smtpmail-native-test-terminal (form)
+  "Evaluate FORM in an Emacs with a terminal, and wait until that has ended."
+  (let* ((process-environment (cons "TERM=xterm" process-environment))
+         (emacs (make-process
+                 :name "emacs" :buffer nil :noquery t :connection-type 'pty
+                 :command (list (expand-file-name invocation-name
+                                                  invocation-directory)
+                                "-Q" "-nw" "--eval"
+                                "(setq native-comp-deferred-compilation nil)"
+                                "-L" smtpmail-native-test-folder
+                                "--eval" (prin1-to-string form)))))
+    (unwind-protect
+        (progn
+          (set-process-window-size emacs 24 80)
+          (smtpmail-native-test-wait
+           (lambda () (not (process-live-p emacs)))))
+      (delete-process emacs))))
 
 (defun smtpmail-native-test-delivered (folder)
   "Return the octets of the first message in FOLDER."

@@ -386,48 +386,34 @@ If the server wants one all the same, its words and all places are told."
   (smtpmail-native-test-with-server
       (smtpmail-native-test-script (smtpmail-native-test-ehlo)
                                    smtpmail-native-test-mail)
-    (let* ((process-environment (cons "TERM=xterm" process-environment))
-           (form `(progn
-                    (require 'smtpmail-native)
-                    (require 'message)
-                    (setq smtpmail-smtp-server "localhost"
-                          smtpmail-smtp-service ,port
-                          smtpmail-native-outbox-directory
-                          ,smtpmail-native-outbox-directory
-                          user-mail-address "alice@example.org"
-                          auth-sources nil
-                          message-auto-save-directory nil
-                          send-mail-function #'smtpmail-native-send-it
-                          message-send-mail-function #'smtpmail-native-send-it)
-                    (message-mail "bob@example.org" "test")
-                    (message-goto-body)
-                    (insert "From a terminal.\n")
-                    (message-send)
-                    (set-buffer-modified-p nil)
-                    (kill-emacs)))
-           (emacs (make-process
-                   :name "emacs" :buffer (get-buffer-create " *emacs*") :noquery t :connection-type 'pty
-                   :command (list (expand-file-name invocation-name
-                                                    invocation-directory)
-                                  "-Q" "-nw" "--eval"
-                                  "(setq native-comp-deferred-compilation nil)"
-                                  "-L" smtpmail-native-test-folder
-                                  "--eval" (prin1-to-string form)))))
-      (unwind-protect
-          (progn
-            (set-process-window-size emacs 24 80)
-            (smtpmail-native-test-wait (lambda () (not (process-live-p emacs))))
-            (smtpmail-native-test-verdict server)
-            ;; What its Emacs did not live to settle is there to be settled.
-            (let ((entries (smtpmail-native-outbox-list)))
-              (should (= (length entries) 1))
-              (should (eq (plist-get (smtpmail-native-entry-receipt
-                                      (car entries))
-                                     :kind)
-                          'ok)))
-            (should (string-match-p "From a terminal"
-                                    (smtpmail-native-test-delivered folder))))
-        (delete-process emacs)))))
+    (smtpmail-native-test-terminal
+     `(progn
+        (require 'smtpmail-native)
+        (require 'message)
+        (setq smtpmail-smtp-server "localhost"
+              smtpmail-smtp-service ,port
+              smtpmail-native-outbox-directory
+              ,smtpmail-native-outbox-directory
+              user-mail-address "alice@example.org"
+              auth-sources nil
+              message-auto-save-directory nil
+              send-mail-function #'smtpmail-native-send-it
+              message-send-mail-function #'smtpmail-native-send-it)
+        (message-mail "bob@example.org" "test")
+        (message-goto-body)
+        (insert "From a terminal.\n")
+        (message-send)
+        (set-buffer-modified-p nil)
+        (kill-emacs)))
+    (smtpmail-native-test-verdict server)
+    ;; What its Emacs did not live to settle is there to be settled.
+    (let ((entries (smtpmail-native-outbox-list)))
+      (should (= (length entries) 1))
+      (should (eq (plist-get (smtpmail-native-entry-receipt (car entries))
+                             :kind)
+                  'ok)))
+    (should (string-match-p "From a terminal"
+                            (smtpmail-native-test-delivered folder)))))
 
 (ert-deftest smtpmail-native-tests-batch ()
   "A batch script can trust the exit code."
