@@ -264,6 +264,9 @@ mutants: ## change the code at random, see whether a test notices
 demo: all $(BUILD)/plain/peer ## send a mail to the scripted server, show it
 	$(BATCH) -L test -l test/demo.el
 
+pictures: all $(BUILD)/plain/peer ## take pictures of the windows, with Xvfb
+	tools/pictures $(BUILD)/pictures
+
 BENCHES = delay bench-server bench-bare bench-engine
 bench: all $(SERVERS) $(BENCHES:%=$(BUILD)/plain/%) ## measure
 	-@BENCH=1 tools/configure $(BUILD)/bench.mk
@@ -347,5 +350,5 @@ clean: ## remove all that was built
 
 FORCE:
 .PHONY: all module help check $(CHECKS) check-clang check-musl check-big-endian torture lint powercut faults coverage coverage-lisp mutants \
-  demo bench info dist install uninstall clean FORCE
+  demo pictures bench info dist install uninstall clean FORCE
 .SECONDARY:

@@ -150,8 +150,8 @@ For `context-menu-functions'."
             (smtpmail-native-draw-key a column)
             (smtpmail-native-draw-key b column))))))
 
-(defconst smtpmail-native-list--room 96
-  "Columns that a line takes where the names of recipients are short.")
+(defconst smtpmail-native-list--room 112
+  "Columns of a window in which each column of the list has enough room.")
 
 (defun smtpmail-native-list--format ()
   "Return the columns of the list; To and Subject get the room that there is."

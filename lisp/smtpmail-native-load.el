@@ -195,9 +195,9 @@ the module must come from the distribution that installed it")))
                                               target))))
             '("module"))))
 
-(defun smtpmail-native-load--built (buffer)
-  "Tell how the build that BUFFER shows has ended."
-  (let ((state (smtpmail-native-load-state)))
+(defun smtpmail-native-load--built (buffer good)
+  "Tell how the build that BUFFER shows has ended; GOOD non-nil means well."
+  (let ((state (and good (smtpmail-native-load-state))))
     (pcase (car state)
       ('ready (message "Building smtpmail-native...done"))
       ((or 'loaded 'restart)
@@ -227,8 +227,9 @@ Signal `smtpmail-native-usage-error' if there are no sources."
                                       "*smtpmail-native build*"))))
     (with-current-buffer buffer
       (add-hook 'compilation-finish-functions
-                (lambda (buffer _outcome)
-                  (smtpmail-native-load--built buffer))
+                (lambda (buffer outcome)
+                  (smtpmail-native-load--built
+                   buffer (string-prefix-p "finished" outcome)))
                 nil t))
     (message "Building smtpmail-native...")
     buffer))

@@ -154,6 +154,7 @@ For `smtpmail-native-changed-functions'."
                            (mapcar #'smtpmail-native-notice-id group))))
     (when (bobp)
       (insert "No notices\n"))
+    (set-buffer-modified-p nil)
     (goto-char (point-min))
     (let ((place (and id (text-property-any (point-min) (point-max)
                                             'smtpmail-native-notice id))))

@@ -149,7 +149,7 @@ What a field holds cannot make it look like several."
            (funcall line "Recipient" (format "%s: %s, %s %s" address outcome
                                              code text)))
           (_ (funcall line "Recipient" address)))))
-    (funcall line "Folder" (abbreviate-file-name
+    (funcall line "Directory" (abbreviate-file-name
                             (smtpmail-native-outbox-file entry)))
     (insert "\n")))
 
@@ -160,7 +160,7 @@ Of a damaged entry it is what is left."
   (condition-case err
       (smtpmail-native-view--insert-message entry)
     (error
-     (insert (format "[The message cannot be shown: %s]\n"
+     (insert (format "[Cannot display this message: %s]\n"
                      (smtpmail-native-error-text
                       (error-message-string err)))))))
 

@@ -55,6 +55,23 @@ MODULE is the content of the module's file, or nil for none."
            ,@body)
        (delete-directory folder t))))
 
+(ert-deftest smtpmail-native-load-tests-build-fails ()
+  "A build that fails is told as one, also where an older module is loaded."
+  (let ((told nil)
+        (built 'not-yet))
+    (cl-letf (((symbol-function 'message)
+               (lambda (format &rest args)
+                 (setq told (apply #'format format args)))))
+      (let ((smtpmail-native-load-built-functions
+             (list (lambda (file) (setq built file)))))
+        (with-temp-buffer
+          (smtpmail-native-load--built (current-buffer) nil)
+          (should (string-prefix-p "Cannot build smtpmail-native" told))
+          (should (null built))
+          (smtpmail-native-load--built (current-buffer) t)
+          (should (string-match-p "done; restart Emacs" told))
+          (should built))))))
+
 (ert-deftest smtpmail-native-load-tests-abi ()
   "The module that was built here is that of the sources here."
   (smtpmail-native-load)
