@@ -112,8 +112,8 @@ before sending it again")))
      (list :renewed nil :certificates nil :doubt nil
            :now (and (smtpmail-native-entry-release-time entry) t)
            :since (truncate (float-time))
-           ;; Refused and doubtful recipients are tried again, those that have
-           ;; got the message are not.
+           ;; Refused and doubtful recipients are tried again; recipients that
+           ;; have received the message are not.
            :results (seq-filter (lambda (result) (eq (cadr result) 'sent))
                                 (plist-get (smtpmail-native-entry-state entry)
                                            :results))))))
@@ -143,7 +143,7 @@ is being sent."
        "This message may have been delivered; check whether it was before \
 sending it again"))
     (apply #'smtpmail-native-outbox-set-envelope entry
-           ;; Who you are for the other server says nothing to this one.
+           ;; The other server's user means nothing to this one.
            :identity (smtpmail-native-identity account)
            :account (plist-get account :account)
            account)

@@ -234,7 +234,7 @@ sent		sent; only cleaning up remains
   (smtpmail-native-line-update))
 
 (defun smtpmail-native-list--revert (&rest _)
-  "Read the outbox anew and show it."
+  "Read the outbox again and show it."
   (smtpmail-native-command-worded
     (smtpmail-native-list--look)
     (smtpmail-native-index-complete smtpmail-native-list--patience)

@@ -2,8 +2,8 @@
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; What keys of the outbox and buttons of notices do with one message: they look
-;; at it anew, ask where you cannot undo it, and act.
+;; What keys of the outbox and buttons of notices do with one message: they read
+;; it again, ask where you cannot undo it, and act.
 
 ;;; Code:
 
@@ -25,7 +25,7 @@
      (smtpmail-native-draw-update)))
 
 (defun smtpmail-native-react-entry (id)
-  "Return the entry ID, read anew; signal an error if there is none."
+  "Return the entry ID, read again; signal an error if there is none."
   (or (smtpmail-native-outbox-get id)
       (progn
         (smtpmail-native-index-drop id)
