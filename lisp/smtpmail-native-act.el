@@ -138,6 +138,10 @@ ACCOUNT is that of `smtpmail-native-job-account-for'.  Signal
 is being sent."
   (smtpmail-native-act--with-claim entry
       (smtpmail-native-act--settled (smtpmail-native-act--claimed id))
+    (when (smtpmail-native-entry-problem entry)
+      (smtpmail-native-act--fail
+       (format "This message is damaged: %s"
+               (smtpmail-native-entry-problem entry))))
     (when (smtpmail-native-entry-doubt-p entry)
       (smtpmail-native-act--fail
        "This message may have been delivered; check whether it was before \

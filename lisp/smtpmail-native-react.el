@@ -99,6 +99,8 @@ for one whose name was wrong.  You are asked first."
                  (format "%s:%s"
                          (smtpmail-native-error-text (plist-get plist :host))
                          (plist-get plist :port)))))
+    (unless envelope
+      (user-error "This message is damaged"))
     (when (y-or-n-p (format "Its server is %s; send it through %s now? "
                             (funcall name envelope) (funcall name account)))
       (smtpmail-native-react-doing
