@@ -49,6 +49,8 @@
   "Return non-nil if point is in code: no comment, string or directive."
   (let ((state (syntax-ppss)))
     (not (or (nth 3 state) (nth 4 state)
+             ;; A buffer with more room is as good.
+             (looking-at-p "[0-9]+\\]\\(?:;\\| = {\\)")
              (save-excursion
                (beginning-of-line)
                (looking-at-p "[ \t]*\\(#\\|(defconst\\|(defvar\\|(require\\|\
