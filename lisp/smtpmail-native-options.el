@@ -286,7 +286,7 @@ If nil, it is the directory of the sources or, if that is not writable,
   :group 'smtpmail-native
   :package-version '(smtpmail-native . "0.1.0"))
 
-;;;; Outbox, certificates and delivery options
+;;;; What a message asks for, where it waits, and whom you trust
 
 (defcustom smtpmail-native-outbox-directory
   (locate-user-emacs-file "smtpmail-native/outbox/")
