@@ -235,6 +235,10 @@ faults: all $(SERVERS) ## let each operation of the disk fail
 	@SCENES="$(SCENES)" ERRORS="$(ERRORS)" test/fault-test $(or $(SAMPLE),0) \
 	  $(or $(SEED),1)
 
+damage: all $(SERVERS) ## damage files of the outbox, N times
+	@N=$(or $(N),1000) SEED=$(or $(SEED),1) $(BATCH) -L test -L test/faults \
+	  -l damage -f damage-run
+
 # What the C tests reach of the core.  A test that fails counts, too.
 COVERAGE = $(C_TESTS:%=$(BUILD)/coverage/%)
 coverage: $(COVERAGE) ## show which lines of the core no test reaches
@@ -256,7 +260,8 @@ coverage-lisp: all $(SERVERS) ## show which lines of some Lisp files no test rea
 mutants: ## change the code at random, see whether a test notices
 	rm -rf $(BUILD)/mutants && mkdir -p $(BUILD)/mutants
 	git ls-files -z | xargs -0 tar -cf - | tar -xf - -C $(BUILD)/mutants
-	$(MAKE) -C $(BUILD)/mutants -s BUILD=build all $(C_TESTS:%=build/plain/%) \
+	$(MAKE) -C $(BUILD)/mutants -s BUILD=build all \
+	  $(C_TESTS:%=build/plain/%) $(PLAIN_TESTS:%=build/plain/%) \
 	  $(SERVERS:$(BUILD)/%=build/%)
 	cd $(BUILD)/mutants && N=$(N) SEED=$(SEED) $(EMACS) -Q --batch \
 	  -l test/mutants.el -f mutants-run $(FILES)
@@ -349,6 +354,6 @@ clean: ## remove all that was built
 -include test/fuzz/fuzz.mk
 
 FORCE:
-.PHONY: all module help check $(CHECKS) check-clang check-musl check-big-endian torture lint powercut faults coverage coverage-lisp mutants \
+.PHONY: all module help check $(CHECKS) check-clang check-musl check-big-endian torture lint powercut faults damage coverage coverage-lisp mutants \
   demo pictures bench info dist install uninstall clean FORCE
 .SECONDARY:

@@ -112,8 +112,8 @@ before sending it again")))
      (list :renewed nil :certificates nil :doubt nil
            :now (and (smtpmail-native-entry-release-time entry) t)
            :since (truncate (float-time))
-           ;; Refused and doubtful recipients are tried again, those that have
-           ;; got the message are not.
+           ;; Refused and doubtful recipients are tried again; recipients that
+           ;; have received the message are not.
            :results (seq-filter (lambda (result) (eq (cadr result) 'sent))
                                 (plist-get (smtpmail-native-entry-state entry)
                                            :results))))))
@@ -138,12 +138,16 @@ ACCOUNT is that of `smtpmail-native-job-account-for'.  Signal
 is being sent."
   (smtpmail-native-act--with-claim entry
       (smtpmail-native-act--settled (smtpmail-native-act--claimed id))
+    (when (smtpmail-native-entry-problem entry)
+      (smtpmail-native-act--fail
+       (format "This message is damaged: %s"
+               (smtpmail-native-entry-problem entry))))
     (when (smtpmail-native-entry-doubt-p entry)
       (smtpmail-native-act--fail
        "This message may have been delivered; check whether it was before \
 sending it again"))
     (apply #'smtpmail-native-outbox-set-envelope entry
-           ;; Who you are for the other server says nothing to this one.
+           ;; The other server's user means nothing to this one.
            :identity (smtpmail-native-identity account)
            :account (plist-get account :account)
            account)

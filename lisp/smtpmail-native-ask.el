@@ -56,7 +56,7 @@
       (_ (smtpmail-native-identity-find envelope :demanded t :ask t)))))
 
 (defun smtpmail-native-ask-waiting (result envelope found)
-  "Ask the user, who waits, for what RESULT of ENVELOPE says is wrong.
+  "Ask the waiting user for what RESULT of ENVELOPE says is wrong.
 FOUND are the credentials that were used.  Return t if a passphrase was
 typed, new credentials in place of a password that was refused, or nil if
 there is nothing to ask for."

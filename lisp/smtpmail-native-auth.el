@@ -1,4 +1,4 @@
-;;; smtpmail-native-auth.el --- Who am I for this server?  -*- lexical-binding: t; -*-
+;;; smtpmail-native-auth.el --- The user's credentials for a server  -*- lexical-binding: t; -*-
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
@@ -128,7 +128,7 @@ A user or password that it has is used and not asked for."
          (smtpmail-native-lookup-ask request user password) stored)))))
 
 (defun smtpmail-native-auth--asked (request user)
-  "Return what the user says for REQUEST and USER, who may be nil."
+  "Return what the user says for REQUEST and USER, which may be nil."
   (cond
    ((smtpmail-native-lookup-known request user))
    ((not (smtpmail-native-lookup-may-ask-p request))
@@ -137,7 +137,7 @@ A user or password that it has is used and not asked for."
    (t (smtpmail-native-lookup-ask request user))))
 
 (defun smtpmail-native-auth--elsewhere (request)
-  "Find out who the user is for REQUEST, which has no classic entry."
+  "Find the credentials for REQUEST, which has no classic entry."
   (let* ((stored (or (smtpmail-native-lookup-file request)
                      (smtpmail-native-lookup-stored request 'auth-source)))
          (demanded (smtpmail-native-request-demanded request))
@@ -183,7 +183,7 @@ That is what a `smtpmail-auth-supported' of nil says."
   (list :source 'none :disabled t))
 
 (defun smtpmail-native-auth-find (host port &rest keys)
-  "Find out who the user is for the server HOST at PORT, an integer.
+  "Find the credentials for the server HOST at PORT, an integer.
 The module must be loaded.  KEYS is a plist:
 
  :user        the user name wanted, default `smtpmail-smtp-user'
@@ -354,7 +354,7 @@ asking, because no one can type a token."
 
 (defun smtpmail-native-auth--save (found)
   "Let auth-source save FOUND, which the server has accepted.
-The mail may be sent by now: no error and no quit leaves this function."
+The message may be sent by now: no error and no quit leaves this function."
   (let ((save (plist-get found :save)))
     (when (functionp save)
       (condition-case err

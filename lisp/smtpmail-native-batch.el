@@ -111,7 +111,7 @@ It is the author as well, should the message name none."
 
 (defun smtpmail-native-batch--input-offset ()
   "Return how many octets of standard input were read before, if known.
-Where a file is standard input, opening it anew begins at its start."
+If standard input is a file, opening it again starts at its beginning."
   (condition-case nil
       (with-temp-buffer
         (insert-file-contents-literally "/proc/self/fdinfo/0")
@@ -235,7 +235,7 @@ has only been put into the outbox."
 (defun smtpmail-native-batch--outcome (failure result kept queued)
   "Return the exit code and one word for what has happened, as a list.
 FAILURE is (CODE . TEXT) or nil, RESULT a plist of the module or nil, KEPT
-the entry in which the mail still is or nil.  QUEUED as in
+the entry in which the message still is or nil.  QUEUED as in
 `smtpmail-native-batch--fates'."
   (let ((status (and kept (plist-get (smtpmail-native-entry-state kept)
                                      :status))))

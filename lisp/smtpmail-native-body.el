@@ -50,7 +50,7 @@ of the kind unless all lines up to there could be header fields."
       (looking-at (concat (regexp-quote separator) "\r?$")))))
 
 (defun smtpmail-native-body--split ()
-  "Return (HEADER-END . BODY-START) of the mail in the current buffer.
+  "Return (HEADER-END . BODY-START) of the message in the current buffer.
 They stand around the line `mail-header-separator', or around the first
 empty line if no such line ends the header.  Point moves."
   (goto-char (point-min))
@@ -302,7 +302,7 @@ buffer is that of BODY, widened.  See `smtpmail-native-body-fill'."
 (defun smtpmail-native-body-fill (octets)
   "Let OCTETS, a buffer, hold all octets of its message.
 A buffer of `smtpmail-native-body-octets' may hold only the header, and
-need the buffer of the mail for the rest; after this it does not."
+need the buffer of the message for the rest; after this it does not."
   (with-current-buffer octets
     (let ((body smtpmail-native-body--rest))
       (when body

@@ -160,7 +160,7 @@ module, else when events are handed on."
 
 ;; A task belongs to an object, such as an entry of the outbox.  Until all tasks
 ;; of an object are done its files are not what Emacs takes them for, and so
-;; nobody else may have it.
+;; no other code may have it.
 
 (cl-defstruct (smtpmail-native-disk-pending
                (:constructor smtpmail-native-disk--make-pending)
@@ -199,7 +199,7 @@ module, else when events are handed on."
         (setf (smtpmail-native-disk-pending-failure pending) text))
       (when (= 0 (cl-decf (smtpmail-native-disk-pending-count pending)))
         (remhash key smtpmail-native-disk--pending)
-        ;; What could not go is still claimed by those who hear of it.
+        ;; What could not be deleted stays claimed for the handlers.
         (unless (and (smtpmail-native-disk-pending-failure pending)
                      (smtpmail-native-disk-pending-leaving pending))
           (let ((claim (smtpmail-native-disk-pending-take-end pending)))
@@ -210,8 +210,8 @@ module, else when events are handed on."
 
 (defun smtpmail-native-disk-forget (key)
   "Let no task that the disk has for the object KEY matter any more.
-Those who wait for one go on.  What it does for the object from here on is
-another matter."
+Waits for such a task end.  What the disk does for the object from here on
+is another matter."
   (let ((pending (gethash key smtpmail-native-disk--pending)))
     (when pending
       (setf (smtpmail-native-disk-pending-count pending) 0)

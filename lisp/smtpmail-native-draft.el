@@ -1,4 +1,4 @@
-;;; smtpmail-native-draft.el --- From an entry back to a mail  -*- lexical-binding: t; -*-
+;;; smtpmail-native-draft.el --- From an entry back to a draft  -*- lexical-binding: t; -*-
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
@@ -43,13 +43,13 @@ Signal `smtpmail-native-usage-error' if they are encrypted."
           (string-match-p "\\`application/\\(?:x-\\)?pkcs7-mime\\'" type))
       (smtpmail-native-error-signal
        'smtpmail-native-usage-error
-       "This mail is encrypted and cannot be edited; it can be sent as it is"))
+       "Cannot edit an encrypted message; you can still send it as it is"))
      ((not (equal type "multipart/signed")) nil)
      ((and protocol (string-match-p "pkcs7" protocol)) "smime")
      (t "pgpmime"))))
 
 (defun smtpmail-native-draft--insert-octets (entry)
-  "Insert the message of ENTRY as a mail that can be edited and sent.
+  "Insert the message of ENTRY in a form that can be edited and sent.
 A signature is left out, because it does not hold for what is changed; the
 mail is marked to be signed again."
   (insert (with-temp-buffer
@@ -104,7 +104,7 @@ mail is marked to be signed again."
       whole)))
 
 (defun smtpmail-native-draft--written (entry)
-  "Return the mail of ENTRY as it was written, or nil.
+  "Return the draft of ENTRY as it was written, or nil.
 It is no good when it attaches what is gone: the message has all of it."
   (let ((text (smtpmail-native-copy-draft entry)))
     (and text
@@ -113,7 +113,7 @@ It is no good when it attaches what is gone: the message has all of it."
          text)))
 
 (defun smtpmail-native-draft--insert-draft (text)
-  "Insert TEXT, a mail as it was written."
+  "Insert TEXT, a draft as it was written."
   (insert text)
   (goto-char (point-min))
   (unless (re-search-forward
@@ -125,7 +125,7 @@ It is no good when it attaches what is gone: the message has all of it."
     (insert mail-header-separator "\n")))
 
 (defun smtpmail-native-draft--keep (text wanted)
-  "Return TEXT, an address list, without those who are not in WANTED.
+  "Return TEXT, an address list, without the addresses not in WANTED.
 The value is (ADDRESSES . TEXT), the addresses that are left, and them as
 they were written."
   (let ((found nil)
@@ -295,14 +295,14 @@ That is a recipient whom the server refused; else it is the body."
 
 (defun smtpmail-native-draft-restore (entry)
   "Make a draft of ENTRY in a new buffer, show it, and return the buffer.
-It is the mail as it was written, if that was kept, else it is made from
-the message; and it is for those recipients who have not got it.  Signal an
+It is the draft as it was written, if that was kept; else it is made from
+the message, and it is for the recipients who have not received it.  Signal an
 error if that is not possible; then there is no new buffer."
   (when (and (smtpmail-native-entry-problem entry)
              (null (smtpmail-native-draft--written entry)))
     (smtpmail-native-error-signal
      'smtpmail-native-usage-error
-     (format "This mail is damaged: %s" (smtpmail-native-entry-problem entry))))
+     (format "This message is damaged: %s" (smtpmail-native-entry-problem entry))))
   (let ((buffer (generate-new-buffer
                  (if (smtpmail-native-entry-envelope entry)
                      (format "*unsent mail to %s*"

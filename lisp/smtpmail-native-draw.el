@@ -219,8 +219,8 @@ Where the entry is gone, it is the same line."
             (set-window-start window found t)))
         (set-window-point window point)))))
 
-;; Ten thousand lines are not drawn at once: the first ones are, and those that
-;; are not drawn yet follow from a timer, in the same order.
+;; The first lines are drawn at once.  The rest of ten thousand follow from a
+;; timer, in the same order.
 
 (defconst smtpmail-native-draw--first 100
   "How many lines are drawn at once, at least.")
@@ -272,7 +272,7 @@ The value is a number or a string."
 
 (defun smtpmail-native-draw--deepest (ids)
   "Return how far down in IDS the lowest line is that a window shows.
-The current buffer is that of the list, which is about to be drawn anew."
+The current buffer is that of the list, which is about to be redrawn."
   (let ((shown (delq nil
                      (mapcan (lambda (position)
                                (list (nth 1 position) (nth 4 position)))

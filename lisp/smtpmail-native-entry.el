@@ -182,9 +182,9 @@ string for the same address."
                   recipients))))
 
 (defun smtpmail-native-entry-remaining (entry)
-  "Return the recipients of ENTRY that the mail is still to be sent to.
-Those that have got it are none of them, nor are those that a server has
-refused while it took the mail for others."
+  "Return the recipients of ENTRY that the message is still to be sent to.
+A recipient that has received it is not among them, nor is one that a server
+refused while it accepted the message for others."
   (smtpmail-native-entry-unanswered
    entry (plist-get (smtpmail-native-entry-state entry) :results)))
 
@@ -328,14 +328,14 @@ Its age counts from when it was to be sent, or from the user's last word."
 
 (defun smtpmail-native-entry-undo-p (entry)
   "Return non-nil if the sending of ENTRY can still be undone.
-A message that is scheduled for later is no such one."
+A scheduled message is never one."
   (and (eq (smtpmail-native-entry-status entry) 'ready)
        (smtpmail-native-entry--get entry :undo)
        (null (smtpmail-native-entry--release entry))))
 
 (defun smtpmail-native-entry-needs-user-p (entry)
   "Return non-nil if nothing happens to ENTRY until the user acts.
-An entry that is held at the user's own wish is no such one."
+An entry that the user holds is not one."
   (pcase (smtpmail-native-entry-status entry)
     ((or 'damaged 'refused 'unknown) t)
     ('held (or (smtpmail-native-entry-doubt-p entry)
@@ -365,7 +365,7 @@ One that may have been delivered is not sent because a password was typed."
   (and (eq (smtpmail-native-entry-hold entry) 'certificate)
        (not (smtpmail-native-entry-doubt-p entry))))
 
-;;;; Who has tried?
+;;;; Earlier attempts of other sessions
 
 (defun smtpmail-native-entry-why (entry)
   "Return why ENTRY is held for a password, a symbol or nil.

@@ -2,7 +2,7 @@
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; Tells what a mail would be sent with, source by source.  No password, token
+;; Tells what a message would be sent with, source by source.  No password, token
 ;; or passphrase is shown, and no function that has one is called: not even
 ;; whether a secret is long or short can be seen.
 
@@ -192,10 +192,10 @@ STARTTLS is the entry of the classic variable for the server, or nil."
 (defconst smtpmail-native-explain--default
   "the strongest that the server offers, in this order: SCRAM-SHA-256-PLUS, \
 SCRAM-SHA-1-PLUS, SCRAM-SHA-256, SCRAM-SHA-1, CRAM-MD5, PLAIN, LOGIN"
-  "The order of mechanisms that nobody has changed.")
+  "The default order of mechanisms.")
 
 (defun smtpmail-native-explain--mechanisms (entries)
-  "Return the mechanisms that a mail would take, a text.
+  "Return the mechanisms that a message would take, a text.
 ENTRIES are those of auth-source that match, the first one counts."
   (let ((forced (smtpmail-native-mechanism-string
                  (plist-get (car entries) :smtp-auth)))
@@ -216,8 +216,8 @@ a password with another mechanism"
                 (cadr option))))))
 
 (defun smtpmail-native-explain--outcome (host port user)
-  "Return what a mail to HOST at PORT as USER would be sent with, a text.
-It is found as for a mail, but nobody is asked."
+  "Return what a message to HOST at PORT as USER would be sent with, a text.
+It is found as for a message, but without asking."
   (let ((found nil))
     (unwind-protect
         (condition-case err

@@ -107,7 +107,7 @@ It is held for what another one lacks."
 
 (defun smtpmail-native-go--try-claimed (entry)
   "Do for ENTRY, which is claimed, what `smtpmail-native-go-try' does.
-Its files have been read anew: what was true of it before may be no more."
+Its files have just been read again: it may have changed since."
   (let ((now (float-time))
         (envelope (smtpmail-native-entry-envelope entry)))
     (cond
@@ -128,7 +128,7 @@ Its files have been read anew: what was true of it before may be no more."
       (smtpmail-native-entry-account-key envelope)))))
 
 (defun smtpmail-native-go--claim (id)
-  "Return the entry ID, claimed and read anew.
+  "Return the entry ID, claimed and read again.
 The value is nil if it is gone or in use."
   (let ((entry (smtpmail-native-entry-make :id id)))
     (or (smtpmail-native-outbox-claim entry)

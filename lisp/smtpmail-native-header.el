@@ -117,7 +117,7 @@ go on in a second field of the same name right after the first (RFC 5322,
     (nreverse (if block (cons (nreverse block) blocks) blocks))))
 
 (defun smtpmail-native-header-resent-block (fields)
-  "Return those of FIELDS that say to whom this message is sent again, or nil.
+  "Return the FIELDS that name the recipients of a resent message, or nil.
 Every resending puts a block of Resent- fields on top (RFC 5322, 3.6.6),
 so the first block with recipients is the last resending."
   (seq-find (lambda (block)

@@ -1,8 +1,8 @@
-;;; smtpmail-native-identity.el --- Who sends an entry  -*- lexical-binding: t; -*-
+;;; smtpmail-native-identity.el --- The user that sends an entry  -*- lexical-binding: t; -*-
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; Who you are for a server is a matter of the moment at which you send: the
+;; Your user name at a server is decided at the moment at which you send: the
 ;; envelope keeps the user name and the kind of place that had the password, and
 ;; never a secret.  A later attempt looks for that user, and for no other.
 ;;
@@ -61,7 +61,7 @@ or nil where nothing is known: then any user will do later."
                            t)))))
 
 (defun smtpmail-native-identity-who (found)
-  "Return who tries with the credentials FOUND, a plist without a secret.
+  "Return the user and source of the credentials FOUND, without a secret.
 It is the start of :by in the state of an entry."
   (list :instance smtpmail-native-identity-instance
         :user (plist-get found :user)
@@ -132,8 +132,8 @@ not seen: they serve again when you have accepted the certificate.")
 
 (defun smtpmail-native-identity-kept (envelope)
   "Find the credentials for ENVELOPE without asking.
-Those that were found a moment ago serve again: a look into auth-source for
-each of a hundred messages takes longer than to send them."
+Credentials that were found a moment ago serve again: to search auth-source
+for each of a hundred messages takes longer than to send them."
   (let* ((key (smtpmail-native-identity--key envelope))
          (kept (gethash key smtpmail-native-identity--kept)))
     (unless kept

@@ -2,7 +2,7 @@
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; The entries of the outbox in memory, as light as may be, for all who only
+;; The entries of the outbox in memory, as small as possible, for code that only
 ;; look: the schedule, the outbox buffer, the mode line.  What this Emacs does to
 ;; an entry it puts here; what others do is found by looking: the directory of an
 ;; entry whose time has not changed is not read again.  Ten thousand entries are
@@ -109,7 +109,7 @@ The value is `read', or `check' to read only what has changed.")
   (clrhash smtpmail-native-index--stamps)
   (clrhash smtpmail-native-index--wanted))
 
-;;;; For those who look
+;;;; Looking
 
 (defun smtpmail-native-index-entry (id)
   "Return what is known of the entry ID, or nil."
@@ -141,7 +141,7 @@ The value is `read', or `check' to read only what has changed.")
     count))
 
 (defun smtpmail-native-index-known-p ()
-  "Return non-nil if all entries have been read, but for those that are new."
+  "Return non-nil if all entries have been read, except new ones."
   (smtpmail-native-index--here)
   (and smtpmail-native-index--known
        (not (smtpmail-native-index-busy-p))))
@@ -157,10 +157,10 @@ The value is `read', or `check' to read only what has changed.")
   "Return non-nil if there are entries that have to be looked at."
   (not (smtpmail-native-fifo-empty-p smtpmail-native-index--unread)))
 
-;;;; For those who change something
+;;;; Changes
 
 (defun smtpmail-native-index-changed (id)
-  "Tell all who want to hear it that something has happened to the entry ID."
+  "Run the hook that says that something has happened to the entry ID."
   (smtpmail-native-tell-each 'smtpmail-native-changed-functions id))
 
 (defun smtpmail-native-index--drop (id)

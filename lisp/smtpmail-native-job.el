@@ -205,7 +205,7 @@ ACCOUNT is an envelope, or the account in it."
          :trace t)
    (smtpmail-native-job--tls)))
 
-;;;; Who the user is
+;;;; Credentials
 
 (defun smtpmail-native-job--key (name)
   "Return NAME of a client's key or certificate as the module wants it.
@@ -215,10 +215,10 @@ It names a file, or an object on a token, or is nil."
         (t (smtpmail-native-disk-encode name))))
 
 (defun smtpmail-native-job--credentials (found)
-  "Return the part of a job that FOUND, who the user is, makes up.
+  "Return the part of a job that the credentials FOUND make up.
 FOUND is from `smtpmail-native-auth-find'."
   (let ((user (plist-get found :user)))
-    ;; Who has no secret may still have a certificate of the classic variable.
+    ;; A user without a secret may have a certificate of the classic variable.
     (list :auth (not (plist-get found :disabled))
           :user (and user (encode-coding-string user 'utf-8))
           :password (plist-get found :password)

@@ -72,7 +72,7 @@ queue now."
                    (directory-file-name (smtpmail-native-outbox-file queued)))
       (setf (smtpmail-native-entry-claim queued) claim)
       (smtpmail-native-outbox-load queued)
-      ;; Nobody was told that it would be sent.
+      ;; The user was not told that it would be sent.
       (unwind-protect
           (smtpmail-native-outbox-set queued :status 'held :hold 'interrupted)
         (smtpmail-native-outbox-release queued))
@@ -80,7 +80,7 @@ queue now."
 
 (defun smtpmail-native-leftovers-adopt ()
   "Bring messages whose Emacs ended while it committed them into the queue.
-They are held: nobody was told that they would be sent.  One of which a
+They are held: the user was not told that they would be sent.  One of which a
 part is missing is damaged, and listed as such.  What holds no message is
 deleted.  Return the number of entries that are in the queue now."
   (let ((count 0))

@@ -155,7 +155,9 @@ For `context-menu-functions'."
 
 (defun smtpmail-native-list--format ()
   "Return the columns of the list; To and Subject get the room that there is."
-  (let ((more (max 0 (/ (- (window-width) smtpmail-native-list--room) 3))))
+  (let* ((window (get-buffer-window nil t))
+         (width (if window (window-width window) (frame-width)))
+         (more (max 0 (/ (- width smtpmail-native-list--room) 3))))
     (vector '("State" 14 t)
             (list "To" (min 40 (+ 20 more)) t)
             (list "Subject" (min 50 (+ 18 more)) t)
@@ -234,7 +236,7 @@ sent		sent; only cleaning up remains
   (smtpmail-native-line-update))
 
 (defun smtpmail-native-list--revert (&rest _)
-  "Read the outbox anew and show it."
+  "Read the outbox again and show it."
   (smtpmail-native-command-worded
     (smtpmail-native-list--look)
     (smtpmail-native-index-complete smtpmail-native-list--patience)

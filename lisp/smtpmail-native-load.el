@@ -271,7 +271,7 @@ smtpmail-native needs them")
 
 (defun smtpmail-native-load-offer-build (state)
   "Offer to build the module, whose STATE is not good, and begin if agreed.
-Return non-nil if a build is under way.  Nobody is asked in batch, by a
+Return non-nil if a build is under way.  Do not ask in batch mode, in a
 timer, or where there are no sources."
   (and (memq (car state) '(missing stale))
        (not noninteractive)

@@ -326,7 +326,7 @@ WISHES is the text of the field that has them, or nil."
 ;;;; Entry point
 
 (defun smtpmail-native-message--compose (header finish)
-  "Return the plist of the mail in the current buffer, which is widened.
+  "Return the plist of the message in the current buffer, which is widened.
 HEADER is an empty buffer for its header.  FINISH is as in
 `smtpmail-native-message--make'."
   (pcase-let* ((`(,body . ,end) (smtpmail-native-body-read))
@@ -452,7 +452,7 @@ RECIPIENTS are strings, or nil for those that FIELDS name."
     (list :subject (funcall text "subject")
           :message-id (funcall text "message-id")
           :from (funcall text "from")
-          ;; Who sends it now.
+          ;; The present sender.
           :author (or (smtpmail-native-header-value "resent-from" fields)
                       (smtpmail-native-header-value "from" fields)
                       ""))))

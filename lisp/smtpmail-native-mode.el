@@ -31,11 +31,11 @@
 (add-hook 'smtpmail-native-changed-functions #'smtpmail-native-draw-note)
 
 (defvar smtpmail-native-mode--mail nil
-  "The mail that is on its way through `smtpmail-via-smtp', a plist.
+  "The message that is on its way through `smtpmail-via-smtp', a plist.
 Nil where that function is called for its own sake.")
 
 (defvar smtpmail-native-mode--outcome nil
-  "What has become of the mail on its way through `smtpmail-via-smtp'.
+  "What has become of the message on its way through `smtpmail-via-smtp'.
 Nil as long as it has not got through to us, t when it has been handed
 over, else the error, as in `condition-case'.")
 
@@ -86,7 +86,7 @@ Wait for the outcome; return nil if it was sent, else what went wrong."
   "Hand over MAIL, which has come through the advice of users, to RECIPIENTS.
 Advice may have chosen these, and the sender.  Return nil, or a string that
 tells what went wrong, as advice may have another server to try.  It is no
-matter for advice that the mail may have been sent, or that the user has
+matter for advice that the message may have been sent, or that the user has
 cancelled it, and so these are signalled."
   (condition-case err
       (let ((mail (copy-sequence mail)))
@@ -105,7 +105,7 @@ cancelled it, and so these are signalled."
 
 (defun smtpmail-native-mode--via-smtp (stock recipients buffer &rest more)
   "Do what `smtpmail-via-smtp', STOCK, does: send BUFFER to RECIPIENTS.
-MORE are its other arguments, for STOCK alone.  Return nil if the mail was
+MORE are its other arguments, for STOCK alone.  Return nil if the message was
 sent, or put into the outbox by `smtpmail-native-send-it'; else a string
 that tells what went wrong."
   (let ((mail smtpmail-native-mode--mail)
@@ -118,7 +118,7 @@ that tells what went wrong."
      ((apply stock recipients buffer more)))))
 
 (defun smtpmail-native-mode--send-it (stock)
-  "Send the mail in the current buffer; in place of `smtpmail-send-it', STOCK."
+  "Send the message in the current buffer; in place of `smtpmail-send-it', STOCK."
   (if (smtpmail-native-mode--native-p)
       (smtpmail-native-mode-send)
     (funcall stock)))
@@ -201,7 +201,7 @@ in the background."
   nil)
 
 (defun smtpmail-native-mode--advised-p ()
-  "Return non-nil if somebody else advises `smtpmail-via-smtp', too."
+  "Return non-nil if there is other advice on `smtpmail-via-smtp'."
   (let ((others nil))
     (advice-mapc (lambda (function _properties)
                    (unless (eq function #'smtpmail-native-mode--via-smtp)
@@ -229,7 +229,7 @@ message, and `smtpmail-mail-address' bound."
 
 (defun smtpmail-native-mode-hand-over (mail)
   "Hand MAIL, a plist of `smtpmail-native-message-prepare', to the outbox.
-It goes by way of `smtpmail-via-smtp' while the mode is on, because users
+It goes through `smtpmail-via-smtp' while the mode is on, because users
 advise that to choose the account.  Signal a child of
 `smtpmail-native-error' if it was not sent or put into the outbox."
   (if (not smtpmail-native-mode)
@@ -237,7 +237,7 @@ advise that to choose the account.  Signal a child of
     (let* ((smtpmail-native-mode--outcome nil)
            (complaint (smtpmail-native-mode--by-advice mail))
            (outcome smtpmail-native-mode--outcome))
-      ;; What advice makes of it counts, but not after the mail has gone.
+      ;; What advice makes of it counts, but not after the message has gone.
       (cond ((eq outcome t))
             ((null complaint))
             (outcome (signal (car outcome) (cdr outcome)))

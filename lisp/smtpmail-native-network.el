@@ -50,7 +50,7 @@ its network back knock at the server at the same time.")
 (defvar smtpmail-native-network--probed nil
   "Keys of the accounts of which one message is tried for all.")
 
-;;;; Those that go
+;;;; Sending what waited
 
 (defun smtpmail-native-network--waits-p (entry)
   "Return non-nil if ENTRY failed for the network and waits for its next try."
@@ -68,7 +68,7 @@ Its age and the number of its tries stay as they are: this is not your word."
               (when (smtpmail-native-network--waits-p entry)
                 (smtpmail-native-outbox-set entry :next nil)
                 (smtpmail-native-index-put entry))))
-      ;; Its next try comes all the same.
+      ;; Its next try comes anyway.
       (smtpmail-native-error nil))))
 
 (defun smtpmail-native-network--go (ids)

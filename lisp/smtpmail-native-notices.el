@@ -70,6 +70,8 @@ another."
          (sent (eq (smtpmail-native-notice-kind notice) 'sent)))
     (add-hook 'smtpmail-native-changed-functions
               #'smtpmail-native-notices-note)
+    ;; A daemon shows them to the first client.
+    (add-hook 'server-after-make-frame-hook #'smtpmail-native-notices--later)
     (unless (or sent
                 (seq-some (lambda (other)
                             (smtpmail-native-notice-same-p notice other))
@@ -198,7 +200,8 @@ For `smtpmail-native-changed-functions'."
 (defun smtpmail-native-notices--update ()
   "Bring the buffer, and the window, up to date."
   (let ((news smtpmail-native-notices--news))
-    (setq smtpmail-native-notices--news nil)
+    (setq smtpmail-native-notices--news
+          (and news (not (smtpmail-native-tell-attended-p))))
     (when (or news (get-buffer smtpmail-native-notices--name))
       (with-current-buffer (get-buffer-create smtpmail-native-notices--name)
         (unless (derived-mode-p 'smtpmail-native-notices-mode)

@@ -286,7 +286,7 @@ If nil, it is the directory of the sources or, if that is not writable,
   :group 'smtpmail-native
   :package-version '(smtpmail-native . "0.1.0"))
 
-;;;; What a message asks for, where it waits, and whom you trust
+;;;; Outbox, certificates and delivery options
 
 (defcustom smtpmail-native-outbox-directory
   (locate-user-emacs-file "smtpmail-native/outbox/")

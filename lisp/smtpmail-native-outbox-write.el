@@ -122,7 +122,7 @@ Signal `smtpmail-native-outbox-error' if it fails."
   (let ((failure (smtpmail-native-disk-finish
                   (smtpmail-native-outbox--hand-in entry steps))))
     (when failure
-      ;; What is wrong with a directory is told best by those who make it.
+      ;; Making the directories again gives the clearest error.
       (smtpmail-native-outbox-make-area "incoming")
       (smtpmail-native-outbox-make-area "queue")
       (smtpmail-native-outbox-signal "Cannot write to" failure))))
@@ -236,7 +236,7 @@ The value and the rest are as in `smtpmail-native-outbox-wait'."
 
 (defun smtpmail-native-outbox--replace (entry name text content)
   "Have the disk write TEXT into the file NAME of ENTRY.
-CONTENT is what TEXT means, for those who read before that is done."
+CONTENT is what TEXT means, for readers before that is done."
   (let ((pending (smtpmail-native-outbox--hand-in
                   entry
                   (list (list 'write (smtpmail-native-outbox-file entry name)
@@ -268,7 +268,7 @@ state's properties are
   :now       non-nil if the user has sent it before its time
   :here      non-nil if the server does not keep it until its time
   :more      non-nil while the server is to get it once more at once, for
-             recipients of whom it takes no more at a time
+             recipients beyond its limit for one transaction
   :ascii     octets of the file message.ascii, if that is what is sent
   :settled   number of the last attempt whose receipt has been settled
   :tries     how many failed
@@ -277,7 +277,7 @@ state's properties are
   :results   alist of what became of each recipient that has been answered:
              (ADDRESS OUTCOME CODE ENHANCED TEXT), OUTCOME being `sent',
              `refused' or `deferred'
-  :replies   the same, for the last attempt, where it was to be all or nobody:
+  :replies   the same, for the last attempt, where a refusal ended it for all:
              these recipients have not been dealt with
   :text      why the last attempt failed, for people
   :finished  non-nil if it has been sent and only could not be deleted
@@ -404,7 +404,7 @@ disk cannot be asked."
                         entry reason)))))
     (setf (smtpmail-native-disk-pending-leaving pending) t)
     (smtpmail-native-outbox-release entry)
-    ;; After that, and by itself: nobody waits for it.
+    ;; A task of its own, because no caller waits for it.
     (smtpmail-native-outbox-discard gone)))
 
 (defun smtpmail-native-outbox-discard (directory)

@@ -354,7 +354,7 @@ from its own queue")))))
       (smtpmail-native-outbox--check-message entry files))))
 
 (defun smtpmail-native-outbox-load (entry)
-  "Read the files of ENTRY anew, and return it.
+  "Read the files of ENTRY again, and return it.
 What the disk does not let us read is a problem of ENTRY, for now."
   (condition-case err
       (smtpmail-native-outbox-locally
@@ -481,7 +481,7 @@ Until then this Emacs can claim it again, and no other one can."
         (smtpmail-native-module-release claim)))))
 
 (defun smtpmail-native-outbox-claimed-p (id)
-  "Return non-nil if somebody, here or elsewhere, works on the entry ID."
+  "Return non-nil if this or another Emacs works on the entry ID."
   (let ((entry (smtpmail-native-entry-make :id id)))
     (not (when (ignore-errors (smtpmail-native-outbox-claim entry))
            (smtpmail-native-outbox-release entry)

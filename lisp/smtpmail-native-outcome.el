@@ -84,7 +84,7 @@ CANCELLED, WHO and NOW are as in `smtpmail-native-outcome-settle'."
                 (plist-get envelope :host) (plist-get envelope :port)))
          (verdict (smtpmail-native-verdict receipt)))
     (cond
-     ;; A token that has expired is fetched anew, once.
+     ;; An expired token is fetched again, once.
      ((and (plist-get receipt :second-chance)
            (not cancelled)
            (not (plist-get (smtpmail-native-entry-state entry) :renewed)))
@@ -145,8 +145,8 @@ to go to no more of them.  NOW is the time."
             :text (concat "Not accepted for all recipients: " text)))
      (t (list :status 'sent :hold nil :next nil :doubt nil :text nil)))))
 
-(defun smtpmail-native-outcome--nobody-p (receipt answers)
-  "Return non-nil if RECEIPT says `ok', and ANSWERS name nobody who has got it.
+(defun smtpmail-native-outcome--none-p (receipt answers)
+  "Return non-nil if RECEIPT says `ok', and no recipient in ANSWERS has it.
 The module never writes that; what it means can only be told by the user."
   (and (eq (plist-get receipt :kind) 'ok)
        (not (plist-get receipt :in-doubt))
@@ -190,7 +190,7 @@ encoded first."
                :network (smtpmail-native-verdict-offline-p receipt)
                :replies (and (not each) all))
          (cond
-          ((smtpmail-native-outcome--nobody-p receipt answers)
+          ((smtpmail-native-outcome--none-p receipt answers)
            (list :status 'unknown :hold nil :next nil :doubt t
                  :text "It was sent, and the receipt does not say to whom"))
           ((and answers (not (plist-get receipt :in-doubt)))

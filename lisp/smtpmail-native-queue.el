@@ -176,7 +176,7 @@ left then."
 (defun smtpmail-native-queue--send-waiting (mail account)
   "Send MAIL for ACCOUNT, and wait for the outcome.
 Return the result of the module if the server has taken the message; for the
-recipients whom it has refused then, the entry stays in the outbox.  Else
+recipients that it has refused, the entry stays in the outbox.  Else
 signal a child of `smtpmail-native-error'; the message is not in the outbox
 any more, unless its outcome is unknown."
   (let ((entry nil)
@@ -238,7 +238,7 @@ outbox already, and so a quit is a no."
 ;;;; By one of these ways
 
 (defun smtpmail-native-queue--way (mail how)
-  "Return the function that puts MAIL into the outbox by way of HOW.
+  "Return the function that puts MAIL into the outbox as HOW says.
 HOW is `background' or `queue'."
   (cond ((eq how 'queue) #'smtpmail-native-queue--hold)
         ((smtpmail-native-queue-later-p mail)
@@ -247,7 +247,7 @@ HOW is `background' or `queue'."
         (t #'smtpmail-native-queue--send-now)))
 
 (defun smtpmail-native-queue-send (mail how)
-  "Send MAIL, a plist of `smtpmail-native-message-prepare', by way of HOW.
+  "Send MAIL, a plist of `smtpmail-native-message-prepare', as HOW says.
 HOW is `wait' for the outcome; `background'; or `queue', to hold the message
 until the queue is flushed.  One that is to be sent later only goes into the
 outbox.  The buffer of its octets is the caller's.  The server is that of
@@ -276,7 +276,7 @@ after `smtpmail-native-unknown-outcome' it may have been delivered."
 ;;;; What a program hands over
 
 (defun smtpmail-native-queue--rest (result)
-  "Return the answers in RESULT to recipients who did not get the message.
+  "Return the replies in RESULT for recipients without the message.
 They are those of `smtpmail-native-outcome-answers'."
   (seq-remove (lambda (answer) (eq (cadr answer) 'sent))
               (smtpmail-native-outcome-answers result)))
@@ -320,7 +320,7 @@ RESULT, a plist of the module, may leave out some recipients, and have notes."
       (smtpmail-native-queue--tell "In the outbox: sending to %s" people))))
 
 (defun smtpmail-native-queue--enter (mail how)
-  "Put MAIL into the outbox by way of HOW; its copies are filed when it is sent.
+  "Put MAIL into the outbox as HOW says; file its copies when it is sent.
 HOW is that of `smtpmail-native-queue-send'.  Return non-nil if the user has
 been told all there is: it has to wait for the module."
   (let ((lack nil))
@@ -380,7 +380,7 @@ No one would look into the outbox for them."
                        mail (- (float-time) start) result)))))))
 
 (defun smtpmail-native-queue-buffer (hand-over)
-  "Send the mail in the current buffer by calling HAND-OVER with it.
+  "Send the message in the current buffer by calling HAND-OVER with it.
 HAND-OVER gets a plist as `smtpmail-native-queue-hand-over' does.  The buffer
 is not altered."
   (when (smtpmail-native-tell-attended-p)

@@ -17,9 +17,12 @@
   "Tell TEXT, which the user must not miss, in a way that stays.
 NOTICE is a `smtpmail-native-notice' that says the same, with buttons.  In
 batch mode TEXT is a warning."
-  (if noninteractive
-      (display-warning 'smtpmail-native text)
-    (smtpmail-native-notices-put (or notice text))))
+  (condition-case nil
+      (if noninteractive
+          (display-warning 'smtpmail-native text)
+        (smtpmail-native-notices-put (or notice text)))
+    ;; What tells of errors must not make one.
+    (error (display-warning 'smtpmail-native text))))
 
 (defun smtpmail-native-quiet-forget (id)
   "Remove the notice ID, if there is one."

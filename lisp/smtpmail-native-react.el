@@ -2,8 +2,8 @@
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; What keys of the outbox and buttons of notices do with one message: they look
-;; at it anew, ask where you cannot undo it, and act.
+;; What keys of the outbox and buttons of notices do with one message: they read
+;; it again, ask where you cannot undo it, and act.
 
 ;;; Code:
 
@@ -25,7 +25,7 @@
      (smtpmail-native-draw-update)))
 
 (defun smtpmail-native-react-entry (id)
-  "Return the entry ID, read anew; signal an error if there is none."
+  "Return the entry ID, read again; signal an error if there is none."
   (or (smtpmail-native-outbox-get id)
       (progn
         (smtpmail-native-index-drop id)
@@ -99,6 +99,8 @@ for one whose name was wrong.  You are asked first."
                  (format "%s:%s"
                          (smtpmail-native-error-text (plist-get plist :host))
                          (plist-get plist :port)))))
+    (unless envelope
+      (user-error "This message is damaged"))
     (when (y-or-n-p (format "Its server is %s; send it through %s now? "
                             (funcall name envelope) (funcall name account)))
       (smtpmail-native-react-doing

@@ -2,8 +2,8 @@
 ;; SPDX-License-Identifier: GPL-3.0-or-later
 
 ;;; Commentary:
-;; Which entry is sent when: those that are ready and wait for a session, those
-;; whose time comes, and what another Emacs has left.  All that concerns many
+;; Which entry is sent when: entries that wait for a session, entries whose time
+;; comes, and what another Emacs has left.  All that concerns many
 ;; entries is done from a timer, a slice at a time.
 ;;
 ;; Nothing is sent by itself before `smtpmail-native-schedule-start': the mode,
@@ -59,7 +59,7 @@ non-nil.")
   "The timer that goes on with `smtpmail-native-schedule--advance', or nil.")
 
 
-;;;; Those that wait
+;;;; Waiting for a session
 
 (defun smtpmail-native-schedule-busy-p ()
   "Return non-nil while something is under way, or about to be, in this Emacs."
@@ -267,7 +267,7 @@ For `smtpmail-native-attempt-ended-functions'."
 (add-hook 'smtpmail-native-attempt-ended-functions
           #'smtpmail-native-schedule--ended)
 
-;;;; Those that may go on
+;;;; Permits
 
 (defun smtpmail-native-schedule-permit (ids wanted)
   "Send each of the entries IDS for which WANTED holds when it is claimed.

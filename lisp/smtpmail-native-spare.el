@@ -5,7 +5,7 @@
 ;; Emacs collects garbage after each 0.8 MB of it, which keeps you waiting for 40
 ;; ms however little garbage there is.  While thousands of messages are read or
 ;; sent that is most of all work.  So more may gather until that is over; then
-;; `gc-cons-threshold' is what it was, unless somebody else has set it meanwhile.
+;; `gc-cons-threshold' is what it was, unless other code has set it meanwhile.
 
 ;;; Code:
 

@@ -59,7 +59,7 @@ QUEUE is the directory of the entries of our outbox."
   (concat (smtpmail-native-outbox-root) "queue/"))
 
 (defun smtpmail-native-stock-index-queued-p (line)
-  "Return non-nil if LINE of the index is for a mail that smtpmail has queued.
+  "Return non-nil if LINE of the index is for a message that smtpmail has queued.
 It may also be for one of an outbox, this one or that of another Emacs."
   (not (or (smtpmail-native-stock-index-id line (smtpmail-native-stock-index--queue))
            (and (equal (file-name-nondirectory line) "message")
@@ -68,13 +68,13 @@ It may also be for one of an outbox, this one or that of another Emacs."
                                          (expand-file-name line))))))))
 
 (defun smtpmail-native-stock-index-any-p ()
-  "Return non-nil if there is a mail that smtpmail itself has queued."
+  "Return non-nil if there is a message that smtpmail itself has queued."
   (seq-some #'smtpmail-native-stock-index-queued-p
             (smtpmail-native-stock-index-lines)))
 
 (defun smtpmail-native-stock-index--waiting-p (entry)
   "Return non-nil if only a flush sends ENTRY, which may be nil.
-smtpmail would send to all recipients, also to those that have got it."
+smtpmail would send to all recipients, even to those that have received it."
   (and entry
        (smtpmail-native-entry-queued-p entry)
        (not (smtpmail-native-entry-unsettled-p entry))

@@ -70,7 +70,7 @@ RECIPIENTS is a list, or a string that tells why there is none."
 
 (defun smtpmail-native-stock--account (alist)
   "Return the account that ALIST of a queued mail says, or that of this moment.
-Nobody is asked for it."
+Do not ask for it."
   (cl-progv
       (mapcar #'car alist) (mapcar #'cdr alist)
     (unless (or smtpmail-smtp-server smtpmail-default-smtp-server)
@@ -87,7 +87,7 @@ Nobody is asked for it."
     (current-buffer)))
 
 (defun smtpmail-native-stock--mail (octets recipients)
-  "Return the plist of a mail whose message is in the buffer OCTETS.
+  "Return the plist of the message whose octets are in the buffer OCTETS.
 RECIPIENTS are strings, or nil for those of the header."
   (let ((mail (condition-case nil
                   (smtpmail-native-message-as-it-is octets recipients)
@@ -101,7 +101,7 @@ RECIPIENTS are strings, or nil for those of the header."
 
 (defun smtpmail-native-stock--id (file)
   "Return the name of the entry that the queued mail FILE becomes.
-It is always the same, and so one mail never becomes two entries."
+It is always the same, and so one message never becomes two entries."
   (concat "stock-" (sha1 (expand-file-name file))))
 
 (defun smtpmail-native-stock--commit (file data)
@@ -133,7 +133,7 @@ look at the recipients" problem))
 
 (defun smtpmail-native-stock--check-deletable (files)
   "Signal an error unless FILES can be deleted.
-Who cannot delete them must not send them: they would be found again."
+If they cannot be deleted, they must not be sent: they would be found again."
   (dolist (file files)
     (unless (or (null file)
                 (file-writable-p (file-name-directory file)))
@@ -201,7 +201,7 @@ An error is a warning."
 (defun smtpmail-native-stock-adopt ()
   "Take what smtpmail has queued into the outbox, where it is held.
 What cannot be taken keeps its line in the index, and a warning says why.
-Return the number of mails that were taken.  Signal
+Return the number of messages that were taken.  Signal
 `smtpmail-native-outbox-error' if the index cannot be written."
   (smtpmail-native-load)
   (let ((adopted (seq-filter #'smtpmail-native-stock--adopt-one

@@ -3,9 +3,9 @@
 
 ;;; Commentary:
 ;; The module refuses a server whose certificate does not verify, and says what
-;; it has seen.  Here it is decided whether that very certificate may do all the
-;; same: by the pins of the user, by the exceptions that Emacs's Network
-;; Security Manager has, or by asking by way of it.  What is accepted is a pin
+;; it has seen.  This file decides whether that certificate may do anyway: by
+;; the pins of the user, by the exceptions of Emacs's Network Security Manager,
+;; or by asking through it.  What is accepted is a pin
 ;; for the attempts that follow, for as long as the reason to accept it stands.
 
 ;;; Code:
@@ -114,7 +114,7 @@ Where it cannot be saved it is told that it is for this session."
   "Return non-nil if the user's level of security asks for no check of HOST."
   (let ((level (cadr (assq 'verify-cert network-security-protocol-checks))))
     (or (< (nsm-level network-security-level) (nsm-level (or level 'medium)))
-        ;; It looks up names, which nobody should have to wait for.
+        ;; It looks up names, which may take long.
         (and nsm-trust-local-network
              (not (nsm-should-check host))))))
 
@@ -207,7 +207,7 @@ It is a list of strings: the words of Emacs first, then those of the module."
                  "; " t)))
 
 (defun smtpmail-native-trust--ask (host port status result)
-  "Ask the user, by way of NSM, whether HOST at PORT will do.
+  "Ask the user, through NSM, whether to trust HOST at PORT.
 STATUS and RESULT tell what is wrong with it."
   (let ((service (car (smtpmail-native-trust--services port)))
         (reasons (smtpmail-native-trust--reasons host port status result)))
@@ -231,7 +231,7 @@ It is an element of `smtpmail-native-trust--accepted', for HOST and PORT."
   (require 'nsm)
   (let ((status (plist-get accepted :status)))
     (and (not (smtpmail-native-trust--must-verify-p host status))
-         ;; While it is pinned nobody else would notice.
+         ;; While it is pinned nothing else would notice.
          (or (memq :expired (plist-get status :warnings))
              (< (float-time) (plist-get accepted :not-after)))
          (or (plist-get accepted :word)

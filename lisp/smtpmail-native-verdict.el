@@ -42,7 +42,7 @@ after STARTTLS is another matter: then the greeting is known."
     ((:kind cancelled)
      :verdict cancelled :condition smtpmail-native-cancelled :exit 75)
     ((:code (400 . 499)) :exit 75)
-    ;; Who you are.
+    ;; Authentication.
     ((:flag :passphrase-wanted) :verdict password)
     ((:kind auth :flag :password-untested)
      :verdict refused
@@ -263,7 +263,7 @@ The value is nil when the message was sent."
            (smtpmail-native-verdict-anonymous-p result))))
 
 (defun smtpmail-native-verdict-offline-p (result)
-  "Return non-nil if RESULT may be for want of a network.
+  "Return non-nil if RESULT may mean that there is no network.
 The name could not be resolved, or the server not be reached."
   (or (eq (plist-get result :kind) 'resolve)
       (and (memq (plist-get result :kind) '(network timeout))

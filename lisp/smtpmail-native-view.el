@@ -31,7 +31,7 @@ Only octets that RFC 6532 allows beside encoded words change by that."
 
 (defun smtpmail-native-view-dissect ()
   "Return the MIME parts of the message in the current buffer.
-Nothing is verified or decrypted, and nobody is asked for a passphrase."
+Nothing is verified or decrypted, and no passphrase is asked for."
   (let ((mm-verify-option 'never)
         (mm-decrypt-option 'never))
     (mm-dissect-buffer t)))

@@ -113,7 +113,7 @@ FOUND are the credentials that were used, TRIES the tries so far."
 
 (defun smtpmail-native-wait--go-on-p (entry result)
   "Return non-nil if ENTRY is to be tried again at once after RESULT.
-There is a fresh token, or there are recipients whom the server has not
+There is a fresh token, or there are recipients that the server has not
 taken only because of their number."
   (let ((state (smtpmail-native-entry-state entry)))
     (and (or (plist-get result :second-chance) (plist-get state :more))
@@ -257,7 +257,7 @@ What may have been sent stays, and so does what is still being sent."
 Each entry is tried once, and so the time is bounded by those of the
 attempts.  Signal `smtpmail-native-error' if the outbox cannot be used."
   (smtpmail-native-load)
-  ;; There is no user whom many small collections would serve.
+  ;; Many small collections would serve no one: there is no user.
   (let ((gc-cons-threshold (if noninteractive
                                (max gc-cons-threshold
                                     smtpmail-native-wait--garbage)

@@ -66,7 +66,7 @@ It may be on a file system that comes back."
       t)))
 
 (defun smtpmail-native-watch-look ()
-  "Have all entries looked at; those that are due are sent.
+  "Have all entries looked at; send the ones that are due.
 Signal `smtpmail-native-outbox-error' if the outbox cannot be read."
   (unless (smtpmail-native-watch--gone-p)
     (smtpmail-native-index-look)

@@ -160,7 +160,7 @@ Signal `smtpmail-native-usage-error' for what is not understood."
 (defun smtpmail-native-wishes (field tls-required message-id)
   "Return the wishes of a message as a plist, nil if it has none.
 FIELD is the text of its header field, or nil; TLS-REQUIRED that of the
-field TLS-Required (RFC 8689, 5); MESSAGE-ID its own, which names the mail
+field TLS-Required (RFC 8689, 5); MESSAGE-ID its own, which names the message
 in a report.  What the field says goes before the options.  Signal
 `smtpmail-native-usage-error' for what cannot be.  The plist has
   :notify :ret :envid   parameters of RFC 3461, strings or nil

@@ -49,5 +49,21 @@ Return the exit status and the output."
     (ert-info ((cdr ran))
       (should (eql 0 (car ran))))))
 
+(ert-deftest smtpmail-native-fault-tests-damage ()
+  "The check of damaged files finds that their types are not looked at."
+  (let ((process-environment
+         (append '("PLANT=types" "N=60" "SEED=4") process-environment))
+        (default-directory smtpmail-native-test-folder))
+    (with-temp-buffer
+      (let ((status (call-process
+                     (expand-file-name invocation-name invocation-directory)
+                     nil t nil "-Q" "--batch"
+                     "--eval" "(setq load-prefer-newer t)"
+                     "-L" "." "-L" "lisp" "-L" "test" "-L" "test/faults"
+                     "-l" "damage" "-f" "damage-run")))
+        (ert-info ((buffer-string))
+          (should (eql status 1))
+          (should (string-match-p "Wrong type argument" (buffer-string))))))))
+
 (provide 'smtpmail-native-fault-tests)
 ;;; smtpmail-native-fault-tests.el ends here

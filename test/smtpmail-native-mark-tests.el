@@ -266,5 +266,19 @@ send it through 127.0.0.1:%s now? " port))))
                                  (smtpmail-native-outbox-get doubtful))
                                 :host))))))
 
+(ert-deftest smtpmail-native-mark-tests-change-server-damaged ()
+  "Nothing is written to a damaged message."
+  (smtpmail-native-list-tests--with nil
+    (let* ((id (smtpmail-native-list-tests--commit '(:status held :hold user)))
+           (file (smtpmail-native-outbox-file (smtpmail-native-outbox-get id)
+                                              "message.el")))
+      (delete-file file)
+      (should-error (smtpmail-native-act-change-server
+                     id '(:host "other.example" :port 2525))
+                    :type 'smtpmail-native-usage-error)
+      (should-error (smtpmail-native-list-tests--key "S" t) :type 'user-error)
+      (smtpmail-native-test-disk-idle)
+      (should-not (file-exists-p file)))))
+
 (provide 'smtpmail-native-mark-tests)
 ;;; smtpmail-native-mark-tests.el ends here

@@ -12,6 +12,7 @@
 (require 'smtpmail-native-notices)
 (require 'smtpmail-native-react)
 (require 'smtpmail-native-tell)
+(require 'server)
 
 (defun smtpmail-native-notice-tests--entry (id state &rest envelope)
   "Return the entry ID in STATE; ENVELOPE goes before what it has by default."
@@ -211,6 +212,35 @@ messages\n"
       (should-not (tell "2" '(:status held :hold password :text "535 No")))
       (should (tell "3" '(:status refused :text "550 No")))
       (should (tell "1" '(:status refused :text "550 No"))))))
+
+(ert-deftest smtpmail-native-notice-tests-daemon ()
+  "Where no one looks, a notice stays news until someone does."
+  (smtpmail-native-notice-tests--live
+    (delete-other-windows)
+    (let ((attended nil))
+      (cl-letf (((symbol-function 'smtpmail-native-tell-attended-p)
+                 (lambda () attended)))
+        (smtpmail-native-tell-notice
+         (smtpmail-native-notice
+          (smtpmail-native-notice-tests--entry "1" '(:status refused))))
+        (smtpmail-native-notice-tests--shown)
+        (should-not (smtpmail-native-notices--windows))
+        (should (memq #'smtpmail-native-notices--later
+                      server-after-make-frame-hook))
+        (setq attended t)
+        (smtpmail-native-notice-tests--shown)
+        (should (smtpmail-native-notices--windows))))))
+
+(ert-deftest smtpmail-native-notice-tests-fails ()
+  "An error in what shows notices is no error of what gives notice."
+  (smtpmail-native-notice-tests--live
+    (let ((told nil))
+      (cl-letf (((symbol-function 'smtpmail-native-notices-put)
+                 (lambda (&rest _) (error "Broken")))
+                ((symbol-function 'display-warning)
+                 (lambda (_type text &rest _) (push text told))))
+        (should-not (smtpmail-native-quiet-call (lambda () (error "First")))))
+      (should (equal '("Error of smtpmail-native: First") told)))))
 
 (ert-deftest smtpmail-native-notice-tests-solved ()
   "A notice goes when its message needs you no more, and only then."

@@ -284,5 +284,36 @@
                            #'string<)
                      ids)))))
 
+(ert-deftest smtpmail-native-schedule-tests-stopped-emacs ()
+  "An Emacs that is stopped keeps what it works on, and nothing else.
+When it goes on nothing is sent twice."
+  (smtpmail-native-sink-with '("--delay" "20")
+    (let ((ids (mapcar (lambda (n) (format "<%02d@x>" n))
+                       (number-sequence 1 (+ smtpmail-native-go--in-flight 20))))
+          (flusher nil))
+      (dolist (id ids)
+        (smtpmail-native-sink-send id 'queue))
+      (unwind-protect
+          (progn
+            (setq flusher (smtpmail-native-sink-flusher port))
+            (smtpmail-native-test-wait
+             (lambda () (smtpmail-native-sink-log folder "arrived")))
+            (signal-process flusher 'SIGSTOP)
+            (smtpmail-native-act-flush)
+            (smtpmail-native-sink-settle)
+            (smtpmail-native-test-disk-idle)
+            ;; What it has begun is left to it.
+            (should (<= 1 (length (smtpmail-native-outbox-ids))
+                        smtpmail-native-go--in-flight))
+            (signal-process flusher 'SIGCONT)
+            (smtpmail-native-test-wait
+             (lambda () (not (process-live-p flusher)))))
+        (when flusher
+          (delete-process flusher)
+          (kill-buffer (process-buffer flusher))))
+      (should (equal (sort (smtpmail-native-sink-log folder "arrived")
+                           #'string<)
+                     ids)))))
+
 (provide 'smtpmail-native-schedule-tests)
 ;;; smtpmail-native-schedule-tests.el ends here

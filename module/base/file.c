@@ -105,7 +105,7 @@ enum smn_kind smn_file_load(const char *file, const char *what, size_t max,
   return kind;
 }
 
-/* Who owns it decides what it says, and so may nobody else.  */
+/* Its owner decides what it says, and no one else may.  */
 bool smn_file_ours(const struct stat *stat) {
   return stat->st_uid == geteuid() && !(stat->st_mode & (S_IWGRP | S_IWOTH));
 }
@@ -165,7 +165,7 @@ bool smn_file_close(int fd, bool good) {
 
 bool smn_file_replace(int directory, const char *name, const char *temporary,
                       const void *bytes, size_t len) {
-  /* What a crash or somebody else has left there is not written through.  */
+  /* What a crash or another program has left there is not written through.  */
   if (unlinkat(directory, temporary, 0) != 0 && errno != ENOENT)
     return false;
   int fd = smn_file_create(directory, temporary);

@@ -40,7 +40,7 @@ enum smn_kind smn_file_load(const char *file, const char *what, size_t max,
    be, by which growth is noticed.  Returns an errno, 0 for good.  */
 int smn_file_read_all(int fd, struct smn_buf *content);
 
-/* STAT is that of something that belongs to this user, and that nobody else may
+/* STAT is that of something that belongs to this user and that no one else may
    write to.  */
 bool smn_file_ours(const struct stat *stat);
 

@@ -488,8 +488,8 @@ static enum smn_kind start_worker(struct account *account,
   return SMN_OK; /* cppcheck-suppress memleak ; the thread owns it */
 }
 
-/* Under lock: have somebody work on ACCOUNT.  One more session is worth it when
-   many are waiting.  SMN_SYSTEM: there is no worker at all.  */
+/* Under lock: have a session work on ACCOUNT.  One more session is worth it
+   when many are waiting.  SMN_SYSTEM: there is no worker at all.  */
 static enum smn_kind staff(struct account *account, struct smn_error *err) {
   int workers = 0, prompt = 0;
   for (const struct worker *w = account->workers; w; w = w->next)

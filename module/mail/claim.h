@@ -2,7 +2,7 @@
 /* claim.h - who may work on an entry of the outbox.
    A claim is a lock on a file.  The kernel lets go of it when this Emacs ends,
    however it ends, and it excludes other processes as well as a second claim
-   from here.  A claim has a number above 0 from the moment that somebody wants
+   from here.  A claim has a number above 0 from the moment that a caller wants
    it, so that the main thread can let go of one that another thread is still
    taking.  Any thread.  */
 #ifndef SMN_CLAIM_H
@@ -16,7 +16,7 @@ int smn_claim_new(void);
 
 /* Let CLAIM hold FILE, which is created when it is missing (its directory is
    not).  SMN_OK: *HELD tells whether it does; it does not when another holds
-   FILE, or FILE has just been removed by whoever held it.  SMN_FILE: it cannot
+   FILE, or the holder has just removed FILE.  SMN_FILE: it cannot
    be locked; *err says why.  Where CLAIM was released meanwhile the lock is
    given up again, and all is well: *HELD is true.  */
 enum smn_kind smn_claim_hold(int claim, const char *file, bool *held,

@@ -157,7 +157,7 @@ static void do_one(size_t i, void *context) {
     look_at_area(work, i - 1);
 }
 
-/* Delete what was made.  Nobody else writes here.  */
+/* Delete what was made.  No one else writes here.  */
 static void clear(const char *directory, const struct smn_part *parts,
                   size_t count) {
   for (size_t i = 0; i <= count; i++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* create.h - a new entry of the outbox, from its directory to its name.
    The caller owns all that is pointed to.  Any thread.  The directories above
-   it may have been made by somebody else, and are looked at first.  */
+   another program may have made it, and so they are checked first.  */
 #ifndef SMN_CREATE_H
 #define SMN_CREATE_H
 
@@ -20,7 +20,7 @@ struct smn_part {
    file "lock"; write COUNT PARTS into it, each of mode 0600; and rename it to
    TARGET unless that is NULL.  The directory that holds DIRECTORY, the one that
    holds TARGET and the one above are made when missing, and their names are
-   durable then; they must be ours, and nobody else may write to them.  Nothing
+   durable then; they must be ours, and no one else may write to them.  Nothing
    else is synced.  On failure errno tells why, FAILED, of SIZE octets, which
    file was worked on, and nothing is left of the entry.  */
 bool smn_create(const char *directory, const char *target, int claim,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* job.h - the nouns: server and job.
    A job is a deep copy of all that a delivery needs.  It is built by one
-   thread and handed over whole; whoever holds it owns everything in it and
+   thread and handed over whole; its holder owns everything in it and
    frees it.  Secrets are in secret buffers, here and nowhere else.  */
 #ifndef SMN_JOB_H
 #define SMN_JOB_H
@@ -25,7 +25,7 @@ enum smn_cleartext { /* where secrets may travel unencrypted */
                      SMN_CLEARTEXT_ALWAYS
 };
 
-/* How to talk with a server, and as whom.  Strings are NULL when absent,
+/* How to talk with a server, and as which user.  Strings are NULL when absent,
    lists end with NULL.  */
 struct smn_server {
   char *host; /* or a local socket, see conn.h; "lmtp:" may stand before */

@@ -2,7 +2,7 @@
 /* receipt.h - what came of an attempt, on disk beside its message.
    A receipt is one Lisp plist in the file "receipt" of the entry's directory,
    replaced as a whole and durable when a function here returns SMN_OK.  It
-   belongs to whoever holds the claim of the entry; any thread, one at a time.
+   belongs to the holder of the entry's claim; any thread, one at a time.
    Text of the server stands in it escaped, secrets never do.  */
 #ifndef SMN_RECEIPT_H
 #define SMN_RECEIPT_H

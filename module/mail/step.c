@@ -155,7 +155,7 @@ static bool do_write(const struct smn_step *step, struct walk *walk) {
   return good;
 }
 
-/* A directory may be reached through a link, such as that of somebody who
+/* A directory may be reached through a link, such as that of a user who
    keeps the outbox elsewhere.  */
 static bool do_sync(const struct smn_step *step, struct walk *walk) {
   (void)walk;

@@ -137,7 +137,7 @@ enum smn_news smn_routes_parse(struct smn_routes *routes, const void *data,
 }
 
 /* As recv, of messages of the kernel alone: others have no say.  0: it was
-   somebody else's, or too long.  */
+   another sender's, or too long.  */
 static ssize_t receive(int fd, void *buffer, size_t size) {
   struct sockaddr_nl from = {.nl_pid = 1};
   socklen_t from_len = sizeof from;

@@ -87,7 +87,7 @@ struct smn_mechanism {
   "password"
 
 /* SMN_USAGE for a user name with a control character (NUL ends a string in C:
-   whoever makes one of other text looks for it there), or a password with NUL.
+   code that makes one of other text must check for it), or a password with NUL.
    All but PASSWORD may be NULL.  */
 enum smn_kind smn_credentials_check(const char *user, const char *authzid,
                                     const struct smn_buf *password,

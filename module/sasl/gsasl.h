@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* gsasl.h - the mechanisms that GNU SASL does: CRAM-MD5, PLAIN, EXTERNAL,
-   DIGEST-MD5, NTLM, and GSSAPI by way of gssapi.c.  */
+   DIGEST-MD5, NTLM, and GSSAPI through gssapi.c.  */
 #ifndef SMN_GSASL_H
 #define SMN_GSASL_H
 

@@ -62,8 +62,9 @@ static enum smn_kind prepare(const struct scram *scram, const char *text,
   return *out ? SMN_OK : no_memory(err);
 }
 
-/* "p=TYPE" binds; "y" tells a server that could bind, and of which somebody
-   took -PLUS away on the way, that it is being deceived; "n" is all else.  */
+/* "p=TYPE" binds; "y" tells a server that could bind, and from whose list
+   someone took -PLUS away on the way, that it is being deceived; "n" is all
+   else.  */
 static bool make_header(struct scram *scram) {
   const struct smn_credentials *c = scram->exchange.credentials;
   const struct smn_binding *bound =

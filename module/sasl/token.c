@@ -28,7 +28,7 @@ static bool add_bearer(struct smn_buf *out, const struct smn_credentials *c) {
   char port[16];
   snprintf(port, sizeof port, "%d", c->port);
   const char *name = c->authzid ? c->authzid : c->user;
-  /* The gs2-header names whom to act as (RFC 5801 4).  */
+  /* The gs2-header names the user to act as (RFC 5801, section 4).  */
   return smn_buf_add_string(out, "n,") &&
          (!name ||
           (smn_buf_add_string(out, "a=") && smn_saslname_add(out, name))) &&

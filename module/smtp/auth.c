@@ -75,7 +75,7 @@ static void learn(struct course *course) {
   course->refused |= attempt->refusal == SMN_REFUSED_PASSWORD;
   course->transition |= attempt->refusal == SMN_REFUSED_TRANSITION;
   /* A server that takes -PLUS back never knew it, or is to learn by the flag
-     "y" that somebody says so in its name.  */
+     "y" that another one says so in its name.  */
   if (course->tried->binds && attempt->refusal == SMN_REFUSED_MECHANISM)
     course->server_binds = false;
 }

@@ -51,7 +51,20 @@ static void test_address(void) {
   CHECK(!smn_address_read(&address, much));
 }
 
+static void test_bare(void) {
+  char bare[8];
+  CHECK(smn_address_bare("[a]", bare, sizeof bare));
+  CHECK_STRING(bare, "a");
+  CHECK(smn_address_bare("[]", bare, sizeof bare));
+  CHECK_STRING(bare, "[]");
+  CHECK(smn_address_bare("[a", bare, sizeof bare));
+  CHECK_STRING(bare, "[a");
+  CHECK(smn_address_bare("[1234567]", bare, sizeof bare));
+  CHECK(!smn_address_bare("12345678", bare, sizeof bare));
+}
+
 int main(void) {
+  test_bare();
   test_address();
   return check_done("test-address");
 }

@@ -518,6 +518,29 @@ static void check_shutdown(void) {
 }
 
 /* Whatever happens in between, each job has one outcome.  */
+/* What came of a job with an entry stands in its receipt when that is told.  */
+static void check_receipt(void) {
+  enum smn_kind kinds[1] = {SMN_SYSTEM};
+  char text[4096] = "", *receipt = in_folder("receipt");
+  struct server *server = start(make(HELLO MAIL "C: QUIT\n"));
+  struct smn_job *job = make_job(server, 0);
+  job->entry = strdup(folder);
+  job->attempt = 3;
+  await(1, submit_job(job), kinds);
+  CHECK_INT(kinds[0], SMN_OK);
+  FILE *in = fopen(receipt, "r");
+  if (CHECK(in != NULL)) {
+    CHECK(fread(text, 1, sizeof text - 1, in) > 0);
+    fclose(in);
+  }
+  CHECK(strstr(text, "(:attempt 3\n") && strstr(text, "\n :kind ok\n") &&
+        strstr(text, "\n :in-doubt nil\n"));
+  unlink(receipt);
+  free(receipt);
+  CHECK(smn_engine_shutdown(5000));
+  stop(server, "receipt");
+}
+
 static void check_one_outcome(void) {
   enum { JOBS = 400 };
   static int outcomes[JOBS];
@@ -567,6 +590,7 @@ int main(void) {
   fclose(out);
   smn_events_wake(wake[1]);
   check_deferred();
+  check_receipt();
   check_kept("kept", HELLO MAIL MAIL MAIL "C: QUIT\n", 3);
   check_kept("pipelined",
              PIPELINES

@@ -167,7 +167,29 @@ static void check_forget(struct smn_state *state) {
   smn_state_end(state);
 }
 
+/* An envelope may leave before the server has introduced itself, content may
+   not.  */
+static void check_content_waits(void) {
+  struct smn_state state;
+  struct smn_task *task = &tasks[0];
+  smn_state_init(&state);
+  CHECK(smn_state_begin(&state, task));
+  for (enum smn_asked asked = SMN_ASKED_EHLO; asked <= SMN_ASKED_RCPT; asked++)
+    if (asked == SMN_ASKED_EHLO || asked >= SMN_ASKED_MAIL)
+      CHECK_INT(smn_state_ask(&state, asked, task, 0, "x"), SMN_ASK_DONE);
+  smn_state_left(&state);
+  for (int i = 0; i < 2; i++) { /* the greeting, EHLO */
+    CHECK(!smn_state_may(&state, SMN_ASKED_CHUNK, task));
+    CHECK(!smn_state_may(&state, SMN_ASKED_LAST, task));
+    smn_state_answered(&state, i == 0 ? 220 : 250);
+  }
+  CHECK(smn_state_may(&state, SMN_ASKED_CHUNK, task));
+  CHECK(smn_state_may(&state, SMN_ASKED_LAST, task));
+  smn_state_free(&state);
+}
+
 int main(void) {
+  check_content_waits();
   struct smn_state state;
   smn_state_init(&state);
   for (int i = 0; i < WALKS; i++)
