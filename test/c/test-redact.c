@@ -62,6 +62,10 @@ static const struct {
     {"lilac", "a\\nlilac", "a\\n<omitted>"},
     {"l-ac", "l-acs xl-ac l-ac", "l-acs xl-ac <omitted>"},
     {"9lilac", "x9lilacx", "x<omitted>x"},
+    /* From 0x80 on all octets are of words.  */
+    {"lilac", "lilac\x80 lilac\x7f \x80lilac",
+     "lilac\x80 <omitted>\x7f \x80"
+     "lilac"},
     {"lilaclilaclilacs", "xlilaclilaclilacsx", "x<omitted>x"},
     {"abc", "abcd YWJj xYWJj", "abcd <omitted> xYWJj"},
     {"ab", "ab YWI=", "ab YWI="},
