@@ -245,12 +245,17 @@ static struct hand *other_hand(struct worker *worker, const struct hand *hand) {
   return &worker->hands[hand == worker->hands];
 }
 
+/* ITEM begins with a connection of its own.  */
+static bool alone(const struct item *item) {
+  return item->plainly || item->job->probe;
+}
+
 /* Take the first item of the queue into a hand; NULL if there is none.  With
    PIPELINED one that must not be is left there.  */
 static struct item *take(struct worker *worker, bool pipelined) {
   struct account *account = worker->account;
   struct hand *hand = hand_of(worker, NULL);
-  while (hand && account->queue && !(pipelined && account->queue->plainly)) {
+  while (hand && account->queue && !(pipelined && alone(account->queue))) {
     struct item *item = pull(account, &account->queue);
     if (prepare(item)) {
       hand->item = item;

@@ -72,7 +72,8 @@ struct smn_wishes {
 
 struct smn_job {
   long id;
-  bool probe;    /* only look at the server: greeting, EHLO, TLS */
+  bool probe;    /* only look at the server: greeting, EHLO, TLS, and AUTH if
+                    the job has credentials */
   bool utf8;     /* the header of the message is not ASCII */
   bool binary;   /* the octets of the message must go as they are */
   bool chunking; /* BDAT where the server offers it */

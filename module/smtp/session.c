@@ -311,7 +311,7 @@ static enum smn_kind connect_for(struct smn_session *s,
   smn_buf_clear(&s->needles);
   smn_server_hide(&task->job->server, &s->needles);
   enum smn_kind kind = open_session(s, task);
-  return kind == SMN_OK && !task->job->probe ? authenticate(s, task) : kind;
+  return kind == SMN_OK ? authenticate(s, task) : kind;
 }
 
 /* Commands have left before the greeting, and what KIND says of them is no
@@ -550,7 +550,6 @@ void smn_session_serve(struct smn_session *s, const struct smn_task *first,
   enum smn_kind kind = smn_job_check(first->job, err);
   if (kind == SMN_OK)
     kind = connect_for(s, first);
-  /* It has not said who it is, and so is of no use to a message.  */
   quit(s, first);
   settle(s, first, supply, kind);
   end_connection(s);

@@ -189,6 +189,33 @@ static void check_idle(void) {
   stop(server, "idle");
 }
 
+/* A look at the server has a connection of its own, also between messages for
+   the same account: the one that sends them must not take it for a message.  */
+static void check_probe(void) {
+  enum smn_kind kinds[3] = {SMN_SYSTEM, SMN_SYSTEM, SMN_SYSTEM};
+  int ends[2] = {-1, -1};
+  CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  struct server *server = make("await\n" HELLO MAIL "C: QUIT\nnext\n" HELLO
+                               "C: QUIT\nnext\n" HELLO MAIL "C: QUIT\n");
+  server->peer.cancel_fd = ends[0];
+  start(server);
+  long first = submit(server, 10000);
+  struct smn_job *job = make_job(server, 10000);
+  job->probe = true;
+  free(job->file);
+  job->file = NULL;
+  submit_job(job);
+  submit(server, 10000);
+  CHECK(write(ends[1], "", 1) == 1);
+  await(3, first, kinds);
+  for (int i = 0; i < 3; i++)
+    CHECK_INT(kinds[i], SMN_OK);
+  CHECK(smn_engine_shutdown(5000));
+  stop(server, "probe");
+  close(ends[0]);
+  close(ends[1]);
+}
+
 /* The server has closed meanwhile: that is nobody's failure.  */
 static void check_closed_while_idle(void) {
   enum smn_kind kind = SMN_SYSTEM;
@@ -631,6 +658,7 @@ int main(void) {
               2, SMN_REPLY);
   check_early_auth();
   check_idle();
+  check_probe();
   check_closed_while_idle();
   check_421_on_reuse();
   check_refused_between();
