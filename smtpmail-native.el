@@ -110,6 +110,9 @@ message may have been delivered."
 (autoload 'smtpmail-native-pin-certificate "smtpmail-native-server"
   "Show the mail server's certificate and offer to trust it." t)
 ;;;###autoload
+(autoload 'smtpmail-native-check-account "smtpmail-native-check"
+  "Log in at the mail server, send nothing, and show how that went." t)
+;;;###autoload
 (autoload 'smtpmail-native-explain-credentials "smtpmail-native-explain"
   "Show which credentials Emacs would use to send mail, and why." t)
 
@@ -145,6 +148,9 @@ message may have been delivered."
 (autoload 'smtpmail-native-batch-send "smtpmail-native-batch"
   "Send a message as the rest of the command line says, and exit Emacs.")
 ;;;###autoload
+(autoload 'smtpmail-native-batch-check "smtpmail-native-check"
+  "Log in at the mail server, send nothing, and exit Emacs.")
+;;;###autoload
 (autoload 'smtpmail-native-batch-flush "smtpmail-native-batch"
   "Send all waiting messages of the outbox once, and exit Emacs.")
 
@@ -162,6 +168,7 @@ message may have been delivered."
     (define-key map "i" 'smtpmail-native-server-info)
     (define-key map "p" 'smtpmail-native-pin-certificate)
     (define-key map "c" 'smtpmail-native-explain-credentials)
+    (define-key map "a" 'smtpmail-native-check-account)
     (define-key map "s" 'smtpmail-native-start)
     map)
   "Keymap of all commands, for a prefix key of your choice.")

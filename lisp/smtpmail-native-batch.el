@@ -31,7 +31,7 @@
 
 ;;;; The exit code
 
-(defun smtpmail-native-batch--error-code (err usage)
+(defun smtpmail-native-batch-error-code (err usage)
   "Return the exit code for ERR, a condition that no RESULT belongs to.
 USAGE is the code for `smtpmail-native-usage-error'."
   (let ((conditions (get (car err) 'error-conditions)))
@@ -43,7 +43,7 @@ USAGE is the code for `smtpmail-native-usage-error'."
      ((memq 'file-error conditions) 74)
      (t 70))))
 
-(defun smtpmail-native-batch--error-text (err)
+(defun smtpmail-native-batch-error-text (err)
   "Return the text of the condition ERR as one line."
   (replace-regexp-in-string
    "[\n\r]+" " "
@@ -90,7 +90,7 @@ It is the author as well, should the message name none."
       (setq smtpmail-mail-address (or (car addresses) "")
             user-mail-address (or (car addresses) user-mail-address)))))
 
-(defun smtpmail-native-batch--set-options (options)
+(defun smtpmail-native-batch-set-options (options)
   "Set the variables of smtpmail as OPTIONS say; Emacs ends soon."
   (pcase-dolist (`(,key ,variable ,reader)
                  '((:server smtpmail-smtp-server identity)
@@ -302,7 +302,7 @@ if it was only put into the outbox, as one that is to be sent later is."
             (unless (or recipients (plist-get options :headers))
               (smtpmail-native-arguments-fail
                "No recipients; name some or use -t (try -- --help)"))
-            (smtpmail-native-batch--set-options options)
+            (smtpmail-native-batch-set-options options)
             (setq mail (smtpmail-native-batch--prepare options recipients)
                   ;; From here on only the configuration can be at fault.
                   usage 78)
@@ -314,8 +314,8 @@ if it was only put into the outbox, as one that is to be sent later is."
              (cons (if smtpmail-native-queue-last-result
                        (smtpmail-native-verdict-exit-code
                         smtpmail-native-queue-last-result)
-                     (smtpmail-native-batch--error-code err usage))
-                   (smtpmail-native-batch--error-text err)))))
+                     (smtpmail-native-batch-error-code err usage))
+                   (smtpmail-native-batch-error-text err)))))
     (when failure
       (message "smtpmail-native: %s" (cdr failure)))
     (smtpmail-native-batch--send-report mail id failure queue)))
@@ -386,12 +386,12 @@ if it was only put into the outbox, as one that is to be sent later is."
             (setq usage 78)
             (smtpmail-native-batch--flush-all))))
       ((error quit)
-       (let ((text (smtpmail-native-batch--error-text err)))
+       (let ((text (smtpmail-native-batch-error-text err)))
          (message "smtpmail-native: %s" text)
-         `((exit . ,(smtpmail-native-batch--error-code err usage))
+         `((exit . ,(smtpmail-native-batch-error-code err usage))
            (text . ,text)))))))
 
-(defun smtpmail-native-batch--main (function)
+(defun smtpmail-native-batch-main (function)
   "Call FUNCTION with the rest of the command line, and end Emacs.
 FUNCTION returns an alist, which is printed if --result is there."
   (let* ((args command-line-args-left)
@@ -413,7 +413,7 @@ addresses, 65 no message, 68 no such server, 69 refused, 70 internal, 74
 files, 75 not sent but worth another try, 76 it may have been sent or the
 server does not speak SMTP, 77 authentication or certificate, 78
 configuration."
-  (smtpmail-native-batch--main #'smtpmail-native-batch--send))
+  (smtpmail-native-batch-main #'smtpmail-native-batch--send))
 
 ;;;###autoload
 (defun smtpmail-native-batch-flush ()
@@ -424,7 +424,7 @@ before or that may have been delivered.  The exit code is 0 if nothing
 waits any more; otherwise the first of these that applies: 76 a message may
 have been delivered, 69 one was refused, 77 one is held for a password or
 certificate, 75 one still waits, 74 one is damaged."
-  (smtpmail-native-batch--main #'smtpmail-native-batch--flush))
+  (smtpmail-native-batch-main #'smtpmail-native-batch--flush))
 
 (provide 'smtpmail-native-batch)
 ;;; smtpmail-native-batch.el ends here

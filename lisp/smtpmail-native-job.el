@@ -214,7 +214,7 @@ It names a file, or an object on a token, or is nil."
         ((string-prefix-p "pkcs11:" name) (encode-coding-string name 'utf-8))
         (t (smtpmail-native-disk-encode name))))
 
-(defun smtpmail-native-job--credentials (found)
+(defun smtpmail-native-job-credentials (found)
   "Return the part of a job that the credentials FOUND make up.
 FOUND is from `smtpmail-native-auth-find'."
   (let ((user (plist-get found :user)))
@@ -261,7 +261,7 @@ FOUND are the credentials, see `smtpmail-native-auth-find'."
         (state (smtpmail-native-entry-state entry))
         (encode (lambda (text) (encode-coding-string text 'utf-8))))
     (append
-     (smtpmail-native-job--credentials found)
+     (smtpmail-native-job-credentials found)
      (list :sender (funcall encode (plist-get envelope :sender))
            :recipients (mapcar encode (smtpmail-native-entry-remaining entry))
            :file (smtpmail-native-disk-encode

@@ -272,12 +272,12 @@ attempts.  Signal `smtpmail-native-error' if the outbox cannot be used."
            nil))
       (setq smtpmail-native-go-draining nil))))
 
-(defun smtpmail-native-wait-probe (account &optional unpinned)
+(defun smtpmail-native-wait-probe (account &optional unpinned found)
   "Look at the server of ACCOUNT and return the result, a plist.
 ACCOUNT is that of `smtpmail-native-job-account'.  Only greeting, EHLO
-and TLS are tried.  UNPINNED non-nil means that its certificate is verified
-as if none had been accepted.  Signal a child of `smtpmail-native-error'
-when that cannot begin."
+and TLS are tried, and a login with the credentials FOUND, if non-nil.
+UNPINNED non-nil means that its certificate is verified as if none had been
+accepted.  Signal a child of `smtpmail-native-error' when that cannot begin."
   (smtpmail-native-load)
   (let ((result nil)
         (host (plist-get account :host)))
@@ -285,6 +285,7 @@ when that cannot begin."
     (let ((job (smtpmail-native-channel-submit
                 ;; What stands first counts.
                 (append (if unpinned '(:probe t :pins nil) '(:probe t))
+                        (and found (smtpmail-native-job-credentials found))
                         (smtpmail-native-job-connection account))
                 (lambda (kind plist)
                   (pcase kind
