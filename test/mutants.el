@@ -255,7 +255,9 @@ The environment has N and SEED.  Print those that no test notices."
             ('nil (push site survivors)
                   (message "survived: %s" (mutants--show site)))
             ('late (setq late (1+ late))
-                   (message "late: %s" (mutants--show site)))))))
+                   (message "late: %s" (mutants--show site))))
+          (when (= 0 (% tried 10))
+            (message "%d tried, %d survived" tried (length survivors))))))
     (message "%d of %d mutants were noticed, %d of them because a test took %d \
 times as long"
              (- tried (length survivors)) tried late mutants--patience)))

@@ -11,7 +11,7 @@
 ;;   Emacs lives, and says nothing but what is meant for people
 ;;   the other message is sent, once
 ;;   what may have been delivered is not sent, nothing is sent twice
-;;   the damaged entry is not lost
+;;   the damaged entry is not lost, and not held by a clock that was wrong
 ;;   nothing in a file is evaluated
 
 ;;; Code:
@@ -82,8 +82,24 @@
       (setcar (nthcdr n copy) (damage--replace (nth n copy)))
       copy)))
 
+(defun damage--clock (text)
+  "Return TEXT with times of a clock that was ten years wrong."
+  (condition-case nil
+      (let* ((object (car (read-from-string text)))
+             (envelope (and (eq (car object) 'setq)
+                            (cadr (car (last object)))))
+             (time (truncate (+ (float-time)
+                                (* (1- (* 2 (random 2))) 315360000)))))
+        (cond (envelope (plist-put envelope :created time))
+              ((plist-get object :status)
+               (setq object (plist-put (plist-put object :next time)
+                                       :since time))))
+        (prin1-to-string object))
+    (error text)))
+
 (defconst damage--octet-ways
-  `((flip . ,(lambda (text)
+  `((clock . ,#'damage--clock)
+    (flip . ,(lambda (text)
                (if (equal text "") "x"
                  (let ((text (copy-sequence text)))
                    (aset text (random (length text)) (random 256))
@@ -212,6 +228,8 @@ ARRIVED are the Message-IDs that have."
       (push "the other one has not arrived once" wrong))
     (when (> times 1)
       (push "arrived twice" wrong))
+    (when (and (eq how 'clock) (= times 0) (memq (car state) '(queued ready)))
+      (push "a wrong clock has held it" wrong))
     ;; What says so must be there.
     (when (and (> times 0)
                (memq (car state) '(doubt unknown refused held))
