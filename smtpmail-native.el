@@ -128,6 +128,9 @@ message may have been delivered."
 (autoload 'smtpmail-native-notices "smtpmail-native-notices"
   "Show the notices of messages that need you." t)
 ;;;###autoload
+(autoload 'smtpmail-native-log "smtpmail-native-log-list"
+  "Show the log of what was sent, the newest first." t)
+;;;###autoload
 (autoload 'smtpmail-native-send-later "smtpmail-native-later"
   "Send the message in the current buffer at a time that you name." t)
 ;;;###autoload

@@ -144,6 +144,18 @@ Where that cannot be written, the receipt stays for the next look."
       (smtpmail-native-outbox-error
        (smtpmail-native-quiet-warn (cadr err))))))
 
+(declare-function smtpmail-native-log-outcome "smtpmail-native-log"
+                  (entry result seconds))
+
+(defun smtpmail-native-attempt--log (sending result)
+  "Put into the log, if there is one, what RESULT means for SENDING."
+  (when smtpmail-native-log-file
+    (require 'smtpmail-native-log)
+    (smtpmail-native-quiet-guard
+     "Cannot write the log" #'smtpmail-native-log-outcome
+     (smtpmail-native-sending-entry sending) result
+     (- (float-time) (smtpmail-native-sending-start sending)))))
+
 (defun smtpmail-native-attempt-trusted-p (entry result ask)
   "Return non-nil if ENTRY is to be tried again after RESULT of a certificate.
 ASK non-nil means that the user can be asked now."
@@ -193,6 +205,7 @@ If that will do it is tried again at once, else the question waits."
     (unless certificate
       (smtpmail-native-outbox-note entry :certificates nil))
     (smtpmail-native-attempt--record sending result)
+    (smtpmail-native-attempt--log sending result)
     (unless certificate
       (smtpmail-native-identity-judge result found (not waiter)))
     (setf (smtpmail-native-sending-result sending) result)

@@ -35,6 +35,8 @@
               ,@parts))
     (`(write ,file ,octets)
      (list 'write (smtpmail-native-disk-encode file) octets))
+    (`(append ,file ,octets ,limit)
+     (list 'append (smtpmail-native-disk-encode file) octets limit))
     (`(,operation . ,files)
      (cons operation (mapcar #'smtpmail-native-disk-encode files)))))
 
@@ -120,6 +122,10 @@ Return what came of them as an event of the module would."
             (`(area ,directory) (smtpmail-native-disk--area directory))
             (`(write ,file ,octets)
              (smtpmail-native-disk--write file octets))
+            (`(append ,file ,octets ,_limit)
+             (let ((coding-system-for-write 'no-conversion))
+               (with-file-modes #o600
+                 (write-region octets nil file t 'silent))))
             (`(sync ,file) (smtpmail-native-disk--sync-file file))
             (`(sync-all ,directory)
              (dolist (file (directory-files directory t "\\`[^.]"))
@@ -147,6 +153,9 @@ A step is
   (rename FROM TO)
   (delete FILE)         a missing one is fine
   (remove DIRECTORY)    with its files; a missing one is fine
+  (append FILE OCTETS LIMIT)
+                        add OCTETS to a log; one that would get longer than
+                        LIMIT becomes FILE.1 before
   (aside)               what follows holds up nothing that is handed in later
 The first step that fails ends them.  HANDLER gets a plist: :kind `ok', or
 `file' with the reason as :text.  It is called at once where there is no

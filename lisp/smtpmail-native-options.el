@@ -276,6 +276,23 @@ background; otherwise Emacs signals the failure."
   :group 'smtpmail-native-outbox
   :package-version '(smtpmail-native . "0.2.0"))
 
+(defcustom smtpmail-native-log-file nil
+  "File that gets a line for the outcome of each attempt, or nil for no log.
+The lines are JSON; \\[smtpmail-native-log] shows them.  They name senders and
+recipients, and hold no password.  Several Emacs sessions may share the file,
+which only you can read."
+  :type '(choice (const :tag "No log" nil) file)
+  :group 'smtpmail-native-outbox
+  :package-version '(smtpmail-native . "0.4.0"))
+
+(defcustom smtpmail-native-log-max-bytes (* 1024 1024)
+  "Number of bytes that `smtpmail-native-log-file' may have.
+Then it becomes the file of that name with \".1\" at its end, which replaces
+the one before, and a new one begins."
+  :type 'natnum
+  :group 'smtpmail-native-outbox
+  :package-version '(smtpmail-native . "0.4.0"))
+
 ;;;; Building
 
 (defcustom smtpmail-native-build-directory nil

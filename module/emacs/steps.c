@@ -20,6 +20,7 @@ static const struct {
   enum smn_step_type type;
   bool to, octets; /* a second operand */
   bool bare;       /* no operand at all */
+  bool limit;      /* a third one, an integer */
 } steps[] = {
     {.name = "create", .type = SMN_STEP_CREATE},
     {.name = "area", .type = SMN_STEP_AREA},
@@ -29,6 +30,7 @@ static const struct {
     {.name = "rename", .type = SMN_STEP_RENAME, .to = true},
     {.name = "delete", .type = SMN_STEP_DELETE},
     {.name = "remove", .type = SMN_STEP_REMOVE},
+    {.name = "append", .type = SMN_STEP_APPEND, .octets = true, .limit = true},
     {.name = "aside", .type = SMN_STEP_ASIDE, .bare = true},
 };
 
@@ -90,6 +92,10 @@ static void get_step(emacs_env *env, emacs_value list, struct smn_step *step) {
     else
       step->octets =
           smn_lisp_copy(env, second, "The content of a file", &step->len);
+  }
+  if (steps[i].limit) {
+    step->limit = (long)env->extract_integer(env, smn_lisp_car(env, list));
+    list = smn_lisp_cdr(env, list);
   }
   if (smn_lisp_true(env, list))
     smn_lisp_signal(env, "smtpmail-native-usage-error",

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,6 +174,50 @@ static bool do_sync_all(const struct smn_step *step, struct walk *walk) {
          smn_file_close(fd, smn_step_sync_all(fd, walk->name, walk->size));
 }
 
+/* What is appended in one write is whole, whoever writes at the same time.  */
+static bool append(int fd, const struct smn_step *step, bool *full) {
+  struct stat stat_;
+  if (fstat(fd, &stat_) != 0)
+    return false;
+  if (!S_ISREG(stat_.st_mode) || !smn_file_ours(&stat_)) {
+    errno = EPERM;
+    return false;
+  }
+  *full = stat_.st_size > 0 && step->limit > 0 &&
+          (uintmax_t)stat_.st_size + step->len > (uintmax_t)step->limit;
+  if (*full)
+    return true;
+  ssize_t n = write(fd, step->octets, step->len);
+  if (n >= 0 && (size_t)n < step->len)
+    errno = ENOSPC;
+  return n >= 0 && (size_t)n == step->len;
+}
+
+static bool open_and_append(const struct smn_step *step, bool *full) {
+  int fd = open(step->file,
+                O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0600);
+  return fd >= 0 && smn_file_close(fd, append(fd, step, full));
+}
+
+/* Where two processes find it too long at the same time, the second one only
+   moves a short one away: a few lines more are in FILE.1 than need be.  */
+static bool do_append(const struct smn_step *step, struct walk *walk) {
+  bool full = false;
+  (void)walk;
+  if (!open_and_append(step, &full))
+    return false;
+  if (!full)
+    return true;
+  size_t size = strlen(step->file) + sizeof ".1";
+  char *old = malloc(size);
+  if (!old)
+    return false;
+  snprintf(old, size, "%s.1", step->file);
+  bool good = rename(step->file, old) == 0 || errno == ENOENT;
+  free(old);
+  return good && open_and_append(step, &full) && !full;
+}
+
 static bool do_rename(const struct smn_step *step, struct walk *walk) {
   (void)walk;
   return rename(step->file, step->to) == 0;
@@ -225,6 +270,7 @@ enum smn_kind smn_step_run(const struct smn_step *step, struct smn_error *err,
       [SMN_STEP_RENAME] = {"rename", do_rename},
       [SMN_STEP_DELETE] = {"delete", do_delete},
       [SMN_STEP_REMOVE] = {"delete", do_remove},
+      [SMN_STEP_APPEND] = {"write to", do_append},
   };
   char name[256] = "", shown[SHOWN], shown_name[SHOWN];
   struct walk walk = {.name = name, .size = sizeof name};

@@ -22,7 +22,10 @@ enum smn_step_type {
   SMN_STEP_DELETE,   /* FILE; a missing one is fine */
   SMN_STEP_REMOVE,   /* the directory FILE with its files, "receipt" last; a
                         missing one is fine */
-  SMN_STEP_ASIDE     /* for disk.h: what follows holds up no later task */
+  SMN_STEP_APPEND, /* OCTETS to FILE, a log of mode 0600 that several processes
+                      write; one that would get longer than LIMIT octets
+                      becomes FILE.1 before */
+  SMN_STEP_ASIDE   /* for disk.h: what follows holds up no later task */
 };
 
 struct smn_step {
@@ -31,6 +34,7 @@ struct smn_step {
   char *to;
   char *octets;
   size_t len; /* of octets */
+  long limit; /* of SMN_STEP_APPEND */
   int claim;
   struct smn_part *parts;
   size_t part_count;

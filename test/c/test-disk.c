@@ -269,6 +269,47 @@ static void check_remove(void) {
   CHECK_INT(run(SMN_STEP_REMOVE, "real", NULL), 0);
 }
 
+/* A log: whole lines, for this user only, and not longer than wanted.  */
+static int add(const char *name, const char *line, long limit) {
+  struct smn_error err = {.kind = SMN_OK};
+  struct smn_step made = {.type = SMN_STEP_APPEND,
+                          .file = path(name),
+                          .octets = strdup(line),
+                          .len = strlen(line),
+                          .limit = limit};
+  int errnum = -1;
+  enum smn_kind kind = smn_step_run(&made, &err, &errnum);
+  CHECK_INT(kind, errnum == 0 ? SMN_OK : SMN_FILE);
+  smn_step_clear(&made);
+  return errnum;
+}
+
+static void check_append(void) {
+  struct stat stat_of;
+  char *file = path("log");
+  CHECK_INT(add("log", "one\n", 10), 0);
+  CHECK(stat(file, &stat_of) == 0 && (stat_of.st_mode & 0777) == 0600);
+  CHECK_INT(add("log", "two\n", 10), 0);
+  CHECK_STRING(get("log"), "one\ntwo\n");
+  CHECK_INT(add("log", "three\n", 10), 0);
+  CHECK_STRING(get("log"), "three\n");
+  CHECK_STRING(get("log.1"), "one\ntwo\n");
+  CHECK_INT(add("log", "a line that is longer than all\n", 10), 0);
+  CHECK_STRING(get("log"), "a line that is longer than all\n");
+  CHECK_STRING(get("log.1"), "three\n");
+  CHECK_INT(add("log", "x\n", 0), 0);
+  CHECK_STRING(get("log"), "a line that is longer than all\nx\n");
+  /* What others may write to, or is no file, is none of ours.  */
+  CHECK(chmod(file, 0622) == 0);
+  CHECK_INT(add("log", "x\n", 0), EPERM);
+  CHECK_INT(add("d", "x\n", 0), EISDIR);
+  CHECK(add("fifo", "x\n", 0) != 0);
+  CHECK_INT(add("nowhere/log", "x\n", 0), ENOENT);
+  free(file);
+  CHECK_INT(run(SMN_STEP_DELETE, "log", NULL), 0);
+  CHECK_INT(run(SMN_STEP_DELETE, "log.1", NULL), 0);
+}
+
 static void check_names(void) {
   CHECK_STRING(smn_step_errno_name(ENOSPC), "ENOSPC");
   CHECK_STRING(smn_step_errno_name(EIO), "EIO");
@@ -480,6 +521,7 @@ int main(void) {
   check_planted();
   check_full();
   check_sync();
+  check_append();
   check_rename();
   check_remove();
   check_names();
