@@ -166,7 +166,7 @@ It is `none' if the domain says that it has no such service."
         (mapcar (lambda (server) (cons server 53))
                 (seq-take (seq-filter
                            (lambda (server)
-                             (string-match-p "\\`[0-9a-fA-F:.%a-z]*[0-9:]" server))
+                             (string-match-p "\\`[0-9A-F:.%a-z]*[0-9:]" server))
                            dns-servers)
                           3)))))
 

@@ -12,8 +12,7 @@
 (require 'relint)
 
 (defconst lint-package-names
-  '("message-send-mail-with-smtp-native" ; Message mode makes up this name
-    "smtpmail-auth-credentials" "smtpmail-starttls-credentials")
+  '("smtpmail-auth-credentials" "smtpmail-starttls-credentials")
   "Names without the package's prefix that others have given us.")
 
 (defun lint-package-expected-p (complaint)
