@@ -21,6 +21,9 @@
 (defconst smtpmail-native-notice--many 3
   "How many messages of an account are told one by one.")
 
+(defconst smtpmail-native-notice--longest 1000
+  "Number of columns of the longest text of others that a notice shows.")
+
 (cl-defstruct (smtpmail-native-notice
                (:constructor smtpmail-native-notice--new)
                (:copier nil))
@@ -133,6 +136,13 @@ recipient whether it arrived.")
             (cons (alist-get action smtpmail-native-notice--actions) action))
           actions))
 
+(defun smtpmail-native-notice--safe (text)
+  "Return TEXT in one paragraph, safe to show, without properties, and bounded.
+It may quote a reply, or an error of a function of yours."
+  (truncate-string-to-width
+   (smtpmail-native-error-text (replace-regexp-in-string "[\t\n\r]+" " " text))
+   smtpmail-native-notice--longest nil nil t))
+
 (defun smtpmail-native-notice (entry)
   "Return the notice of ENTRY, a `smtpmail-native-notice'."
   (let* ((kind (smtpmail-native-notice--kind entry))
@@ -146,7 +156,7 @@ recipient whether it arrived.")
        :kind kind
        :head head
        :title (smtpmail-native-entry-title entry)
-       :text (and text (smtpmail-native-error-text text))
+       :text (and text (smtpmail-native-notice--safe text))
        :advice (smtpmail-native-notice--advice entry kind)
        :buttons (smtpmail-native-notice--buttons actions)
        :server (format "%s:%s"
@@ -173,7 +183,7 @@ recipient whether it arrived.")
 (defun smtpmail-native-notice-text-only (text)
   "Return a notice that says TEXT, a string."
   (smtpmail-native-notice--new
-   :id text :kind 'text :head text
+   :id text :kind 'text :head (smtpmail-native-notice--safe text)
    :buttons (smtpmail-native-notice--buttons '(outbox dismiss))))
 
 ;;;; In one line

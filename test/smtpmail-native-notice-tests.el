@@ -171,6 +171,23 @@ messages\n"
     (should-not (string-match-p "[\e\u202e]" text))
     (should-not (string-match-p "^Sent" text))))
 
+(ert-deftest smtpmail-native-notice-tests-hostile-text ()
+  "Nor can a text that concerns no message, and none is without end."
+  (let* ((text (concat (propertize "No\nway" 'display "Sent" 'keymap 'x)
+                       "\e[1m\u202e" (make-string 5000 ?x)))
+         (head (smtpmail-native-notice-head
+                (smtpmail-native-notice-text-only text)))
+         (block (smtpmail-native-notice-block
+                 (list (smtpmail-native-notice-text-only text)))))
+    (should (string-prefix-p "No way\\x1b[1m\\x202exxx" head))
+    (should (<= (string-width head) 1000))
+    (should-not (text-property-not-all 0 (length block) 'display nil block))
+    (should (< (length (smtpmail-native-notice-text
+                        (smtpmail-native-notice
+                         (smtpmail-native-notice-tests--entry
+                          "1" (list :status 'refused :text text)))))
+               1100))))
+
 ;;;; The buffer
 
 (ert-deftest smtpmail-native-notice-tests-appears ()
