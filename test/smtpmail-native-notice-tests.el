@@ -366,8 +366,8 @@ messages\n"
                    (smtpmail-native-notice-tests--shown)))))
 
 (ert-deftest smtpmail-native-notice-tests-password ()
-  "A password that worked in the background is offered for saving, and asks
-nothing by itself; saved, the notice goes."
+  "A password that worked in the background is offered for saving.
+It asks nothing by itself; when it is saved, the notice goes."
   (smtpmail-native-notice-tests--live
     (let ((smtpmail-native-auth--unsaved nil)
           (saved 0))
