@@ -145,9 +145,11 @@ What a field holds cannot make it look like several."
       (funcall line "Sender" (plist-get envelope :sender))
       (dolist (address (plist-get envelope :recipients))
         (pcase (assoc address results)
-          (`(,_ ,outcome ,code ,_ ,text)
-           (funcall line "Recipient" (format "%s: %s, %s %s" address outcome
-                                             code text)))
+          (`(,_ ,outcome . ,reply)
+           (funcall line "Recipient"
+                    (format "%s: %s, %s" address outcome
+                            (mapconcat (lambda (part) (format "%s" part))
+                                       (delete "" (delq nil reply)) " "))))
           (_ (funcall line "Recipient" address)))))
     (funcall line "Directory" (abbreviate-file-name
                             (smtpmail-native-outbox-file entry)))

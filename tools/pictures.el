@@ -22,6 +22,7 @@
 (defun smtpmail-native-pictures--take (name)
   "Make the picture NAME of the frame as it is."
   (redisplay t)
+  (message nil)
   (sit-for 0.3)
   (redisplay t)
   (call-process "import" nil nil nil
@@ -139,12 +140,10 @@
   (redisplay t)
   (start-process-shell-command
    "menu" nil
-   (format "sleep 1; import -window root +dither -colors 64 -strip %s && \
-touch %s; kill %d"
+   (format "sleep 1; import -window root +dither -colors 64 -strip %s; \
+kill %d"
            (shell-quote-argument
             (expand-file-name "menu.png" (getenv "PICTURES")))
-           (shell-quote-argument
-            (expand-file-name "done" smtpmail-native-pictures--work))
            (emacs-pid)))
   (popup-menu smtpmail-native-list--menu
               (list '(40 30) (selected-window))))
